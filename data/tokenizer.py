@@ -1,0 +1,65 @@
+"""The tokenizer: a real tiktoken.Encoding over the vocabulary file beside this module (nothing is downloaded).
+
+The vocabulary is every printable ASCII character and the newline, the numbers 10..99, and the fixed idioms of the
+corpora, so a number is always one token. Text is cut into vocabulary entries from the left, longest first.
+
+>>> [decode([i]) for i in encode("37 *4")]
+['37', ' *', '4']
+>>> encode("caf\\u00e9")
+Traceback (most recent call last):
+    ...
+data.task.InputError: cannot encode '\\xe9': only printable ASCII and newlines are in the vocabulary
+"""
+
+import base64
+import re
+from pathlib import Path
+
+import tiktoken
+
+from data.corpus import IDIOMS
+from data.task import InputError
+
+VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
+
+
+def write_vocabulary(path: Path = VOCABULARY_FILE) -> None:
+    """Write the vocabulary file: per line a token in base64 and its id (`python -m data.tokenizer`)."""
+    tokens = [chr(c) for c in range(32, 127)] + ["\n"] + [str(n) for n in range(10, 100)] + list(IDIOMS)
+    path.write_text("".join(f"{base64.b64encode(token.encode()).decode()} {i}\n" for i, token in enumerate(tokens)))
+
+
+def load(path: Path = VOCABULARY_FILE) -> tiktoken.Encoding:
+    ranks = {base64.b64decode(token): int(rank)
+             for token, rank in (line.split() for line in path.read_text().splitlines())}
+    longest_first = sorted((token.decode() for token in ranks), key=len, reverse=True)
+    return tiktoken.Encoding("clock", pat_str="|".join(re.escape(token) for token in longest_first),
+                             mergeable_ranks=ranks, special_tokens={"<|end|>": len(ranks), "<|pad|>": len(ranks) + 1})
+
+
+ENCODING = load()
+END = ENCODING.encode_single_token("<|end|>")   # ends every response: an action like any other, it gets gradient
+PAD = ENCODING.encode_single_token("<|pad|>")   # not END, so that masking the padding cannot mask the ending
+VOCABULARY_SIZE = ENCODING.n_vocab
+
+
+def encode(text: str) -> list[int]:
+    """Text to token ids. Raises InputError for anything but printable ASCII and newlines."""
+    unknown = re.search(r"[^\n -~]", text)
+    if unknown:
+        raise InputError(f"cannot encode {unknown.group()!a}: only printable ASCII and newlines are in the vocabulary")
+    return ENCODING.encode_ordinary(text)
+
+
+def encode_prompt(prompt: str) -> list[int]:
+    """A prompt as the model sees it: the problem and a newline, after which the response begins."""
+    return encode(prompt + "\n")
+
+
+def decode(ids: list[int]) -> str:
+    """Token ids to text; the ending and the padding are not text and are left out."""
+    return ENCODING.decode([i for i in ids if i < END])
+
+
+if __name__ == "__main__":
+    write_vocabulary()

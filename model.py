@@ -1,0 +1,207 @@
+"""The transformer, its KV cache and batched sampling.
+
+A small modern decoder: RMSNorm before each sublayer, rotary positions (RoPE, arXiv 2104.09864), causal attention through
+torch's SDPA, a GELU MLP, no biases, an untied head. Shapes: B rows, T tokens, C width, H heads, D = C / H, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    vocabulary_size: int
+    layers: int = 3
+    width: int = 64
+    heads: int = 4
+
+
+class KVCache:
+    """Keys and values of every layer for the tokens read so far, in buffers of a fixed length.
+
+    `start` (B,) is the column of each row's first real token (what is left of it is padding); None if no row is padded.
+    """
+
+    def __init__(self, config: ModelConfig, rows: int, length: int, start: Tensor | None, like: Tensor):
+        shape = (config.layers, rows, config.heads, length, config.width // config.heads)
+        self.keys, self.values = like.new_empty(shape), like.new_empty(shape)  # (layers, B, H, length, D)
+        self.start, self.used = start, 0
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, H, T, D) behind what is there; returns all keys and values of the layer, (B, H, used + T, D)."""
+        end = self.used + k.size(2)
+        self.keys[layer, :, :, self.used:end] = k
+        self.values[layer, :, :, self.used:end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def rows(self, index: Tensor) -> "KVCache":
+        """A cache of the chosen rows, in that order; a row may be chosen several times (a prompt for its rollouts)."""
+        chosen = object.__new__(KVCache)
+        chosen.keys, chosen.values, chosen.used = self.keys[:, index], self.values[:, index], self.used
+        chosen.start = None if self.start is None else self.start[index]
+        return chosen
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """RoPE (2104.09864, eq. 13): turn each pair (x[2i], x[2i + 1]), read as a complex number, by its position's angle.
+
+    x (B, T, ...) with pairs in its last dimension, turn (T, x[0, 0].numel() / 2) complex of modulus 1.
+    """
+    B, T = x.shape[:2]
+    pairs = torch.view_as_complex(x.reshape(B, T, -1, 2))
+    return torch.view_as_real(pairs * turn).view_as(x)
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        C = config.width
+        self.heads = config.heads
+        self.norm_attention, self.norm_mlp = nn.RMSNorm(C), nn.RMSNorm(C)
+        self.qkv, self.proj = nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C, bias=False)
+        self.up, self.down = nn.Linear(C, 4 * C, bias=False), nn.Linear(4 * C, C, bias=False)
+
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        B, T, C = x.shape
+        qkv = self.qkv(self.norm_attention(x))                                              # (B, T, 3C)
+        qk, v = rotate(qkv[:, :, :2 * C], turn), qkv[:, :, 2 * C:]
+        q, k = qk.view(B, T, 2, self.heads, -1).permute(2, 0, 3, 1, 4)                      # (B, H, T, D) each
+        v = v.view(B, T, self.heads, -1).transpose(1, 2)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1)
+        x = x + self.proj(y.transpose(1, 2).reshape(B, T, C))
+        return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary_size, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width)
+        self.head = nn.Linear(config.width, config.vocabulary_size, bias=False)
+        D = config.width // config.heads
+        self.register_buffer("frequencies", 10_000.0 ** (-torch.arange(0, D, 2) / D), persistent=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:  # residual branches start small, so that depth does not blow up the stream (GPT-2)
+                nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if name.endswith(("proj.weight", "down.weight")) else 0.02)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) to the last hidden states (B, T, C); `head` turns those into logits (B, T, V).
+
+        Without a cache rows start in column 0 (padding, if any, on the right, where a causal model cannot see it).
+        With a cache the tokens continue it, and each row's left padding is masked.
+        """
+        T, used = ids.size(1), cache.used if cache is not None else 0
+        # Padding shifts a row's positions, all by the same amount: RoPE sees only differences, so nothing changes.
+        angles = torch.outer(torch.arange(used, used + T, device=ids.device), self.frequencies)   # (T, D/2)
+        turn = torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.config.heads)      # for all of q, k
+        mask = None
+        if cache is not None and cache.start is not None:
+            columns = torch.arange(used + T, device=ids.device)
+            mask = (columns <= columns[used:, None]) & (columns >= cache.start[:, None, None])  # (B, T, used + T)
+            mask |= columns == columns[used:, None]  # padding sees itself: an empty softmax would be NaN
+            mask = mask[:, None]
+        x = self.embedding(ids)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, turn, mask, cache, layer)
+        if cache is not None:
+            cache.used += T
+        return self.norm(x)
+
+
+def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+    """Log-probabilities (..., V) of the distribution that is sampled from: temperature, then top-k, then top-p.
+
+    temperature 0 is greedy: all mass on the most likely token. Ties at the k-th place are all kept. top-p (nucleus, 1904.09751)
+    keeps the smallest set of most likely tokens whose mass reaches p. What is cut away has log-probability -inf.
+    """
+    if temperature == 0:
+        return torch.full_like(logits, -torch.inf).scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.size(-1):
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -torch.inf)
+    if top_p is not None:
+        ordered, index = logits.softmax(-1).sort(descending=True, stable=True)
+        cut = (ordered.cumsum(-1) - ordered >= top_p).scatter(-1, index, ordered.cumsum(-1) - ordered >= top_p)
+        logits = logits.masked_fill(cut, -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of softmax(logits), over the full vocabulary: (..., V) -> (...)."""
+    logprobs = logits.log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+class Rollouts(NamedTuple):
+    """Sampled responses; row i answers prompt i // n. Everything after a row's ending is padding, where mask is False."""
+
+    ids: Tensor       # (N, T) the sampled ids, ending included
+    mask: Tensor      # (N, T) bool, True on every sampled token
+    logprobs: Tensor  # (N, T) under the distribution sampled from, 0 on padding
+    entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
+
+
+@torch.inference_mode()
+def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_new_tokens: int = 40, temperature: float = 1.0,
+           top_k: int | None = None, top_p: float | None = None, generator: torch.Generator | None = None) -> Rollouts:
+    """Sample n responses to each prompt (lists of ids, of any lengths) until `end` or max_new_tokens.
+
+    Each prompt is read once and its cache shared by its n rollouts; rows that ended leave the batch. All uniform numbers
+    are drawn before the first token, one per row and position, so a row's tokens do not depend on when others end.
+    """
+    device = model.head.weight.device
+    N = len(prompts) * n
+    uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64).to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    longest = int(lengths.max())
+    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_side="left").to(device)
+    start = None if bool((lengths == longest).all()) else longest - lengths
+    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, start, like=model.head.weight)
+    hidden = model(ids, cache)[:, -1:]                                       # (prompts, 1, C)
+    group = torch.arange(len(prompts), device=device).repeat_interleave(n)
+    cache, hidden = cache.rows(group), hidden[group]                         # (N, 1, C)
+
+    alive = torch.arange(N, device=device)                                   # the rows still in the batch
+    out = Rollouts(torch.zeros(N, max_new_tokens, dtype=torch.long, device=device),
+                   torch.zeros(N, max_new_tokens, dtype=torch.bool, device=device),
+                   hidden.new_zeros(N, max_new_tokens), hidden.new_zeros(N, max_new_tokens))
+    for t in range(max_new_tokens):
+        logits = model.head(hidden[:, -1])                                   # (alive, V)
+        logprobs = sampling_logprobs(logits, temperature, top_k, top_p)
+        cumulative = logprobs.double().exp().cumsum(-1)
+        # Inverse CDF: the first token whose cumulative probability exceeds u; one of probability 0 never does.
+        tokens = torch.searchsorted(cumulative, uniform[alive, t, None] * cumulative[:, -1:], right=True)  # (alive, 1)
+        out.ids[alive, t], out.mask[alive, t] = tokens[:, 0], True
+        out.logprobs[alive, t] = logprobs.gather(-1, tokens)[:, 0]
+        out.entropy[alive, t] = entropy(logits)
+        going = (tokens[:, 0] != end).nonzero()[:, 0]
+        if len(going) == 0 or t + 1 == max_new_tokens:
+            break
+        if len(going) < len(alive):
+            alive, tokens, cache = alive[going], tokens[going], cache.rows(going)
+        hidden = model(tokens, cache)
+    return Rollouts(*(x[:, :t + 1] for x in out))
+
+
+def response_logits(model: Transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits (R, V) that predict the R response tokens, in the order of ids[mask]; differentiable.
+
+    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. The head runs on response tokens alone.
+    """
+    lengths = mask.sum(-1).tolist()
+    rows = [torch.cat((torch.tensor(prompt, device=ids.device), response[:length - 1]))  # the last token predicts nothing
+            for prompt, response, length in zip(prompts, ids, lengths)]
+    hidden = model(pad_sequence(rows, batch_first=True))                     # (B, prompt + T - 1, C)
+    row, t = mask.nonzero(as_tuple=True)
+    first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
+    return model.head(hidden[row, first[row] + t])
