@@ -25,27 +25,28 @@ class ModelConfig:
 class KVCache:
     """Keys and values of every layer for the tokens read so far, in buffers of a fixed length.
 
-    `start` (B,) is the column of each row's first real token (what is left of it is padding); None if no row is padded.
+    `start` (B,) is the column of each row's first real token; what is left of it is padding.
     """
 
-    def __init__(self, config: ModelConfig, rows: int, length: int, start: Tensor | None, like: Tensor):
-        shape = (config.layers, rows, config.heads, length, config.width // config.heads)
-        self.keys, self.values = like.new_empty(shape), like.new_empty(shape)  # (layers, B, H, length, D)
+    def __init__(self, config: ModelConfig, length: int, start: Tensor, like: Tensor):
+        shape = (len(start), config.heads, length, config.width // config.heads)
+        self.keys = [like.new_empty(shape) for _ in range(config.layers)]    # a (B, H, length, D) per layer
+        self.values = [like.new_empty(shape) for _ in range(config.layers)]
         self.start, self.used = start, 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k, v (B, H, T, D) behind what is there; returns all keys and values of the layer, (B, H, used + T, D)."""
         end = self.used + k.size(2)
-        self.keys[layer, :, :, self.used:end] = k
-        self.values[layer, :, :, self.used:end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        self.keys[layer][:, :, self.used:end] = k
+        self.values[layer][:, :, self.used:end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
-    def rows(self, index: Tensor) -> "KVCache":
-        """A cache of the chosen rows, in that order; a row may be chosen several times (a prompt for its rollouts)."""
-        chosen = object.__new__(KVCache)
-        chosen.keys, chosen.values, chosen.used = self.keys[:, index], self.values[:, index], self.used
-        chosen.start = None if self.start is None else self.start[index]
-        return chosen
+    def select(self, rows: Tensor) -> None:
+        """Keep the chosen rows, in that order; a row may be chosen several times (a prompt, once for each of its rollouts)."""
+        for buffers in self.keys, self.values:
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = buffer.index_select(0, rows)
+        self.start = self.start[rows]
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
@@ -105,11 +106,10 @@ class Transformer(nn.Module):
         angles = torch.outer(torch.arange(used, used + T, device=ids.device), self.frequencies)   # (T, D/2)
         turn = torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.config.heads)      # for all of q, k
         mask = None
-        if cache is not None and cache.start is not None:
-            columns = torch.arange(used + T, device=ids.device)
-            mask = (columns <= columns[used:, None]) & (columns >= cache.start[:, None, None])  # (B, T, used + T)
-            mask |= columns == columns[used:, None]  # padding sees itself: an empty softmax would be NaN
-            mask = mask[:, None]
+        if cache is not None:
+            column, row = torch.arange(used + T, device=ids.device), torch.arange(used, used + T, device=ids.device)[:, None]
+            seen = (column <= row) & (column >= cache.start[:, None, None]) | (column == row)  # padding sees itself: an empty softmax is NaN
+            mask = torch.zeros(seen.shape, device=ids.device, dtype=self.frequencies.dtype).masked_fill(~seen, -torch.inf)[:, None]  # (B, 1, T, used + T)
         x = self.embedding(ids)
         for layer, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache, layer)
@@ -151,7 +151,7 @@ class Rollouts(NamedTuple):
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_new_tokens: int = 40, temperature: float = 1.0,
            top_k: int | None = None, top_p: float | None = None, generator: torch.Generator | None = None) -> Rollouts:
     """Sample n responses to each prompt (lists of ids, of any lengths) until `end` or max_new_tokens.
@@ -165,11 +165,11 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     longest = int(lengths.max())
     ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_side="left").to(device)
-    start = None if bool((lengths == longest).all()) else longest - lengths
-    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, start, like=model.head.weight)
+    cache = KVCache(model.config, longest + max_new_tokens, longest - lengths, like=model.head.weight)
     hidden = model(ids, cache)[:, -1:]                                       # (prompts, 1, C)
     group = torch.arange(len(prompts), device=device).repeat_interleave(n)
-    cache, hidden = cache.rows(group), hidden[group]                         # (N, 1, C)
+    cache.select(group)
+    hidden = hidden[group]                                                   # (N, 1, C)
 
     alive = torch.arange(N, device=device)                                   # the rows still in the batch
     out = Rollouts(torch.zeros(N, max_new_tokens, dtype=torch.long, device=device),
@@ -188,7 +188,8 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
         if len(going) == 0 or t + 1 == max_new_tokens:
             break
         if len(going) < len(alive):
-            alive, tokens, cache = alive[going], tokens[going], cache.rows(going)
+            alive, tokens = alive[going], tokens[going]
+            cache.select(going)
         hidden = model(tokens, cache)
     return Rollouts(*(x[:, :t + 1] for x in out))
 

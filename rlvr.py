@@ -145,6 +145,15 @@ def grpo_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, eps_lo
     return -torch.min(ratio * advantages, ratio.clamp(1 - eps_low, 1 + eps_high) * advantages)
 
 
+def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """The k3 estimate of KL(pi || ref) (joschu.net/blog/kl-approx.html), on samples of pi: exp(d) - d - 1 with d = log ref - log pi.
+
+    Log-probabilities of the samples under both (R,) -> nats (R,), each >= 0 and unbiased in the mean.
+    """
+    d = ref_logprobs - logprobs
+    return d.exp() - d - 1
+
+
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Unbiased pass@k (2107.03374, eq. 1) from n samples of which c are right: 1 - C(n-c, k) / C(n, k).
 
@@ -256,7 +265,8 @@ def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, c
         signal_rows = torch.from_numpy(rows)[batch.advantages.cpu()[rows] != 0]
         signal_rows = signal_rows[lengths[signal_rows].argsort(stable=True)]
         optimizer.zero_grad()
-        for micro in signal_rows.split(config.micro_batch):
+        for i in range(0, len(signal_rows), config.micro_batch):
+            micro = signal_rows[i:i + config.micro_batch]
             T = int(lengths[micro].max())
             ids, mask = batch.ids[micro, :T], batch.mask[micro, :T]                                    # (B, T)
             logits = response_logits(model, [batch.prompts[i] for i in micro.tolist()], ids, mask)     # (R, V)
@@ -266,10 +276,10 @@ def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, c
             loss = grpo_loss(logprobs, old_logprobs, advantages, config.eps_low, config.eps_high)
             (loss.sum() / len(rows)).backward()
             with torch.no_grad():
-                log_ratio = logprobs - old_logprobs
-                totals["clip_high"] += ((log_ratio.exp() > 1 + config.eps_high) & (advantages > 0)).sum().item()
-                totals["clip_low"] += ((log_ratio.exp() < 1 - config.eps_low) & (advantages < 0)).sum().item()
-                totals["approx_kl"] += (log_ratio.exp() - 1 - log_ratio).sum().item()  # k3 of KL(old || new), on samples of old
+                ratio = (logprobs - old_logprobs).exp()
+                totals["clip_high"] += ((ratio > 1 + config.eps_high) & (advantages > 0)).sum().item()
+                totals["clip_low"] += ((ratio < 1 - config.eps_low) & (advantages < 0)).sum().item()
+                totals["approx_kl"] += kl_k3(old_logprobs, logprobs).sum().item()  # KL(old || new): the samples are old's
                 totals["trained"] += len(loss)
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item())
         if not math.isfinite(norms[-1]):
