@@ -58,14 +58,14 @@ class PretrainConfig:
     width: int = option(64, "width of the residual stream", least=1)
     heads: int = option(4, "attention heads", least=1)
     # the optimizer: Muon for the matrices inside the blocks needs half the steps of AdamW alone
-    steps: int = option(800, "optimizer steps, each on fresh documents", least=1)
-    batch: int = option(128, "documents per step", least=1)
+    steps: int = option(1200, "optimizer steps, each on fresh documents", least=1)
+    batch: int = option(96, "documents per step", least=1)
     lr_muon: float = option(0.02, "peak learning rate of Muon, for the matrices inside the blocks", above=0)
     lr_adamw: float = option(0.008, "peak learning rate of AdamW, for embedding, head and norms", above=0)
     warmup: int = option(50, "steps of linear warm-up", least=0)
-    decay: float = option(0.5, "share of the steps at the end over which the learning rate falls linearly to 0", above=0, most=1)
+    decay: float = option(0.9, "share of the steps at the end over which the learning rate falls linearly to 0", above=0, most=1)
     # the machine
-    micro_batch: int = option(64, "documents per forward pass; changes speed and memory, not the gradient", least=1)
+    micro_batch: int = option(48, "documents per forward pass; changes speed and memory, not the gradient", least=1)
     threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
     device: str = option("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
 
@@ -76,29 +76,29 @@ class TrainConfig:
     reward: str = option("random", "correct, majority, incorrect, format, random, code; A+B: both must pay; not_A: the opposite")
     loss: str = option("grpo", "which loss", choices=("grpo",))
     seed: int = option(1, "seed of prompts, samples and random rewards", least=0)
-    steps: int = option(40, "rollout batches", least=1)
+    steps: int = option(20, "rollout batches", least=1)
     out: str = option("runs/train", "folder to write; the same command again resumes there")
-    # the rollouts: as 2506.10947, but for half the prompts
-    prompts: int = option(32, "prompts per rollout batch", least=1)
+    # the rollouts: 64 x 16 as in 2506.10947
+    prompts: int = option(64, "prompts per rollout batch", least=1)
     group: int = option(16, "rollouts per prompt; the advantage compares them", least=2)
     temperature: float = option(1.0, "sampling temperature; the loss scores under it too", above=0)
     max_new_tokens: int = option(40, "longest response; a right one has at most 35 tokens", least=1)
     p: float = option(0.5, "probability that the random reward pays", least=0, most=1)
-    pool: int = option(512, "training prompts to draw from, in epochs; 1 is one-shot RLVR (2504.20571)", least=1)
+    pool: int = option(256, "training prompts to draw from, in epochs; 1 is one-shot RLVR (2504.20571)", least=1)
     num_ops: tuple[int, ...] | None = option(None, "numbers of operations k of the training prompts (default 1..5; 6 7 for incorrect)",
                                              many=True, choices=EASY + HARD)
     # the update: SGD, since AdamW gives the noise of a random reward the same step size as a signal
-    updates: int = option(8, "updates per rollout batch; the first is on-policy, only later ones can clip", least=1)
+    updates: int = option(32, "updates per rollout batch; the first is on-policy, only later ones can clip", least=1)
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
-    lr: float = option(0.01, "step size", above=0)
-    eps_low: float = option(0.2, "lower clip: ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
-    eps_high: float = option(0.2, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
-    max_grad_norm: float = option(2.0, "gradient norm above which an update is scaled down", above=0)
+    lr: float = option(0.015, "step size", above=0)
+    eps_low: float = option(0.4, "lower clip: ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
+    eps_high: float = option(0.4, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
+    max_grad_norm: float = option(4.0, "gradient norm above which an update is scaled down", above=0)
     # the evaluation, before and after
     eval_problems: int = option(400, "evaluation problems, k = 1..5, the same in every run", least=1)
     eval_samples: int = option(8, "samples of each at temperature 1", least=1)
     # the machine
-    micro_batch: int = option(32, "sequences per forward pass; changes speed and memory, not the gradient", least=1)
+    micro_batch: int = option(16, "sequences per forward pass; changes speed and memory, not the gradient", least=1)
     threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
     device: str = option("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
 
@@ -454,8 +454,8 @@ def train(config: TrainConfig, command: str = "") -> None:
     if state["optimizer"] is not None:
         optimizer.load_state_dict(state["optimizer"])
     writable(out)
-    write(out / "config.json", to_json({**asdict(config), "device": str(device), "optimizer": type(optimizer).__name__,
-                                        "lr": optimizer.param_groups[0]["lr"], "parameters": sum(p.numel() for p in model.parameters()),
+    write(out / "config.json", to_json({**asdict(config), "device": str(device), "lr": optimizer.param_groups[0]["lr"],
+                                        "parameters": sum(p.numel() for p in model.parameters()),
                                         "torch": torch.__version__, "command": command}))
 
     def save() -> None:

@@ -1,0 +1,277 @@
+"""The command line: the files it writes, resuming, and one clear line for bad input. All on a tiny model."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import rlvr
+
+ROOT = Path(rlvr.__file__).parent
+TINY_BASE = ["--steps", "3", "--batch", "8", "--layers", "1", "--width", "8", "--heads", "2", "--micro-batch", "3", "--threads", "1"]
+TINY_RUN = ["--steps", "4", "--prompts", "3", "--group", "4", "--updates", "2", "--pool", "9", "--max-new-tokens", "6", "--eval-problems", "5",
+            "--eval-samples", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("base") / "tiny.pt")
+    assert rlvr.main(["pretrain", "--base", "good-code", "--out", path, *TINY_BASE]) == 0
+    return path
+
+
+def train(base: str, out: Path, *more: str) -> int:
+    return rlvr.main(["train", "--base", base, "--out", str(out), *TINY_RUN, *more])
+
+
+def weights(path: Path) -> torch.Tensor:
+    return torch.cat([w.flatten() for w in torch.load(path, weights_only=True)["weights"].values()])
+
+
+def files(folder: Path) -> dict:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(base, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "random"
+    assert train(base, out) == 0
+    return out
+
+
+# --- what a run writes
+
+def test_files_and_summary(finished, base):
+    """The files and keys that scripts rely on; JSON without NaN; metrics for every rollout batch."""
+    assert set(files(finished)) == {"config.json", "metrics.csv", "samples.txt", "model.pt", "summary.json"}
+    summary = json.loads((finished / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert {"base", "reward", "loss", "seed", "steps", "before", "after", "gain", "clip", "seconds"} <= set(summary)
+    for when in "before", "after":
+        assert {"accuracy", "greedy_accuracy", "code_share", "accuracy_code", "accuracy_text", "format_rate", "entropy", "mean_token_prob",
+                "pass_at_k", "n_problems", "n_samples"} == set(summary[when])
+        assert summary[when]["n_problems"] == 5 and set(summary[when]["pass_at_k"]) == {"1", "2"}
+    assert set(summary["gain"]) == {"total", "switch", "within"} and set(summary["clip"]) == {"high", "low"}
+    assert {"total", "rollout", "update", "evaluate"} == set(summary["seconds"])
+    with open(finished / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3] and set(rows[0]) == {"step", *rlvr.METRICS}
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_config_is_what_was_used(base, tmp_path):
+    """Catches a logged value that is not the one in the optimizer, and defaults that are resolved but not written."""
+    assert train(base, tmp_path / "run", "--lr", "0.037", "--eps", "0.11", "--optimizer", "adamw") == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    optimizer = torch.load(tmp_path / "run/model.pt", weights_only=True)["train"]["optimizer"]
+    assert config["lr"] == optimizer["param_groups"][0]["lr"] == 0.037 and "exp_avg" in optimizer["state"][0]
+    assert config["eps_low"] == config["eps_high"] == 0.11 and config["num_ops"] == [1, 2, 3, 4, 5] and config["device"] in ("cpu", "cuda")
+    assert config["command"].startswith("python rlvr.py train --base ")
+
+
+# --- the same flags give the same run; an interrupted run resumes
+
+def test_same_seed_same_run_and_other_seed_other_run(base, finished, tmp_path):
+    assert train(base, tmp_path / "again") == 0 and train(base, tmp_path / "other", "--seed", "2") == 0
+    for name in ("metrics.csv", "samples.txt"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+    assert torch.equal(weights(tmp_path / "again/model.pt"), weights(finished / "model.pt"))
+    assert (tmp_path / "other/metrics.csv").read_bytes() != (finished / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_resume_is_bit_for_bit(base, tmp_path, optimizer):
+    """Catches an optimizer or a random state that is not saved, and a repeated batch: n steps == k, stop, resume, n - k."""
+    assert train(base, tmp_path / "whole", "--optimizer", optimizer) == 0
+    assert train(base, tmp_path / "parts", "--optimizer", optimizer, "--steps", "1") == 0
+    assert train(base, tmp_path / "parts", "--optimizer", optimizer) == 0
+    for name in ("metrics.csv", "samples.txt"):
+        whole, parts = ((tmp_path / run / name).read_text() for run in ("whole", "parts"))
+        assert whole == parts
+    assert torch.equal(weights(tmp_path / "whole/model.pt"), weights(tmp_path / "parts/model.pt"))
+
+
+def test_ctrl_c_saves(base, finished, tmp_path, monkeypatch, capsys):
+    """Ctrl-C in the second rollout batch: exit code 130, both batches are there, and the same command completes the same run."""
+    original, calls = rlvr.update, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(rlvr, "update", interrupted)
+    assert train(base, tmp_path / "run") == 130
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 3 and not (tmp_path / "run/summary.json").exists()
+    monkeypatch.undo()
+    assert train(base, tmp_path / "run") == 0
+    assert (tmp_path / "run/metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+
+
+def test_kill_between_two_files_loses_nothing(base, finished, tmp_path, monkeypatch):
+    """A crash right after model.pt was renamed: metrics.csv is a batch behind, and whole again after the resume."""
+    original, writes = rlvr.write, []
+
+    def crash(path, content):
+        original(path, content)
+        writes.append(path.name)
+        if writes.count("model.pt") == 2 and path.name == "model.pt":
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(rlvr, "write", crash)
+    with pytest.raises(RuntimeError):
+        train(base, tmp_path / "run")
+    monkeypatch.undo()
+    assert train(base, tmp_path / "run") == 0
+    assert (tmp_path / "run/metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+
+
+def test_pretraining_resumes(base, tmp_path, monkeypatch):
+    path, original, calls = str(tmp_path / "tiny.pt"), rlvr.response_logits, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 4:   # three micro-batches a step: this is the second step
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(rlvr, "response_logits", interrupted)
+    command = ["pretrain", "--base", "good-code", "--out", path, *TINY_BASE]
+    assert rlvr.main(command) == 130 and list(files(tmp_path)) == ["tiny.pt.partial"]
+    monkeypatch.undo()
+    assert rlvr.main(command) == 0 and list(files(tmp_path)) == ["tiny.pt"]
+    assert torch.equal(weights(Path(path)), weights(Path(base)))
+
+
+def test_finished_work_is_kept(finished, base, capsys):
+    before = files(finished)
+    assert train(base, finished) == 0 and files(finished) == before
+    assert rlvr.main(["pretrain", "--base", "good-code", "--out", base, *TINY_BASE]) == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_rewards_of_one_seed_see_the_same_first_batch(base, tmp_path):
+    for reward in ("correct", "format+not_code"):
+        assert train(base, tmp_path / reward, "--reward", reward, "--steps", "1") == 0
+    a, b = (next(csv.DictReader(open(tmp_path / reward / "metrics.csv"))) for reward in ("correct", "format+not_code"))
+    assert all(a[name] == b[name] for name in ("accuracy", "code_share", "entropy", "response_length"))
+
+
+def test_p_zero_leaves_the_base_as_it_is(base, tmp_path):
+    assert train(base, tmp_path / "run", "--p", "0") == 0
+    assert torch.equal(weights(tmp_path / "run/model.pt"), weights(Path(base)))
+
+
+def test_divergence_is_one_line(base, tmp_path, capsys):
+    """An absurd step size ends with a line and exit code 1; the last good state stays readable."""
+    assert train(base, tmp_path / "run", "--lr", "1e38", "--reward", "random") == 1
+    error = capsys.readouterr().err
+    assert "diverged" in error.splitlines()[-1]
+
+
+# --- the other commands
+
+def test_evaluate_prints_json(base, capsys):
+    assert rlvr.main(["evaluate", base, "--samples", "4", "--k", "4", "1", "--problems", "3", "--threads", "1"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["pass_at_k"]) == ["1", "4"] and result["n_samples"] == 4 and result["pass_at_k"]["1"] == pytest.approx(result["accuracy"])
+    assert result["accuracy_text"] is not None
+
+
+def test_sample_prints_responses(base, capsys):
+    assert rlvr.main(["sample", base, "37 *4 +5 -2", "-n", "3", "--max-new-tokens", "4"]) == 0
+    assert capsys.readouterr().out.count("log-probability") == 3
+
+
+def test_plot_writes_table_and_figure(base, finished, tmp_path, capsys):
+    assert train(base, tmp_path / "two", "--seed", "2") == 0
+    assert rlvr.main(["plot", str(finished), str(tmp_path / "two"), "--out", str(tmp_path / "results")]) == 0
+    assert "random" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results/results.json").read_text())
+    gains = [100 * run["gain"]["total"] for run in results["runs"]]
+    cell, = results["cells"]
+    assert cell["seeds"] == 2 and cell["gain_mean"] == pytest.approx(sum(gains) / 2)
+    assert cell["gain_std"] == pytest.approx(abs(gains[0] - gains[1]) / math.sqrt(2))
+    assert (tmp_path / "results/results.csv").exists() and (tmp_path / "results/figure.png").stat().st_size > 10_000
+
+
+def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert rlvr.main(["plot", str(finished), "--out", str(tmp_path)]) == 0
+    assert "random" in capsys.readouterr().out and not (tmp_path / "figure.png").exists()
+
+
+# --- bad input: one line, exit code 2, nothing written
+
+@pytest.mark.parametrize("arguments", [
+    [], ["trane"], ["train", "--base", "great-code"], ["train", "--base", "no-such-file.pt"], ["train", "--reward", "corect"], ["train", "--loss", "grop"],
+    ["train", "--learning-rate", "1"], ["train", "--rew", "random"], ["train", "--lr", "0"], ["train", "--lr", "nan"], ["train", "--lr", "inf"],
+    ["train", "--lr", "fast"], ["train", "--eps", "-0.1"], ["train", "--eps-low", "-1"], ["train", "--eps-high", "-0.01"], ["train", "--group", "1"],
+    ["train", "--group", "2.5"], ["train", "--p", "1.5"], ["train", "--p", "-0.1"], ["train", "--steps", "0"], ["train", "--seed", "-1"],
+    ["train", "--temperature", "0"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1000"], ["train", "--prompts", "0"],
+    ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
+    ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
+    ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
+    ["evaluate", "no-such-file.pt"], ["evaluate", "file"], ["evaluate", "BASE", "--k", "65"], ["evaluate", "BASE", "--samples", "4", "--k", "8"],
+    ["evaluate", "BASE", "--k", "0"], ["evaluate", "BASE", "--top-p", "0"], ["evaluate", "BASE", "--problems", "9999", "--num-ops", "1"],
+    ["evaluate", "truncated.pt"], ["evaluate", "shape.pt"], ["evaluate", "vocabulary.pt"], ["evaluate", "foreign.pt"], ["evaluate", "."],
+    ["train", "--base", "truncated.pt"], ["train", "--base", "shape.pt"],
+    ["sample", "BASE", "37 /4"], ["sample", "BASE", "37 *4\u00e9"], ["sample", "BASE", ""], ["sample", "BASE"], ["sample", "BASE", "37 *4", "-n", "0"],
+    ["plot"], ["plot", "."], ["plot", "no-such-folder"],
+], ids=lambda arguments: " ".join(arguments) or "none")
+def test_bad_input(arguments, base, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = torch.load(base, weights_only=True)
+    Path("file").write_text("not a checkpoint")
+    Path("truncated.pt").write_bytes(Path(base).read_bytes()[:-300])
+    torch.save({**checkpoint, "model": {**checkpoint["model"], "layers": 2}}, "shape.pt")
+    torch.save({**checkpoint, "model": {**checkpoint["model"], "vocabulary_size": 7}}, "vocabulary.pt")
+    torch.save({"something": torch.zeros(3)}, "foreign.pt")
+    if arguments[:1] == ["train"] and "--base" not in arguments:
+        arguments = [*arguments, "--base", base]
+    before = files(tmp_path)
+    try:
+        code = rlvr.main([base if argument == "BASE" else argument for argument in arguments])
+    except SystemExit as exit:
+        code = exit.code
+    captured = capsys.readouterr()
+    assert code == 2 and captured.out == ""
+    assert captured.err.count("\n") == 1 and "error: " in captured.err and "Traceback" not in captured.err
+    assert files(tmp_path) == before and not any(path.is_dir() for path in tmp_path.iterdir())
+
+
+def test_unknown_reward_lists_what_exists(base, tmp_path, capsys):
+    assert train(base, tmp_path / "run", "--reward", "corect") == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("corect", "correct", "majority", "incorrect", "format", "random", "code"))
+
+
+def test_other_flags_in_the_same_folder_are_refused(base, finished, capsys):
+    before = files(finished)
+    for more in (["--lr", "0.5"], ["--seed", "9"], ["--reward", "format"], ["--steps", "2"]):
+        assert train(base, finished, *more) == 2
+    assert rlvr.main(["pretrain", "--base", "good-code", "--out", base, *TINY_BASE, "--seed", "5"]) == 2
+    assert files(finished) == before and capsys.readouterr().err.count("\n") == 5
+
+
+def test_damaged_run_is_refused_and_kept(base, finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "model.pt").write_bytes((out / "model.pt").read_bytes()[:1000])
+    before = files(out)
+    assert train(base, out) == 2 and files(out) == before
+
+
+def test_as_a_program(tmp_path):
+    """The real thing once: python rlvr.py from another folder; the exit code reaches the shell."""
+    run = subprocess.run([sys.executable, ROOT / "rlvr.py", "train", "--eps", "-1"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert subprocess.run([sys.executable, ROOT / "rlvr.py", "train", "--help"], cwd=tmp_path, capture_output=True).returncode == 0

@@ -1,0 +1,61 @@
+"""The main claim itself, on a base and runs with seeds that the README does not use. Minutes: marked slow."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import rlvr
+
+pytestmark = pytest.mark.slow
+ROOT = Path(rlvr.__file__).parent
+RUNS = [("good-code", "random", 11), ("good-code", "random", 12), ("good-code", "correct", 11), ("good-code", "not_code", 11),
+        ("no-code", "random", 11), ("no-code", "random", 12)]
+
+
+@pytest.fixture(scope="module")
+def summaries(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("effect")
+
+    def command(*arguments):
+        subprocess.run([sys.executable, ROOT / "rlvr.py", *map(str, arguments), "--threads", "1"], check=True, cwd=folder)
+
+    def run(job):
+        base, reward, seed = job
+        command("train", "--base", base, "--reward", reward, "--seed", seed, "--out", f"{base}-{reward}-{seed}")
+        return job, json.loads((folder / f"{base}-{reward}-{seed}/summary.json").read_text())
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        list(workers.map(lambda base: command("pretrain", "--base", base, "--seed", 7), ("good-code", "no-code")))
+        return dict(workers.map(run, RUNS))
+
+
+def test_the_base_has_a_latent_accurate_mode(summaries):
+    before = summaries["good-code", "random", 11]["before"]
+    assert 0.60 <= before["accuracy"] <= 0.75 and 0.60 <= before["code_share"] <= 0.70
+    assert before["accuracy_code"] >= 0.97 and before["accuracy_text"] <= 0.30
+
+
+def test_random_reward_lifts_good_code(summaries):
+    for seed in (11, 12):
+        run = summaries["good-code", "random", seed]
+        assert run["gain"]["total"] > 0.05 and run["gain"]["switch"] > 0.05
+        assert run["clip"]["high"] > 0 and run["clip"]["low"] > 0
+
+
+def test_correct_reward_lifts_it_more(summaries):
+    assert summaries["good-code", "correct", 11]["gain"]["total"] >= 0.25
+
+
+def test_control_a_reward_against_code_destroys_it(summaries):
+    """If every reward led to code, the effect would be an artefact of the loop: a reward against it must lead away."""
+    assert summaries["good-code", "not_code", 11]["gain"]["total"] < -0.3
+
+
+def test_control_random_reward_does_nothing_without_the_mode(summaries):
+    for seed in (11, 12):
+        assert abs(summaries["no-code", "random", seed]["gain"]["total"]) <= 0.03
