@@ -605,47 +605,54 @@ def mean_std(values: list[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
+def cell_of(run: dict) -> tuple[str, str, str, str]:
+    return run["base"], run["reward"], run["loss"], run["flags"]
+
+
 def cells(runs: list[dict]) -> list[dict]:
-    """One row per base, reward and loss: means over seeds, in points where they are accuracies."""
+    """One row per base, reward, loss and flags: means over seeds, in points where they are accuracies."""
     rank = {name: i for i, name in enumerate((*BASES, *PAPER))}
-    keys = sorted({(run["base"], run["reward"], run["loss"]) for run in runs}, key=lambda key: [(rank.get(name, 99), name) for name in key])
     rows = []
-    for base, reward, loss in keys:
-        group = [run for run in runs if (run["base"], run["reward"], run["loss"]) == (base, reward, loss)]
+    for cell in sorted(set(map(cell_of, runs)), key=lambda cell: [(rank.get(name, 99), name) for name in cell]):
+        base, reward, loss, flags = cell
+        group = [run for run in runs if cell_of(run) == cell]
         gains = [100 * run["gain"]["total"] for run in group]
         average, spread = mean_std(gains)
         rows.append({
-            "base": base, "reward": reward, "loss": loss, "seeds": len(group), "gain_mean": average, "gain_std": spread,
+            "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group), "gain_mean": average, "gain_std": spread,
             "gain_min": min(gains), "gain_max": max(gains),
             **{part: mean_std([100 * run["gain"][part] for run in group])[0] for part in ("switch", "within")},
             **{f"{key}_{when}": mean_std([run[when][key] for run in group])[0] for key in ("accuracy", "code_share") for when in ("before", "after")},
             **{f"clip_{side}": mean_std([run["clip"][side] for run in group])[0] for side in ("high", "low")},
             "seconds": mean_std([run["seconds"]["total"] for run in group])[0],
-            "paper_gain": PAPER.get(reward) if base == "good-code" else None})
+            "paper_gain": PAPER.get(reward) if base == "good-code" and not flags else None})
     return rows
 
 
 def table(rows: list[dict]) -> str:
-    """The cells as text. Gains in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
-    lines = ["base       reward      seeds  accuracy        gain            switch  within  code share      clip high/low  paper"]
+    """The cells as text. Gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
+    lines = [["base", "reward", "seeds", "accuracy", "gain", "", "switch", "within", "code share", "clip high", "low", "paper", "flags"]]
     for row in rows:
-        spread = "       " if row["gain_std"] is None else f"± {row['gain_std']:<5.1f}"
-        paper = "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}"
-        lines.append(f"{row['base']:<10} {row['reward']:<12}{row['seeds']:>4}   {row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}  "
-                     f"{row['gain_mean']:+6.1f} {spread} {row['switch']:+6.1f}  {row['within']:+6.1f}  "
-                     f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}  {row['clip_high']:6.1%} {row['clip_low']:6.1%}  {paper}".rstrip())
-    return "\n".join(lines)
+        lines.append([Path(row["base"]).stem, row["reward"], str(row["seeds"]), f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}",
+                      f"{row['gain_mean']:+.1f}", "" if row["gain_std"] is None else f"± {row['gain_std']:.1f}", f"{row['switch']:+.1f}",
+                      f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
+                      f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}", row["flags"]])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
 
 
 def read_run(folder: Path) -> dict:
-    """summary.json of a run with its metrics.csv as `rows`."""
+    """summary.json of a run, its metrics.csv as `rows`, and as `flags` those that are not at their defaults."""
+    own = {"base", "reward", "loss", "seed", "out", "num_ops", "micro_batch", "threads", "device"}  # a name of their own, or no matter
     try:
-        run = json.loads((folder / "summary.json").read_text())
+        run, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "config"))
+        run["flags"] = " ".join(f"--{f.name.replace('_', '-')} {config[f.name]}" for f in fields(TrainConfig)
+                                if f.name not in own and config[f.name] != f.default)
         with open(folder / "metrics.csv", newline="") as file:
             run["rows"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         return run if run["gain"] and run["rows"] else 1 / 0
     except Exception:
-        raise InputError(f"{folder} holds no finished run (summary.json and metrics.csv)") from None
+        raise InputError(f"{folder} holds no finished run (config.json, metrics.csv, summary.json)") from None
 
 
 def plot(folders: list[str], out: str) -> None:
@@ -661,49 +668,51 @@ def plot(folders: list[str], out: str) -> None:
     except ModuleNotFoundError:
         return print("no figure: pip install matplotlib")
     matplotlib.use("Agg")
-    draw_figure(runs, rows, Path(out) / "figure.png")
+    draw_figure(runs, Path(out) / "figure.png")
     print(f"wrote {out}/figure.png, results.csv and results.json")
 
 
-def draw_figure(runs: list[dict], rows: list[dict], path: Path) -> None:
-    """Left: gain per base and reward, a dot per seed, the paper's as a line. Right: code share and accuracy over a random-reward run."""
+def draw_figure(runs: list[dict], path: Path) -> None:
+    """Top: gain per base and reward, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
     import matplotlib.pyplot as plt
 
-    bases = list(dict.fromkeys(row["base"] for row in rows))
-    names = list(dict.fromkeys(row["reward"] for row in rows))
+    bases = list(dict.fromkeys(row["base"] for row in cells(runs)))
+    names = list(dict.fromkeys((row["reward"], row["flags"]) for row in cells(runs)))
     colors = {name: f"C{i}" for i, name in enumerate(names)}
-    figure, axes = plt.subplots(1, 1 + len(bases), figsize=(5.2 + 3.4 * len(bases), 4.2), width_ratios=[1.6] + [1] * len(bases), layout="constrained")
-    bars = axes[0]
-    for row in rows:
-        x = bases.index(row["base"]) + (names.index(row["reward"]) - (len(names) - 1) / 2) * 0.8 / len(names)
-        width = 0.72 / len(names)
-        bars.bar(x, row["gain_mean"], width, color=colors[row["reward"]], label=row["reward"] if row["base"] == bases[0] else None)
-        dots = [100 * run["gain"]["total"] for run in runs if (run["base"], run["reward"], run["loss"]) == (row["base"], row["reward"], row["loss"])]
-        bars.plot([x] * len(dots), dots, "o", color="black", markersize=3, alpha=0.6)
+    figure = plt.figure(figsize=(max(7, 3.6 * len(bases)), 9), layout="constrained")
+    grid = figure.add_gridspec(3, len(bases))
+    bars, width = figure.add_subplot(grid[0, :]), 0.8 / len(names)
+    for row in cells(runs):
+        name = row["reward"], row["flags"]
+        x = bases.index(row["base"]) + (names.index(name) - (len(names) - 1) / 2) * width
+        bars.bar(x, row["gain_mean"], 0.9 * width, color=colors[name])
+        dots = [100 * run["gain"]["total"] for run in runs if cell_of(run) == (row["base"], row["reward"], row["loss"], row["flags"])]
+        bars.plot(np.linspace(x - 0.2 * width, x + 0.2 * width, len(dots)) if len(dots) > 1 else x, dots, "o", color="black", markersize=3)
         if row["paper_gain"] is not None:
-            bars.plot([x - width / 2, x + width / 2], [row["paper_gain"]] * 2, color="black", linewidth=2)
+            bars.plot([x - 0.45 * width, x + 0.45 * width], [row["paper_gain"]] * 2, color="black", linewidth=2)
     bars.axhline(0, color="black", linewidth=0.8)
-    bars.set_xticks(range(len(bases)), bases)
-    bars.set_ylabel("gain in accuracy after RL (points)")
-    bars.set_title("Gain by base and reward (dot: a seed; line: paper, Qwen2.5-Math-7B)", fontsize=9)
-    bars.legend(fontsize=8, title="reward", title_fontsize=8)
-    for axis, base in zip(axes[1:], bases):
-        for name in names:
-            curves = [[(row["accuracy"]) for row in run["rows"]] for run in runs if run["base"] == base and run["reward"] == name]
-            if not curves or name == "incorrect":  # trained on k = 6, 7: its training accuracy is not comparable
-                continue
-            length = min(map(len, curves))
-            values = np.array([curve[:length] for curve in curves])
-            smooth = np.array([np.convolve(curve, np.ones(5) / 5, "valid") for curve in values]) if length >= 5 else values
-            x = np.arange(smooth.shape[1]) + (length - smooth.shape[1]) / 2
-            axis.plot(x, smooth.mean(axis=0), color=colors[name], label=name)
-            if len(curves) > 1:
-                axis.fill_between(x, smooth.min(axis=0), smooth.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
-        axis.set_ylim(0, 1.02)
-        axis.set_xlabel("rollout batch")
-        axis.set_title(f"{base}: accuracy on training prompts", fontsize=9)
-    figure.savefig(path.with_name(path.name + ".tmp"), dpi=150, format="png")
-    os.replace(path.with_name(path.name + ".tmp"), path)
+    bars.set_xticks(range(len(bases)), [Path(base).stem for base in bases])
+    bars.set_ylabel("gain in accuracy (points)")
+    bars.set_title("Accuracy gained by RL\nbar: mean over seeds, dot: a seed, line: Qwen2.5-Math-7B on MATH-500 (2506.10947)", fontsize=9)
+    for column, base in enumerate(bases):
+        for line, (metric, label) in enumerate((("accuracy", "accuracy in training"), ("code_share", "code share in training"))):
+            axis = figure.add_subplot(grid[1 + line, column], ylim=(-0.02, 1.02), title=Path(base).stem if line == 0 else None)
+            for name in names:
+                # `incorrect` trains on k = 6, 7, where nothing is right: its accuracy there says nothing about k = 1..5.
+                curves = [[row[metric] for row in run["rows"]] for run in runs if (run["base"], run["reward"], run["flags"]) == (base, *name)
+                          and not (metric == "accuracy" and run["reward"] == "incorrect")]
+                if curves:
+                    values = np.array([curve[:min(map(len, curves))] for curve in curves])   # (seeds, rollout batches)
+                    share = np.linspace(0, 1, values.shape[1])
+                    axis.plot(share, values.mean(axis=0), color=colors[name])
+                    axis.fill_between(share, values.min(axis=0), values.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
+            axis.set_ylabel(label if column == 0 else None)
+            axis.set_xlabel("share of the run" if line == 1 else None)
+    figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], [" ".join(name).strip() for name in names],
+                  loc="outside lower center", ncols=1 if any(flags for _, flags in names) else len(names), fontsize=8)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, dpi=130, format="png")
+    os.replace(temporary, path)
     plt.close(figure)
 
 

@@ -3,21 +3,41 @@
 #
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
+#   ./train.sh controls     good-code, random reward x 5 seeds: narrower clips, no clip, on-policy, p = 0
 #   ./train.sh test         the tests; more arguments go to pytest
 #
 # JOBS=n runs n processes at a time (default: one per core; at most 4 on a GPU, which is used if there is one).
 set -euo pipefail
 cd "$(dirname "$0")"
-
-door=${1:-quick}
-case $door in
-    quick) bases="good-code no-code"; seeds="1" ;;
-    full) bases="good-code no-code bad-code"; seeds="1 2 3 4 5" ;;
-    test) ;;
-    *) echo "train.sh: error: unknown door '$door': choose from quick, full, test" >&2; exit 2 ;;
-esac
-rewards="correct majority incorrect format random"
 python=.venv/bin/python
+door=${1:-quick}
+
+# Which bases, and one line per RL run: the folder it writes, then its flags.
+runs() {  # bases, rewards, seeds, a name for the folder instead of the reward's, more flags
+    for seed in $3; do for reward in $2; do for base in $1; do
+        echo "runs/$base/${4:-$reward}/seed$seed --base $base --reward $reward --seed $seed ${5:-}"
+    done; done; done
+}
+rewards="correct majority incorrect format random"
+case $door in
+    quick)
+        bases="good-code no-code"
+        list=$(runs "$bases" "$rewards" 1) ;;
+    full)
+        bases="good-code no-code bad-code"
+        list=$(runs "$bases" "$rewards" "1 2 3 4 5") ;;
+    controls)
+        bases="good-code"
+        seeds="1 2 3 4 5"
+        list=$(runs $bases random "$seeds"
+               runs $bases random "$seeds" eps-0.3 "--eps 0.3"
+               runs $bases random "$seeds" eps-0.2 "--eps 0.2"
+               runs $bases random "$seeds" no-clip "--eps 1e9"
+               runs $bases random "$seeds" on-policy "--prompts 2 --updates 1 --steps 640"
+               runs $bases random 1 p-0 "--p 0") ;;
+    test) ;;
+    *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, test" >&2; exit 2 ;;
+esac
 
 # 1. Set up: a virtual environment here, installed anew whenever requirements.txt has changed.
 if ! cmp -s requirements.txt .venv/installed; then
@@ -35,30 +55,29 @@ fi
 jobs=${JOBS:-$($python -c 'import os, torch; n = os.cpu_count(); print(min(4, n) if torch.cuda.is_available() else n)')}
 began=$SECONDS
 
+# Run one command; its progress goes to a log, its last lines to the terminal if it fails, and then nothing more is started.
+logged() {
+    log=$1; shift
+    mkdir -p "$(dirname "$log")"
+    .venv/bin/python rlvr.py "$@" 2>>"$log" || { tail -n 3 "$log" >&2; exit 255; }
+}
+train_one() {
+    [ -f "$1/summary.json" ] || logged "$1/log.txt" train --out "$@" --threads 1
+}
+export -f logged train_one
+
 # 2. Pretrain the bases, side by side; those that exist are kept.
-mkdir -p runs/bases
 count=$(echo $bases | wc -w)
 threads=$((jobs / count)); [ $threads -ge 1 ] || threads=1
-echo "pretraining $bases (about two minutes each; progress in runs/bases/*.log)"
-for base in $bases; do echo "$base"; done |
-    xargs -P "$jobs" -I{} sh -c "$python rlvr.py pretrain --base {} --threads $threads 2>>runs/bases/{}.log || { tail -n 3 runs/bases/{}.log >&2; exit 255; }"
+echo "pretraining $bases (one to three minutes each; progress in runs/bases/*.log)"
+for base in $bases; do echo "runs/bases/$base.log pretrain --base $base --threads $threads"; done |
+    xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
 
-# 3. RL: every base x reward x seed, one thread each; those that are finished are kept.
-train_one() {
-    out=runs/$1/$2/seed$3
-    [ -f "$out/summary.json" ] && return
-    mkdir -p "$out"
-    .venv/bin/python rlvr.py train --base "$1" --reward "$2" --seed "$3" --threads 1 --out "$out" 2>>"$out/log.txt" ||
-        { tail -n 3 "$out/log.txt" >&2; exit 255; }
-}
-export -f train_one
-echo "RL: $(echo $bases | wc -w) bases x $(echo $rewards | wc -w) rewards x $(echo $seeds | wc -w) seeds, $jobs at a time"
-for seed in $seeds; do for reward in $rewards; do for base in $bases; do echo "$base $reward $seed"; done; done; done |
-    xargs -P "$jobs" -L 1 bash -c 'train_one "$@"' _
+# 3. RL, one thread a run; those that are finished are kept.
+echo "RL: $(echo "$list" | wc -l) runs, $jobs at a time (half a minute to a minute each)"
+echo "$list" | xargs -P "$jobs" -L 1 bash -c 'train_one "$@"' _
 
 # 4. The table and the figure.
-runs=()
-for base in $bases; do for reward in $rewards; do for seed in $seeds; do runs+=("runs/$base/$reward/seed$seed"); done; done; done
 echo
-$python rlvr.py plot "${runs[@]}" --out "runs/$door"
+$python rlvr.py plot $(echo "$list" | cut -d' ' -f1) --out "runs/$door"
 echo "$door: $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

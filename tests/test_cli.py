@@ -203,6 +203,14 @@ def test_plot_writes_table_and_figure(base, finished, tmp_path, capsys):
     assert (tmp_path / "results/results.csv").exists() and (tmp_path / "results/figure.png").stat().st_size > 10_000
 
 
+def test_plot_keeps_other_flags_apart(base, finished, tmp_path, capsys):
+    """Catches a mean over runs that are not repetitions of each other."""
+    assert train(base, tmp_path / "wide", "--eps", "0.9") == 0
+    assert rlvr.main(["plot", str(finished), str(tmp_path / "wide"), "--out", str(tmp_path / "results")]) == 0
+    cells = json.loads((tmp_path / "results/results.json").read_text())["cells"]
+    assert [cell["seeds"] for cell in cells] == [1, 1] and [("--eps-low 0.9 --eps-high 0.9" in cell["flags"]) for cell in cells].count(True) == 1
+
+
 def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert rlvr.main(["plot", str(finished), "--out", str(tmp_path)]) == 0
@@ -216,7 +224,7 @@ def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatc
     ["train", "--learning-rate", "1"], ["train", "--rew", "random"], ["train", "--lr", "0"], ["train", "--lr", "nan"], ["train", "--lr", "inf"],
     ["train", "--lr", "fast"], ["train", "--eps", "-0.1"], ["train", "--eps-low", "-1"], ["train", "--eps-high", "-0.01"], ["train", "--group", "1"],
     ["train", "--group", "2.5"], ["train", "--p", "1.5"], ["train", "--p", "-0.1"], ["train", "--steps", "0"], ["train", "--seed", "-1"],
-    ["train", "--temperature", "0"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1000"], ["train", "--prompts", "0"],
+    ["train", "--temperature", "0"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
     ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
     ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
