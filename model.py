@@ -181,6 +181,8 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
         cumulative = logprobs.double().exp().cumsum(-1)
         # Inverse CDF: the first token whose cumulative probability exceeds u; one of probability 0 never does.
         tokens = torch.searchsorted(cumulative, uniform[alive, t, None] * cumulative[:, -1:], right=True)  # (alive, 1)
+        if bool((tokens == logits.size(-1)).any()):
+            raise FloatingPointError("the model has diverged: its logits are not numbers")
         out.ids[alive, t], out.mask[alive, t] = tokens[:, 0], True
         out.logprobs[alive, t] = logprobs.gather(-1, tokens)[:, 0]
         out.entropy[alive, t] = entropy(logits)

@@ -58,7 +58,7 @@ class PretrainConfig:
     width: int = option(64, "width of the residual stream", least=1)
     heads: int = option(4, "attention heads", least=1)
     # the optimizer: Muon for the matrices inside the blocks needs half the steps of AdamW alone
-    steps: int = option(1200, "optimizer steps, each on fresh documents", least=1)
+    steps: int = option(1700, "optimizer steps, each on fresh documents", least=1)
     batch: int = option(96, "documents per step", least=1)
     lr_muon: float = option(0.02, "peak learning rate of Muon, for the matrices inside the blocks", above=0)
     lr_adamw: float = option(0.008, "peak learning rate of AdamW, for embedding, head and norms", above=0)
@@ -93,7 +93,7 @@ class TrainConfig:
     lr: float = option(0.015, "step size", above=0)
     eps_low: float = option(0.4, "lower clip: ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
     eps_high: float = option(0.4, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
-    max_grad_norm: float = option(4.0, "gradient norm above which an update is scaled down", above=0)
+    max_grad_norm: float = option(3.0, "gradient norm above which an update is scaled down", above=0)
     # the evaluation, before and after
     eval_problems: int = option(400, "evaluation problems, k = 1..5, the same in every run", least=1)
     eval_samples: int = option(8, "samples of each at temperature 1", least=1)
@@ -269,7 +269,7 @@ def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, c
             micro = signal_rows[i:i + config.micro_batch]
             T = int(lengths[micro].max())
             ids, mask = batch.ids[micro, :T], batch.mask[micro, :T]                                    # (B, T)
-            logits = response_logits(model, [batch.prompts[i] for i in micro.tolist()], ids, mask)     # (R, V)
+            logits = response_logits(model, [batch.prompts[row] for row in micro.tolist()], ids, mask)     # (R, V)
             logprobs = sampling_logprobs(logits, config.temperature).gather(1, ids[mask][:, None])[:, 0]   # (R,)
             old_logprobs = batch.old_logprobs[micro, :T][mask]                                         # (R,)
             advantages = batch.advantages[micro, None].expand(-1, T)[mask]                             # (R,)
@@ -355,7 +355,7 @@ def pretrain(config: PretrainConfig) -> None:
             raise InputError(f"{path} was pretrained with other flags: delete it or choose another --out")
     if out.exists():
         return print(f"{out} exists already")
-    writable(out.parent)
+    check_writable(out.parent)
 
     torch.manual_seed(int(numpy_rng(config.seed, WEIGHTS).integers(2**31)))
     model, checkpoint = Transformer(ModelConfig(VOCABULARY_SIZE, config.layers, config.width, config.heads)).to(device), None
@@ -418,6 +418,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     if config.updates > config.prompts * config.group:
         raise InputError(f"--updates {config.updates} is more than the {config.prompts * config.group} rollouts of a batch")
     device, out = start(config), Path(config.out)
+    check_writable(out)
     same = {k: v for k, v in asdict(config).items() if k not in ("out", "steps")}
     if (out / "model.pt").exists():
         model, info = load(out / "model.pt", device)
@@ -453,7 +454,6 @@ def train(config: TrainConfig, command: str = "") -> None:
     optimizer = kind(model.parameters(), lr=config.lr)
     if state["optimizer"] is not None:
         optimizer.load_state_dict(state["optimizer"])
-    writable(out)
     write(out / "config.json", to_json({**asdict(config), "device": str(device), "lr": optimizer.param_groups[0]["lr"],
                                         "parameters": sum(p.numel() for p in model.parameters()),
                                         "torch": torch.__version__, "command": command}))
@@ -473,7 +473,7 @@ def train(config: TrainConfig, command: str = "") -> None:
             metrics |= update(model, optimizer, batch, config, step)
             clock.lap("update")
             state["rows"].append({"step": step, **{name: metrics[name] for name in METRICS}})
-            state["samples"] += readable if step % 10 == 0 or step + 1 == config.steps else []
+            state["samples"] += readable if step % 5 == 0 else []
             state["step"] = step + 1
             save()
             bar.set_postfix({name: f"{metrics[name]:.3f}" for name in ("reward", "accuracy", "code_share", "clip_high", "clip_low")}, refresh=False)
@@ -524,15 +524,16 @@ def start(config) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
+def check_writable(folder: Path) -> None:
+    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to? `write` makes the rest."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write to {folder}: {existing} is not a writable folder")
 
 
 def write(path: Path, content: str | bytes) -> None:
     """Write under a temporary name, then rename: whoever reads, or comes after a crash, finds the old file or the new, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
@@ -659,7 +660,7 @@ def plot(folders: list[str], out: str) -> None:
     """Print the table of the runs; write it as results.csv and results.json, and figure.png if matplotlib is there, into `out`."""
     runs = [read_run(Path(folder)) for folder in folders]
     rows = cells(runs)
-    writable(Path(out))
+    check_writable(Path(out))
     write(Path(out) / "results.csv", to_csv(rows))
     write(Path(out) / "results.json", to_json({"cells": rows, "runs": [{k: v for k, v in run.items() if k != "rows"} for run in runs]}))
     print(table(rows))

@@ -172,9 +172,11 @@ def test_p_zero_leaves_the_base_as_it_is(base, tmp_path):
 
 def test_divergence_is_one_line(base, tmp_path, capsys):
     """An absurd step size ends with a line and exit code 1; the last good state stays readable."""
-    assert train(base, tmp_path / "run", "--lr", "1e38", "--reward", "random") == 1
-    error = capsys.readouterr().err
-    assert "diverged" in error.splitlines()[-1]
+    for updates in ("1", "2"):   # noticed by the next rollout, or by the next update
+        out = tmp_path / updates
+        assert train(base, out, "--lr", "1e38", "--updates", updates) == 1
+        assert "diverged" in capsys.readouterr().err.splitlines()[-1]
+        assert rlvr.load(out / "model.pt", torch.device("cpu")) if (out / "model.pt").exists() else updates == "2"
 
 
 # --- the other commands
@@ -225,7 +227,7 @@ def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatc
     ["train", "--lr", "fast"], ["train", "--eps", "-0.1"], ["train", "--eps-low", "-1"], ["train", "--eps-high", "-0.01"], ["train", "--group", "1"],
     ["train", "--group", "2.5"], ["train", "--p", "1.5"], ["train", "--p", "-0.1"], ["train", "--steps", "0"], ["train", "--seed", "-1"],
     ["train", "--temperature", "0"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
-    ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
+    ["train", "--out", "file"], ["train", "--out", "file/run"], ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
     ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
     ["evaluate", "no-such-file.pt"], ["evaluate", "file"], ["evaluate", "BASE", "--k", "65"], ["evaluate", "BASE", "--samples", "4", "--k", "8"],
@@ -233,9 +235,9 @@ def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatc
     ["evaluate", "truncated.pt"], ["evaluate", "shape.pt"], ["evaluate", "vocabulary.pt"], ["evaluate", "foreign.pt"], ["evaluate", "."],
     ["train", "--base", "truncated.pt"], ["train", "--base", "shape.pt"],
     ["sample", "BASE", "37 /4"], ["sample", "BASE", "37 *4\u00e9"], ["sample", "BASE", ""], ["sample", "BASE"], ["sample", "BASE", "37 *4", "-n", "0"],
-    ["plot"], ["plot", "."], ["plot", "no-such-folder"],
+    ["plot"], ["plot", "."], ["plot", "no-such-folder"], ["plot", "RUN", "--out", "file"],
 ], ids=lambda arguments: " ".join(arguments) or "none")
-def test_bad_input(arguments, base, tmp_path, monkeypatch, capsys):
+def test_bad_input(arguments, base, finished, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     checkpoint = torch.load(base, weights_only=True)
     Path("file").write_text("not a checkpoint")
@@ -247,7 +249,7 @@ def test_bad_input(arguments, base, tmp_path, monkeypatch, capsys):
         arguments = [*arguments, "--base", base]
     before = files(tmp_path)
     try:
-        code = rlvr.main([base if argument == "BASE" else argument for argument in arguments])
+        code = rlvr.main([{"BASE": base, "RUN": str(finished)}.get(argument, argument) for argument in arguments])
     except SystemExit as exit:
         code = exit.code
     captured = capsys.readouterr()
