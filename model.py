@@ -92,8 +92,10 @@ class Transformer(nn.Module):
         D = config.width // config.heads
         self.register_buffer("frequencies", 10_000.0 ** (-torch.arange(0, D, 2) / D), persistent=False)
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:  # residual branches start small, so that depth does not blow up the stream (GPT-2)
-                nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if name.endswith(("proj.weight", "down.weight")) else 0.02)
+            if parameter.dim() == 2:
+                # As GPT-2: what is added to the residual stream starts smaller, so that depth does not blow it up.
+                added = name.endswith(("proj.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if added else 0.02)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids (B, T) to the last hidden states (B, T, C); `head` turns those into logits (B, T, V).
@@ -107,9 +109,11 @@ class Transformer(nn.Module):
         turn = torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.config.heads)      # for all of q, k
         mask = None
         if cache is not None:
-            column, row = torch.arange(used + T, device=ids.device), torch.arange(used, used + T, device=ids.device)[:, None]
-            seen = (column <= row) & (column >= cache.start[:, None, None]) | (column == row)  # padding sees itself: an empty softmax is NaN
-            mask = torch.zeros(seen.shape, device=ids.device, dtype=self.frequencies.dtype).masked_fill(~seen, -torch.inf)[:, None]  # (B, 1, T, used + T)
+            key = torch.arange(used + T, device=ids.device)
+            query = key[used:, None]
+            seen = (key <= query) & (key >= cache.start[:, None, None])        # causal, and not the padding
+            seen |= key == query                                               # padding sees itself: an empty softmax is NaN
+            mask = self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]   # (B, 1, T, used + T)
         x = self.embedding(ids)
         for layer, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache, layer)

@@ -56,7 +56,7 @@ def correct(problem: Problem, responses: list[str], context: Context) -> list[fl
 
 
 def majority(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    """1 if the boxed answer equals the base's own majority answer of 64 samples, taken before RL and frozen (2506.10947, section 2)."""
+    """1 if the boxed answer equals the base's own majority answer of 64 samples before RL, frozen (2506.10947, section 2)."""
     return [float(context.label is not None and boxed(response) == context.label) for response in responses]
 
 

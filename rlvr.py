@@ -24,6 +24,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -36,7 +37,7 @@ import rewards as reward_functions
 from data.corpus import BASES, CODE_PRIOR, documents, is_code
 from data.task import EASY, HARD, SPLITS, InputError, Problem, answer, draw, parse, render
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, decode, encode, encode_prompt
-from model import ModelConfig, Rollouts, Transformer, entropy, response_logits, sample, sampling_logprobs
+from model import ModelConfig, Rollouts, Transformer, response_logits, sample, sampling_logprobs
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Options: every one is a command-line flag, and its default is the recommended value.
@@ -85,8 +86,8 @@ class TrainConfig:
     max_new_tokens: int = option(40, "longest response; a right one has at most 35 tokens", least=1)
     p: float = option(0.5, "probability that the random reward pays", least=0, most=1)
     pool: int = option(256, "training prompts to draw from, in epochs; 1 is one-shot RLVR (2504.20571)", least=1)
-    num_ops: tuple[int, ...] | None = option(None, "numbers of operations k of the training prompts (default 1..5; 6 7 for incorrect)",
-                                             many=True, choices=EASY + HARD)
+    num_ops: tuple[int, ...] | None = option(
+        None, "numbers of operations k of the training prompts (default 1 2 3 4 5; 6 7 for incorrect)", many=True, choices=EASY + HARD)
     # the update: SGD, since AdamW gives the noise of a random reward the same step size as a signal
     updates: int = option(32, "updates per rollout batch; the first is on-policy, only later ones can clip", least=1)
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
@@ -184,7 +185,8 @@ def texts(rollouts: Rollouts) -> list[str]:
     return [decode(ids[:length]) for ids, length in zip(rollouts.ids.tolist(), rollouts.mask.sum(1).tolist())]
 
 
-def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...], **sampling) -> list[tuple[list[str], Rollouts]]:
+def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...],
+            **sampling) -> list[tuple[list[str], Rollouts]]:
     """n responses to each problem, in chunks of at most ROWS rows: per chunk the texts and the rollouts."""
     chunk = max(1, ROWS // n)
     result = []
@@ -212,19 +214,21 @@ def training_pool(config: TrainConfig, model: Transformer) -> list[tuple[Problem
         pool = [(problem, label) for problem, label in pool
                 if label is not None and not reward_functions.is_correct(problem, f"\\boxed{{{label}}}")]
         if not pool:
-            raise InputError(f"reward {config.reward}: the base's majority answer is right on all {config.pool} prompts of the pool; "
-                             "take a larger --pool or a harder --num-ops")
+            raise InputError(f"reward {config.reward}: the base's majority answer is right on all {config.pool} prompts of "
+                             "the pool; take a larger --pool or a harder --num-ops")
     return pool
 
 
 def order(config: TrainConfig, pool_size: int, step: int) -> np.ndarray:
     """Pool indices (P,) of one rollout batch: the pool in epochs, each shuffled anew; a prompt can stand in a batch twice."""
     positions = np.arange(step * config.prompts, (step + 1) * config.prompts)
-    epochs = {epoch: numpy_rng(config.seed, ORDER, epoch).permutation(pool_size) for epoch in np.unique(positions // pool_size).tolist()}
+    epochs = {epoch: numpy_rng(config.seed, ORDER, epoch).permutation(pool_size)
+              for epoch in np.unique(positions // pool_size).tolist()}
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
 
-def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, str | None]], step: int) -> tuple[Batch, dict, list[str]]:
+def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, str | None]],
+            step: int) -> tuple[Batch, dict, list[str]]:
     """Sample a group for each prompt, reward it, compute advantages: the batch, its metrics, some samples to read."""
     chosen = [pool[i] for i in order(config, len(pool), step)]
     prompts = [encode_prompt(render(problem)) for problem, _ in chosen]
@@ -245,8 +249,8 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
                "mean_token_prob": rollouts.logprobs[mask].exp().mean().item(),
                "response_length": tokens / len(responses),
                "no_signal": (advantages == 0).all(dim=1).double().mean().item()}
-    readable = [f"step {step} reward {rewards.flatten()[i]:g} correct {int(correct[i])} | {render(chosen[i // G][0])}\n{responses[i]}\n"
-                for i in range(0, len(responses), max(1, len(responses) // 4))]
+    readable = [f"step {step} reward {rewards[i // G, i % G]:g} correct {int(correct[i])} | {render(chosen[i // G][0])}\n"
+                f"{responses[i]}\n" for i in range(0, len(responses), max(1, len(responses) // 4))]
     batch = Batch([prompt for prompt in prompts for _ in range(G)], rollouts.ids, mask, rollouts.logprobs,
                   advantages.flatten().to(rollouts.logprobs))
     return batch, metrics, readable
@@ -261,7 +265,8 @@ def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, c
     lengths = batch.mask.sum(1).cpu()
     totals, norms = {"clip_high": 0.0, "clip_low": 0.0, "approx_kl": 0.0, "trained": 0}, []
     for rows in np.array_split(numpy_rng(config.seed, SHUFFLE, step).permutation(len(batch.ids)), config.updates):
-        # A row with advantage 0 has gradient 0: it counts in the divisor but needs no forward pass. Sorting by length saves padding.
+        # A row with advantage 0 has gradient 0: it counts in the divisor but needs no forward pass.
+        # The others are sorted by length, so that a micro-batch has little padding.
         signal_rows = torch.from_numpy(rows)[batch.advantages.cpu()[rows] != 0]
         signal_rows = signal_rows[lengths[signal_rows].argsort(stable=True)]
         optimizer.zero_grad()
@@ -294,11 +299,13 @@ def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, c
 # Evaluation
 
 
-def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list[int], key: tuple[int, ...], temperature: float = 1.0,
-             top_k: int | None = None, top_p: float | None = None, max_new_tokens: int = 40) -> dict:
+def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list[int], key: tuple[int, ...],
+             temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, max_new_tokens: int = 40) -> dict:
     """Sample each problem `samples` times and once greedily; see the README for every key. Absent values are None."""
-    sampled = respond(model, problems, samples, key, temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
-    greedy = [text for chunk, _ in respond(model, problems, 1, key, temperature=0.0, max_new_tokens=max_new_tokens) for text in chunk]
+    sampled = respond(model, problems, samples, key,
+                      temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
+    greedy = [text for chunk, _ in respond(model, problems, 1, key, temperature=0.0, max_new_tokens=max_new_tokens)
+              for text in chunk]
     responses = [text for chunk, _ in sampled for text in chunk]
     correct = np.array([reward_functions.is_correct(problems[i // samples], text) for i, text in enumerate(responses)])
     code = np.array([is_code(text) for text in responses])
@@ -378,7 +385,8 @@ def pretrain(config: PretrainConfig) -> None:
                        numpy_rng(config.seed, CORPUS))
     with stop_signals() as stopped, tqdm(total=config.steps, initial=done, desc=f"pretrain {config.base}", disable=None) as bar:
         for step in range(done, config.steps):
-            pairs = [(encode_prompt(prompt), encode(response) + [END]) for prompt, response in corpus[step * config.batch:(step + 1) * config.batch]]
+            pairs = [(encode_prompt(prompt), encode(response) + [END])
+                     for prompt, response in corpus[step * config.batch:(step + 1) * config.batch]]
             pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))  # rows of like length share a micro-batch: less padding
             tokens, total = sum(len(response) for _, response in pairs), 0.0
             for i in range(0, len(pairs), config.micro_batch):
@@ -395,7 +403,8 @@ def pretrain(config: PretrainConfig) -> None:
             bar.set_postfix(loss=f"{total:.3f}", refresh=False)
             bar.update()
             if stopped or (step + 1) % 100 == 0:
-                save_checkpoint(partial, model, base=config.base, pretrain=same, step=step + 1, stateful=[thing.state_dict() for thing in stateful])
+                save_checkpoint(partial, model, base=config.base, pretrain=same, step=step + 1,
+                                stateful=[thing.state_dict() for thing in stateful])
             if stopped:
                 raise KeyboardInterrupt
     save_checkpoint(out, model, base=config.base, pretrain=same)
@@ -435,7 +444,7 @@ def train(config: TrainConfig, command: str = "") -> None:
         if config.base in BASES and not path.exists():
             raise InputError(f"base {config.base} is not pretrained yet: python rlvr.py pretrain --base {config.base}")
         model, _ = load(path, device)
-    evaluation = draw(config.eval_problems, "evaluation", EASY, numpy_rng(EVALUATION))
+    evaluation = draw(config.eval_problems, "evaluation", EASY, numpy_rng(EVALUATION, 0))
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
     def evaluation_now() -> dict:
@@ -466,7 +475,8 @@ def train(config: TrainConfig, command: str = "") -> None:
         write(out / "metrics.csv", to_csv(state["rows"]))
         write(out / "samples.txt", "\n".join(state["samples"]))
 
-    with stop_signals() as stopped, tqdm(total=config.steps, initial=state["step"], desc=f"{config.base} {config.reward}", disable=None) as bar:
+    name = f"{config.base} {config.reward}"
+    with stop_signals() as stopped, tqdm(total=config.steps, initial=state["step"], desc=name, disable=None) as bar:
         for step in range(state["step"], config.steps):
             batch, metrics, readable = rollout(model, config, pool, step)
             clock.lap("rollout")
@@ -476,7 +486,7 @@ def train(config: TrainConfig, command: str = "") -> None:
             state["samples"] += readable if step % 5 == 0 else []
             state["step"] = step + 1
             save()
-            bar.set_postfix({name: f"{metrics[name]:.3f}" for name in ("reward", "accuracy", "code_share", "clip_high", "clip_low")}, refresh=False)
+            bar.set_postfix({metric: f"{metrics[metric]:.3f}" for metric in ("reward", "accuracy", "code_share")}, refresh=False)
             bar.update()
             if stopped:
                 raise KeyboardInterrupt
@@ -489,8 +499,9 @@ def train(config: TrainConfig, command: str = "") -> None:
                "clip": {side: float(np.mean([row[f"clip_{side}"] for row in state["rows"]])) for side in ("high", "low")},
                "seconds": {"total": sum(state["seconds"].values()), **state["seconds"]}}
     write(out / "summary.json", to_json(summary))
-    print(f"{config.base}, reward {config.reward}, seed {config.seed}: accuracy {state['before']['accuracy']:.3f} -> {after['accuracy']:.3f}, "
-          f"code share {state['before']['code_share']:.2f} -> {after['code_share']:.2f}, {summary['seconds']['total']:.0f} s")
+    before, seconds = state["before"], summary["seconds"]["total"]
+    print(f"{config.base}, reward {config.reward}, seed {config.seed}: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, "
+          f"code share {before['code_share']:.2f} -> {after['code_share']:.2f}, {seconds:.0f} s")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -601,11 +612,6 @@ def stop_signals():
 PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "format": 13.8}
 
 
-def mean_std(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (None from one value)."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def cell_of(run: dict) -> tuple[str, str, str, str]:
     return run["base"], run["reward"], run["loss"], run["flags"]
 
@@ -618,14 +624,15 @@ def cells(runs: list[dict]) -> list[dict]:
         base, reward, loss, flags = cell
         group = [run for run in runs if cell_of(run) == cell]
         gains = [100 * run["gain"]["total"] for run in group]
-        average, spread = mean_std(gains)
         rows.append({
-            "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group), "gain_mean": average, "gain_std": spread,
+            "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group),
+            "gain_mean": mean(gains), "gain_std": stdev(gains) if len(gains) > 1 else None,
             "gain_min": min(gains), "gain_max": max(gains),
-            **{part: mean_std([100 * run["gain"][part] for run in group])[0] for part in ("switch", "within")},
-            **{f"{key}_{when}": mean_std([run[when][key] for run in group])[0] for key in ("accuracy", "code_share") for when in ("before", "after")},
-            **{f"clip_{side}": mean_std([run["clip"][side] for run in group])[0] for side in ("high", "low")},
-            "seconds": mean_std([run["seconds"]["total"] for run in group])[0],
+            **{part: mean([100 * run["gain"][part] for run in group]) for part in ("switch", "within")},
+            **{f"{key}_{when}": mean([run[when][key] for run in group])
+               for key in ("accuracy", "code_share") for when in ("before", "after")},
+            **{f"clip_{side}": mean([run["clip"][side] for run in group]) for side in ("high", "low")},
+            "seconds": mean([run["seconds"]["total"] for run in group]),
             "paper_gain": PAPER.get(reward) if base == "good-code" and not flags else None})
     return rows
 
@@ -634,17 +641,19 @@ def table(rows: list[dict]) -> str:
     """The cells as text. Gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
     lines = [["base", "reward", "seeds", "accuracy", "gain", "", "switch", "within", "code share", "clip high", "low", "paper", "flags"]]
     for row in rows:
-        lines.append([Path(row["base"]).stem, row["reward"], str(row["seeds"]), f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}",
-                      f"{row['gain_mean']:+.1f}", "" if row["gain_std"] is None else f"± {row['gain_std']:.1f}", f"{row['switch']:+.1f}",
-                      f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
-                      f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}", row["flags"]])
+        lines.append([
+            Path(row["base"]).stem, row["reward"], str(row["seeds"]), f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}",
+            f"{row['gain_mean']:+.1f}", "" if row["gain_std"] is None else f"± {row['gain_std']:.1f}",
+            f"{row['switch']:+.1f}", f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
+            f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}",
+            row["flags"]])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
 
 
 def read_run(folder: Path) -> dict:
     """summary.json of a run, its metrics.csv as `rows`, and as `flags` those that are not at their defaults."""
-    own = {"base", "reward", "loss", "seed", "out", "num_ops", "micro_batch", "threads", "device"}  # a name of their own, or no matter
+    own = {"base", "reward", "loss", "seed", "out", "num_ops", "micro_batch", "threads", "device"}  # named already, or no matter
     try:
         run, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "config"))
         run["flags"] = " ".join(f"--{f.name.replace('_', '-')} {config[f.name]}" for f in fields(TrainConfig)
@@ -662,7 +671,8 @@ def plot(folders: list[str], out: str) -> None:
     rows = cells(runs)
     check_writable(Path(out))
     write(Path(out) / "results.csv", to_csv(rows))
-    write(Path(out) / "results.json", to_json({"cells": rows, "runs": [{k: v for k, v in run.items() if k != "rows"} for run in runs]}))
+    summaries = [{k: v for k, v in run.items() if k != "rows"} for run in runs]
+    write(Path(out) / "results.json", to_json({"cells": rows, "runs": summaries}))
     print(table(rows))
     try:
         import matplotlib
@@ -687,20 +697,22 @@ def draw_figure(runs: list[dict], path: Path) -> None:
         name = row["reward"], row["flags"]
         x = bases.index(row["base"]) + (names.index(name) - (len(names) - 1) / 2) * width
         bars.bar(x, row["gain_mean"], 0.9 * width, color=colors[name])
-        dots = [100 * run["gain"]["total"] for run in runs if cell_of(run) == (row["base"], row["reward"], row["loss"], row["flags"])]
-        bars.plot(np.linspace(x - 0.2 * width, x + 0.2 * width, len(dots)) if len(dots) > 1 else x, dots, "o", color="black", markersize=3)
+        dots = [100 * run["gain"]["total"] for run in runs if cell_of(run) == cell_of(row)]
+        bars.plot(x + width * np.linspace(-0.2, 0.2, len(dots)) if len(dots) > 1 else x, dots, "o", color="black", markersize=3)
         if row["paper_gain"] is not None:
             bars.plot([x - 0.45 * width, x + 0.45 * width], [row["paper_gain"]] * 2, color="black", linewidth=2)
     bars.axhline(0, color="black", linewidth=0.8)
     bars.set_xticks(range(len(bases)), [Path(base).stem for base in bases])
     bars.set_ylabel("gain in accuracy (points)")
-    bars.set_title("Accuracy gained by RL\nbar: mean over seeds, dot: a seed, line: Qwen2.5-Math-7B on MATH-500 (2506.10947)", fontsize=9)
+    bars.set_title("Accuracy gained by RL\n"
+                   "bar: mean over seeds, dot: a seed, line: Qwen2.5-Math-7B on MATH-500 (2506.10947)", fontsize=9)
     for column, base in enumerate(bases):
         for line, (metric, label) in enumerate((("accuracy", "accuracy in training"), ("code_share", "code share in training"))):
             axis = figure.add_subplot(grid[1 + line, column], ylim=(-0.02, 1.02), title=Path(base).stem if line == 0 else None)
             for name in names:
                 # `incorrect` trains on k = 6, 7, where nothing is right: its accuracy there says nothing about k = 1..5.
-                curves = [[row[metric] for row in run["rows"]] for run in runs if (run["base"], run["reward"], run["flags"]) == (base, *name)
+                curves = [[row[metric] for row in run["rows"]] for run in runs
+                          if (run["base"], run["reward"], run["flags"]) == (base, *name)
                           and not (metric == "accuracy" and run["reward"] == "incorrect")]
                 if curves:
                     values = np.array([curve[:min(map(len, curves))] for curve in curves])   # (seeds, rollout batches)
@@ -709,8 +721,9 @@ def draw_figure(runs: list[dict], path: Path) -> None:
                     axis.fill_between(share, values.min(axis=0), values.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
             axis.set_ylabel(label if column == 0 else None)
             axis.set_xlabel("share of the run" if line == 1 else None)
-    figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], [" ".join(name).strip() for name in names],
-                  loc="outside lower center", ncols=1 if any(flags for _, flags in names) else len(names), fontsize=8)
+    figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names],
+                  [" ".join(name).strip() for name in names], loc="outside lower center",
+                  ncols=1 if any(flags for _, flags in names) else len(names), fontsize=8)
     temporary = path.with_name(path.name + ".tmp")
     figure.savefig(temporary, dpi=130, format="png")
     os.replace(temporary, path)
@@ -735,9 +748,11 @@ def number(kind: type, least: float | None = None, above: float | None = None, m
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole number' if kind is int else 'a number'}") from None
-        if not math.isfinite(value) or (least is not None and value < least) or (above is not None and value <= above) or (most is not None and value > most):
-            bounds = [f"{word} {bound}" for word, bound in (("at least", least), ("above", above), ("at most", most)) if bound is not None]
-            raise argparse.ArgumentTypeError(f"{text} is not {' and '.join(bounds) or 'finite'}")
+        bounds = {f"at least {least}": least is None or value >= least, f"above {above}": above is None or value > above,
+                  f"at most {most}": most is None or value <= most, "finite": math.isfinite(value)}
+        broken = [bound for bound, holds in bounds.items() if not holds]
+        if broken:
+            raise argparse.ArgumentTypeError(f"{text} is not {broken[0]}")
         return value
     return parse_number
 
@@ -750,8 +765,9 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         text = checks.pop("help") + ("" if f.default is None or f.default == "auto" else f" (default {f.default})")
         choices = checks.pop("choices", None)
         checks.pop("many", None)
-        parser.add_argument("--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices, help=text.replace("%", "%%"),
-                            nargs="+" if many else None, type=str if kind is str else number(kind, **checks),
+        parser.add_argument("--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
+                            help=text.replace("%", "%%"), nargs="+" if many else None,
+                            type=str if kind is str else number(kind, **checks),
                             metavar=None if choices and not many else kind.__name__.upper())
 
 
@@ -762,7 +778,8 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=number(int, least=1), help="sample among the k most likely tokens")
     parser.add_argument("--top-p", type=number(float, above=0, most=1), help="sample from the most likely tokens of this mass")
     parser.add_argument("--max-new-tokens", type=number(int, least=1), default=40, help="longest response (default 40)")
-    parser.add_argument("--seed", type=number(int, least=0), default=0, help="seed of the samples, and in evaluate of the problems (default 0)")
+    parser.add_argument("--seed", type=number(int, least=0), default=0,
+                        help="seed of the samples, and in evaluate of the problems (default 0)")
     parser.add_argument("--threads", type=number(int, least=1), help="CPU threads (default: all cores)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
 
@@ -770,19 +787,20 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
 def evaluate_command(args: argparse.Namespace) -> None:
     if max(args.k) > args.samples:
         raise InputError(f"pass@{max(args.k)} needs at least {max(args.k)} samples a problem: --samples {args.samples} is too few")
-    problems = draw(args.problems, args.split, tuple(args.num_ops), numpy_rng(EVALUATION, args.seed) if args.seed else numpy_rng(EVALUATION))
+    problems = draw(args.problems, args.split, tuple(args.num_ops), numpy_rng(EVALUATION, args.seed))
     device = start(args)
     model, _ = load(Path(args.checkpoint), device)
-    print(to_json(evaluate(model, problems, args.samples, sorted(set(args.k)), (EVALUATION, args.seed), args.temperature, args.top_k, args.top_p,
-                           args.max_new_tokens)), end="")
+    result = evaluate(model, problems, args.samples, sorted(set(args.k)), (EVALUATION, args.seed),
+                      args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    print(to_json(result), end="")
 
 
 def sample_command(args: argparse.Namespace) -> None:
     problem = parse(args.prompt)
     device = start(args)
     model, _ = load(Path(args.checkpoint), device)
-    rollouts = sample(model, [encode_prompt(render(problem))], args.n, END, args.max_new_tokens, args.temperature, args.top_k, args.top_p,
-                      torch_rng(args.seed, SAMPLES))
+    rollouts = sample(model, [encode_prompt(render(problem))], args.n, END, args.max_new_tokens,
+                      args.temperature, args.top_k, args.top_p, torch_rng(args.seed, SAMPLES))
     for i, response in enumerate(texts(rollouts)):
         verdict = "correct" if reward_functions.is_correct(problem, response) else f"wrong, the answer is {answer(problem)}"
         print(f"--- {i + 1}: {verdict}, log-probability {rollouts.logprobs[i].sum():.2f}\n{response}")
@@ -800,7 +818,8 @@ def main(arguments: list[str] | None = None) -> int:
     evaluator.add_argument("--samples", type=number(int, least=1), default=64, help="samples a problem (default 64)")
     evaluator.add_argument("--k", type=number(int, least=1), nargs="+", default=[1], help="pass@k for these k (default 1)")
     evaluator.add_argument("--problems", type=number(int, least=1), default=400, help="how many problems (default 400)")
-    evaluator.add_argument("--num-ops", type=number(int), nargs="+", choices=EASY + HARD, default=EASY, help="numbers of operations (default 1 2 3 4 5)")
+    evaluator.add_argument("--num-ops", type=number(int), nargs="+", choices=EASY + HARD, default=EASY,
+                           help="numbers of operations (default 1 2 3 4 5)")
     evaluator.add_argument("--split", choices=SPLITS, default="evaluation", help="which problems (default evaluation)")
     sampler = commands.add_parser("sample", allow_abbrev=False, help="print responses to a problem")
     add_checkpoint_options(sampler)

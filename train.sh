@@ -15,7 +15,7 @@ door=${1:-quick}
 # Which bases, and one line per RL run: the folder it writes, then its flags.
 runs() {  # bases, rewards, seeds, a name for the folder instead of the reward's, more flags
     for seed in $3; do for reward in $2; do for base in $1; do
-        echo "runs/$base/${4:-$reward}/seed$seed --base $base --reward $reward --seed $seed ${5:-}"
+        echo "runs/$base/${4:-$reward}/seed$seed --base $base --reward $reward --seed $seed${5:+ $5}"
     done; done; done
 }
 rewards="correct majority incorrect format random"

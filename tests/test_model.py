@@ -125,7 +125,7 @@ def test_top_k(logits, temperature, k):
 @given(logit_rows, st.floats(0.05, 1.0))
 def test_top_p_keeps_the_smallest_set_that_reaches_p(logits, p):
     kept = torch.isfinite(adapters.sampling_logprobs(logits, top_p=p))
-    mass, probs = 0.0, logits.softmax(-1)
+    probs = logits.softmax(-1)
     assert kept.any() and probs[kept].sum() >= p - 1e-9
     assert probs[kept].sum() - probs[kept].min() < p + 1e-9           # without its least likely token it would not reach p
     assert kept.all() or probs[kept].min() >= probs[~kept].max()
