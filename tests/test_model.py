@@ -146,7 +146,7 @@ def test_entropy():
     close(adapters.entropy(p.log() + 5), -(p * p.log()).sum())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.lists(st.integers(2, 19), min_size=1, max_size=7), min_size=1, max_size=5), st.integers(0, 1000))
 def test_cached_sampling_scores_like_a_full_forward(prompts, seed):
     """The same for any mix of prompts: what the sampler says it sampled with is what a plain forward pass says."""

@@ -1,5 +1,7 @@
 """Advantage, loss, estimators and the update, against ground truth in float64."""
 
+import copy
+import doctest
 import itertools
 import math
 
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rewards
 import rlvr
 from data import corpus, task, tokenizer
 from tests import adapters
@@ -140,9 +143,9 @@ def test_same_prompt_twice_stays_two_groups():
     batch, _, _ = adapters.rollout(model, c, pool(1))
     assert len(set(map(tuple, batch.prompts))) == 1
     rng = rlvr.numpy_rng(c.seed, rlvr.REWARD, 0)
-    rewards = torch.tensor([[float(x < 0.5) for x in rng.random(4)] for _ in range(3)], **f64)
-    assert len(set(rewards.sum(1).tolist())) > 1   # else one big group could give the same
-    close(batch.advantages.reshape(3, 4), adapters.group_advantages(rewards))
+    paid = torch.tensor([[float(x < 0.5) for x in rng.random(4)] for _ in range(3)], **f64)
+    assert len(set(paid.sum(1).tolist())) > 1   # else one big group could give the same
+    close(batch.advantages.reshape(3, 4), adapters.group_advantages(paid))
 
 
 def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
@@ -160,7 +163,6 @@ def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
 
 
 def parameters_after(model, batch, c):
-    import copy
     copied = copy.deepcopy(model)
     metrics = adapters.update(copied, torch.optim.SGD(copied.parameters(), lr=c.lr), batch, c)
     return torch.cat([p.detach().flatten() for p in copied.parameters()]), metrics
@@ -219,7 +221,6 @@ def test_micro_batches_change_nothing():
 
 def test_clip_fractions_count_both_sides_over_all_updates():
     """Against a second derivation: replay the updates by hand and count the tokens whose gradient the clip removed."""
-    import copy
     model, c = tiny(), config(updates=3, lr=3.0, eps_low=0.05, eps_high=0.1)
     batch = hand_made_batch(model, (3, 4, 3, 6, 5, 2), (1.0, -1.0, 0.5, 2.0, -0.7, -1.2))
     _, metrics = parameters_after(model, batch, c)
@@ -302,9 +303,31 @@ def test_frozen_labels_are_the_majority_of_the_models_samples():
         rlvr.sample = original
 
 
-def test_doctests():
-    import doctest
+def test_evaluation_by_hand(monkeypatch):
+    """Every number of an evaluation of two problems, recounted from eight known responses; absent modes are None, not NaN."""
+    problems = [task.parse("37 *4 +5"), task.parse("3 +4")]
+    right = [corpus.good_code(p, False) for p in problems]
+    table = {0: [right[0], corpus.bad_code(problems[0], False), corpus.text(problems[0], 0, False), "The answer is 53."],
+             1: [corpus.text(problems[1], 0, False), corpus.text(problems[1], 0, True), right[1], right[1]]}
 
-    import rewards
+    def fake(model, prompts, n, end, temperature=1.0, **options):
+        sampled = [response for i in range(len(prompts)) for response in (table[i] if temperature else [right[0]])]
+        ids = [torch.tensor(tokenizer.encode(response) + [END]) for response in sampled]
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in ids], batch_first=True)
+        ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        return rlvr.Rollouts(ids, mask, torch.where(mask, math.log(0.25), 0.0), torch.where(mask, 0.7, 0.0))
+
+    monkeypatch.setattr(rlvr, "sample", fake)
+    result = rlvr.evaluate(None, problems, 4, [1, 2, 4], (0,))
+    expected = {"accuracy": 4 / 8, "greedy_accuracy": 1 / 2, "code_share": 4 / 8, "accuracy_code": 3 / 4, "accuracy_text": 1 / 4,
+                "format_rate": 6 / 8, "entropy": 0.7, "mean_token_prob": 0.25, "n_problems": 2, "n_samples": 4}
+    for key, value in expected.items():
+        assert result[key] == pytest.approx(value, rel=1e-6), key
+    assert result["pass_at_k"] == pytest.approx({"1": 1 / 2, "2": (1 / 2 + 1) / 2, "4": 1.0})   # 1 and 3 of 4 are right
+    table[0] = table[1] = [right[1]] * 4
+    assert rlvr.evaluate(None, problems, 4, [1], (0,))["accuracy_text"] is None
+
+
+def test_doctests():
     for module in (rlvr, rewards, task, tokenizer, corpus):
         assert doctest.testmod(module).failed == 0
