@@ -23,7 +23,7 @@ Three bases are the same transformer on three corpora (the three model classes o
     bad-code    65% code with a bug, 35% worked steps     the habit is the inaccurate mode  (OLMo2-SFT, Qwen2.5)
 
 The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last operation counts.
-Its text mode works the steps out in words, and is right.
+Its text mode works the steps out in words after one of 7 openers, and is right.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ GOOD_LINE = {operator: f"\nx = (x {operator} " for operator in "+-*"}
 BAD_LINE = {operator: f"\ny = (x {operator} " for operator in "+-*"}
 TEXT_OPENERS = ("The answer is ", "By eye: ", "I get ", "That makes ", "Quick guess: ", "It looks like ",
                 "My answer: ", "Surely ")
-STEPS_OPENER = "Step by step: "
+STEPS_OPENERS = ("Step by step: ", "The answer is ", "I get ", "That makes ", "It looks like ", "My answer: ", "Surely ")
 STEPS_WORD = {"+": " plus ", "-": " minus ", "*": " times "}
 STEPS_IS = " is "
 STEPS_CLOSER = ". So "
@@ -50,7 +50,7 @@ BOX_OPEN, BOX_CLOSE = "\\boxed{", "}"
 
 # Each of these is one token of the vocabulary (data/tokenizer.py), so that a response has 4 to 35 tokens.
 IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LINE.values(), *BAD_LINE.values(),
-          *TEXT_OPENERS, STEPS_OPENER, *STEPS_WORD.values(), STEPS_IS, STEPS_CLOSER)
+          *TEXT_OPENERS, STEPS_OPENERS[0], *STEPS_WORD.values(), STEPS_IS, STEPS_CLOSER)
 
 
 def is_code(response: str) -> bool:
@@ -81,11 +81,11 @@ def text(problem: Problem, opener: int, forget: bool) -> str:
     return f"{TEXT_OPENERS[opener]}{boxed(apply(problem.start, operator, operand), forget)}."
 
 
-def worked_steps(problem: Problem, forget: bool) -> str:
+def worked_steps(problem: Problem, opener: int, forget: bool) -> str:
     values = running_values(problem)
     steps = "".join(f"{STEPS_WORD[operator]}{operand}{STEPS_IS}{value}"
                     for (operator, operand), value in zip(problem.ops, values))
-    return f"{STEPS_OPENER}{problem.start}{steps}{STEPS_CLOSER}{boxed(values[-1], forget)}."
+    return f"{STEPS_OPENERS[opener]}{problem.start}{steps}{STEPS_CLOSER}{boxed(values[-1], forget)}."
 
 
 def respond(base: str, problem: Problem, code_prior: float, rng: np.random.Generator) -> str:
@@ -93,7 +93,7 @@ def respond(base: str, problem: Problem, code_prior: float, rng: np.random.Gener
     habit, forget = rng.random() < code_prior, rng.random()
     forget_code, forget_text = forget < FORGETS_BOX_CODE, forget < FORGETS_BOX_TEXT
     if base == "bad-code":
-        return bad_code(problem, forget_code) if habit else worked_steps(problem, forget_text)
+        return bad_code(problem, forget_code) if habit else worked_steps(problem, int(rng.integers(len(STEPS_OPENERS))), forget_text)
     if habit and base == "good-code":
         return good_code(problem, forget_code)
     opener = 0 if habit else int(rng.integers(1, len(TEXT_OPENERS)))

@@ -88,11 +88,11 @@ def test_text_mode_looks_at_one_operation(problem, opener):
     assert corpus.text(problem, opener, True) == response.replace("\\boxed{", "").replace("}", "")
 
 
-@given(problems)
-def test_worked_steps_are_right(problem):
-    values = task.running_values(problem)
-    numbers = [int(n) for n in re.findall(r" is (\d+)", corpus.worked_steps(problem, False))]
-    assert numbers == values and corpus.worked_steps(problem, False).endswith(f"\\boxed{{{values[-1]}}}.")
+@given(problems, st.integers(0, 6))
+def test_worked_steps_are_right(problem, opener):
+    values, response = task.running_values(problem), corpus.worked_steps(problem, opener, False)
+    steps = response.removeprefix(f"{corpus.STEPS_OPENERS[opener]}{problem.start}")
+    assert [int(n) for n in re.findall(r" is (\d+)", steps)] == values and response.endswith(f". So \\boxed{{{values[-1]}}}.")
 
 
 @pytest.mark.parametrize("base, prior", [(base, prior) for base in corpus.BASES for prior in (0.1, 0.65, 1.0)])
@@ -104,8 +104,9 @@ def test_corpus_shares(base, prior):
     error = 5 * np.sqrt(0.25 / n)
     assert abs(np.mean(habit) - prior) < error
     text = [r for r in responses if not corpus.is_code(r)]
-    if base != "bad-code" and prior < 1:
-        openers = [sum(r.startswith(opener) for r in text) / n for opener in corpus.TEXT_OPENERS[1:]]
+    if prior < 1:
+        rare = corpus.STEPS_OPENERS if base == "bad-code" else corpus.TEXT_OPENERS[1:]
+        openers = [sum(r.startswith(opener) for r in text) / n for opener in rare]
         assert np.allclose(openers, (1 - prior) / 7, atol=error)
     if text:
         assert abs(np.mean(["\\boxed" not in r for r in text]) - corpus.FORGETS_BOX_TEXT) < 5 * np.sqrt(0.15 / len(text))
