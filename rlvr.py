@@ -656,8 +656,8 @@ def read_run(folder: Path) -> dict:
     own = {"base", "reward", "loss", "seed", "out", "num_ops", "micro_batch", "threads", "device"}  # named already, or no matter
     try:
         run, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "config"))
-        run["flags"] = " ".join(f"--{f.name.replace('_', '-')} {config[f.name]}" for f in fields(TrainConfig)
-                                if f.name not in own and config[f.name] != f.default)
+        run["flags"] = " ".join(f"--{f.name.replace('_', '-')} " + (f"{value:g}" if isinstance(value, float) else str(value))
+                                for f in fields(TrainConfig) if f.name not in own and (value := config[f.name]) != f.default)
         with open(folder / "metrics.csv", newline="") as file:
             run["rows"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         return run if run["gain"] and run["rows"] else 1 / 0
