@@ -205,10 +205,11 @@ def response_logits(model: Transformer, prompts: list[list[int]], ids: Tensor, m
 
     `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. The head runs on response tokens alone.
     """
-    lengths = mask.sum(-1).tolist()
-    rows = [torch.cat((torch.tensor(prompt, device=ids.device), response[:length - 1]))  # the last token predicts nothing
-            for prompt, response, length in zip(prompts, ids, lengths)]
-    hidden = model(pad_sequence(rows, batch_first=True))                     # (B, prompt + T - 1, C)
+    rows = [prompt + response[:length - 1]                                   # the last token predicts nothing
+            for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
+    longest = max(map(len, rows))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=ids.device)
+    hidden = model(padded)                                                   # (B, prompt + T - 1, C)
     row, t = mask.nonzero(as_tuple=True)
     first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
     return model.head(hidden[row, first[row] + t])
