@@ -219,23 +219,25 @@ def test_micro_batches_change_nothing():
         assert metrics == pytest.approx(results[0][1], abs=1e-10)
 
 
-def test_clip_fractions_count_both_sides_over_all_updates():
+def test_clip_fractions_and_kl_count_over_all_updates():
     """Against a second derivation: replay the updates by hand and count the tokens whose gradient the clip removed."""
     model, c = tiny(), config(updates=3, lr=3.0, eps_low=0.05, eps_high=0.1)
     batch = hand_made_batch(model, (3, 4, 3, 6, 5, 2), (1.0, -1.0, 0.5, 2.0, -0.7, -1.2))
     _, metrics = parameters_after(model, batch, c)
-    copied, high, low, order = copy.deepcopy(model), 0, 0, rlvr.numpy_rng(c.seed, rlvr.SHUFFLE, 0).permutation(6).reshape(3, 2)
+    copied, high, low, kl, order = copy.deepcopy(model), 0, 0, 0.0, rlvr.numpy_rng(c.seed, rlvr.SHUFFLE, 0).permutation(6).reshape(3, 2)
     for rows in order:
         for i in rows:
             logits = adapters.response_logits(copied, [batch.prompts[i]], batch.ids[i:i + 1], batch.mask[i:i + 1])
             ratio = (logits.log_softmax(-1).gather(1, batch.ids[i][batch.mask[i]][:, None])[:, 0] - batch.old_logprobs[i][batch.mask[i]]).exp()
             high += int(((ratio > 1.1) & (batch.advantages[i] > 0)).sum())
             low += int(((ratio < 0.95) & (batch.advantages[i] < 0)).sum())
+            kl += (ratio - 1 - ratio.log()).sum().item()   # the samples are the old policy's: this estimates KL(old || new)
         part = batch._replace(prompts=[batch.prompts[i] for i in rows], **{name: getattr(batch, name)[rows] for name in ("ids", "mask", "old_logprobs", "advantages")})
         adapters.update(copied, torch.optim.SGD(copied.parameters(), lr=c.lr), part, config(**{**vars(c), "updates": 1}))
     tokens = int(batch.mask.sum())
     assert high > 0 and low > 0
     assert metrics["clip_high"] == pytest.approx(high / tokens) and metrics["clip_low"] == pytest.approx(low / tokens)
+    assert metrics["approx_kl"] == pytest.approx(kl / tokens)
 
 
 def test_first_update_has_ratio_one_and_later_ones_clip():
