@@ -148,6 +148,14 @@ def test_same_prompt_twice_stays_two_groups():
     close(batch.advantages.reshape(3, 4), adapters.group_advantages(paid))
 
 
+def test_every_batch_is_drawn_anew():
+    """Catches a seed that forgets the step: the same prompt in the next batch gets other samples and other coin flips."""
+    model, c = tiny(), config(pool=1, prompts=3, group=8)
+    (a, _, _), (b, _, _) = (adapters.rollout(model, c, pool(1), step) for step in (0, 1))
+    assert a.ids.shape != b.ids.shape or not torch.equal(a.ids, b.ids)
+    assert not torch.equal(a.advantages, b.advantages)
+
+
 def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
     """Responses of given lengths to prompts of different lengths, scored by a plain forward pass of `model`."""
     torch.manual_seed(0)
