@@ -135,8 +135,8 @@ def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | Non
         logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -torch.inf)
     if top_p is not None:
         ordered, index = logits.softmax(-1).sort(descending=True, stable=True)
-        cut = (ordered.cumsum(-1) - ordered >= top_p).scatter(-1, index, ordered.cumsum(-1) - ordered >= top_p)
-        logits = logits.masked_fill(cut, -torch.inf)
+        beyond = ordered.cumsum(-1) - ordered >= top_p                        # the more likely ones reach p already
+        logits = logits.masked_fill(torch.empty_like(beyond).scatter(-1, index, beyond), -torch.inf)
     return logits.log_softmax(-1)
 
 
