@@ -660,7 +660,8 @@ def read_run(folder: Path) -> dict:
                                 for f in fields(TrainConfig) if f.name not in own and (value := config[f.name]) != f.default)
         with open(folder / "metrics.csv", newline="") as file:
             run["rows"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        return run if run["gain"] and run["rows"] else 1 / 0
+        assert run["rows"] and "total" in run["gain"]
+        return run
     except Exception:
         raise InputError(f"{folder} holds no finished run (config.json, metrics.csv, summary.json)") from None
 
@@ -679,21 +680,21 @@ def plot(folders: list[str], out: str) -> None:
     except ModuleNotFoundError:
         return print("no figure: pip install matplotlib")
     matplotlib.use("Agg")
-    draw_figure(runs, Path(out) / "figure.png")
+    draw_figure(runs, rows, Path(out) / "figure.png")
     print(f"wrote {out}/figure.png, results.csv and results.json")
 
 
-def draw_figure(runs: list[dict], path: Path) -> None:
+def draw_figure(runs: list[dict], rows: list[dict], path: Path) -> None:
     """Top: gain per base and reward, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
     import matplotlib.pyplot as plt
 
-    bases = list(dict.fromkeys(row["base"] for row in cells(runs)))
-    names = list(dict.fromkeys((row["reward"], row["flags"]) for row in cells(runs)))
+    bases = list(dict.fromkeys(row["base"] for row in rows))
+    names = list(dict.fromkeys((row["reward"], row["flags"]) for row in rows))
     colors = {name: f"C{i}" for i, name in enumerate(names)}
     figure = plt.figure(figsize=(max(7, 3.6 * len(bases)), 9), layout="constrained")
     grid = figure.add_gridspec(3, len(bases))
     bars, width = figure.add_subplot(grid[0, :]), 0.8 / len(names)
-    for row in cells(runs):
+    for row in rows:
         name = row["reward"], row["flags"]
         x = bases.index(row["base"]) + (names.index(name) - (len(names) - 1) / 2) * width
         bars.bar(x, row["gain_mean"], 0.9 * width, color=colors[name])
@@ -711,7 +712,7 @@ def draw_figure(runs: list[dict], path: Path) -> None:
             axis = figure.add_subplot(grid[1 + line, column], ylim=(-0.02, 1.02), title=Path(base).stem if line == 0 else None)
             for name in names:
                 # `incorrect` trains on k = 6, 7, where nothing is right: its accuracy there says nothing about k = 1..5.
-                curves = [[row[metric] for row in run["rows"]] for run in runs
+                curves = [[step[metric] for step in run["rows"]] for run in runs
                           if (run["base"], run["reward"], run["flags"]) == (base, *name)
                           and not (metric == "accuracy" and run["reward"] == "incorrect")]
                 if curves:
@@ -724,10 +725,10 @@ def draw_figure(runs: list[dict], path: Path) -> None:
     figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names],
                   [" ".join(name).strip() for name in names], loc="outside lower center",
                   ncols=1 if any(flags for _, flags in names) else len(names), fontsize=8)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, dpi=130, format="png")
-    os.replace(temporary, path)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format="png")
     plt.close(figure)
+    write(path, image.getvalue())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
