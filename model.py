@@ -42,7 +42,9 @@ class KVCache:
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def select(self, rows: Tensor) -> None:
-        """Keep the chosen rows, in that order; a row may be chosen several times (a prompt, once for each of its rollouts)."""
+        """Keep the chosen rows, in that order; a row may be chosen several times (a beginning, once for each way it goes on)."""
+        if torch.equal(rows, torch.arange(len(self.start), device=rows.device)):
+            return
         for buffers in self.keys, self.values:
             for layer, buffer in enumerate(buffers):
                 buffers[layer] = buffer.index_select(0, rows)
@@ -160,50 +162,49 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
            top_k: int | None = None, top_p: float | None = None, generator: torch.Generator | None = None) -> Rollouts:
     """Sample n responses to each prompt (lists of ids, of any lengths) until `end` or max_new_tokens.
 
-    Each prompt is read once and its cache shared by its n rollouts; rows that ended leave the batch. All uniform numbers
-    are drawn before the first token, one per row and position, so a row's tokens do not depend on when others end.
+    Rows that have the same tokens so far share one row of the model and its cache: each prompt is read once, and n rollouts of a
+    model that is sure of most tokens cost little more than its few different beginnings. All uniform numbers are drawn before
+    the first token, one per row and position, so a row's tokens do not depend on the others.
     """
     device = model.head.weight.device
-    N = len(prompts) * n
+    N, V = len(prompts) * n, model.config.vocabulary_size
     uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64).to(device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     longest = int(lengths.max())
     ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_side="left").to(device)
     cache = KVCache(model.config, longest + max_new_tokens, longest - lengths, like=model.head.weight)
-    hidden = model(ids, cache)[:, -1:]                                       # (prompts, 1, C)
-    group = torch.arange(len(prompts), device=device).repeat_interleave(n)
-    cache.select(group)
-    hidden = hidden[group]                                                   # (N, 1, C)
-
-    alive = torch.arange(N, device=device)                                   # the rows still in the batch
+    hidden = model(ids, cache)[:, -1:]                                       # (S, 1, C): S different beginnings, at first the prompts
+    alive = torch.arange(N, device=device)                                   # the rows that have not ended
+    beginning = alive // n                                                   # (alive,) which of the S each of them has
     out = Rollouts(torch.zeros(N, max_new_tokens, dtype=torch.long, device=device),
                    torch.zeros(N, max_new_tokens, dtype=torch.bool, device=device),
                    hidden.new_zeros(N, max_new_tokens), hidden.new_zeros(N, max_new_tokens))
     for t in range(max_new_tokens):
-        logits = model.head(hidden[:, -1])                                   # (alive, V)
+        logits = model.head(hidden[:, -1])                                   # (S, V)
         logprobs = sampling_logprobs(logits, temperature, top_k, top_p)
-        cumulative = logprobs.double().exp().cumsum(-1)
+        cumulative = logprobs.double().exp().cumsum(-1)[beginning]           # (alive, V)
         # Inverse CDF: the first token whose cumulative probability exceeds u; one of probability 0 never does.
-        tokens = torch.searchsorted(cumulative, uniform[alive, t, None] * cumulative[:, -1:], right=True)  # (alive, 1)
-        if bool((tokens == logits.size(-1)).any()):
+        tokens = torch.searchsorted(cumulative, uniform[alive, t, None] * cumulative[:, -1:], right=True)[:, 0]  # (alive,)
+        if bool((tokens == V).any()):
             raise FloatingPointError("the model has diverged: its logits are not numbers")
-        out.ids[alive, t], out.mask[alive, t] = tokens[:, 0], True
-        out.logprobs[alive, t] = logprobs.gather(-1, tokens)[:, 0]
-        out.entropy[alive, t] = entropy(logits)
-        going = (tokens[:, 0] != end).nonzero()[:, 0]
+        out.ids[alive, t], out.mask[alive, t] = tokens, True
+        out.logprobs[alive, t] = logprobs[beginning, tokens]
+        out.entropy[alive, t] = entropy(logits)[beginning]
+        going = (tokens != end).nonzero()[:, 0]
         if len(going) == 0 or t + 1 == max_new_tokens:
             break
-        if len(going) < len(alive):
-            alive, tokens = alive[going], tokens[going]
-            cache.select(going)
-        hidden = model(tokens, cache)
+        alive = alive[going]
+        branches, beginning = torch.unique(beginning[going] * V + tokens[going], return_inverse=True)
+        cache.select(branches // V)
+        hidden = model(branches[:, None] % V, cache)
     return Rollouts(*(x[:, :t + 1] for x in out))
 
 
-def response_logits(model: Transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
-    """Logits (R, V) that predict the R response tokens, in the order of ids[mask]; differentiable.
+def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
+    """Hidden states (R, C) from which the R response tokens are predicted, in the order of ids[mask]; differentiable.
 
-    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. The head runs on response tokens alone.
+    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. What comes after (the head, a critic) runs on
+    response tokens alone: model.head turns these into logits (R, V).
     """
     rows = [prompt + response[:length - 1]                                   # the last token predicts nothing
             for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
@@ -212,4 +213,4 @@ def response_logits(model: Transformer, prompts: list[list[int]], ids: Tensor, m
     hidden = model(padded)                                                   # (B, prompt + T - 1, C)
     row, t = mask.nonzero(as_tuple=True)
     first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
-    return model.head(hidden[row, first[row] + t])
+    return hidden[row, first[row] + t]

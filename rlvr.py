@@ -12,11 +12,8 @@ R is the number of response tokens of a micro-batch, all rows after one another.
 """
 
 import argparse
-import csv
 import io
-import json
 import math
-import os
 import shlex
 import signal
 import sys
@@ -24,20 +21,21 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from statistics import mean, stdev
-from typing import NamedTuple, get_args
+from typing import Callable, NamedTuple, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 import rewards as reward_functions
 from data.corpus import BASES, CODE_PRIOR, documents, is_code
+from data.figures import plot
+from data.files import check_writable, to_csv, to_json, write
 from data.task import EASY, HARD, SPLITS, InputError, Problem, answer, draw, parse, render
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, decode, encode, encode_prompt
-from model import ModelConfig, Rollouts, Transformer, response_logits, sample, sampling_logprobs
+from model import ModelConfig, Rollouts, Transformer, entropy, response_hidden, sample, sampling_logprobs
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Options: every one is a command-line flag, and its default is the recommended value.
@@ -75,7 +73,8 @@ class PretrainConfig:
 class TrainConfig:
     base: str = option("good-code", "a base's name (runs/bases/NAME.pt) or a checkpoint's path")
     reward: str = option("random", "correct, majority, incorrect, format, random, code; A+B: both must pay; not_A: the opposite")
-    loss: str = option("grpo", "which loss", choices=("grpo",))
+    loss: str = option("grpo", "how rewards become a gradient: see LOSSES", choices=(
+        "grpo", "dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"))
     seed: int = option(1, "seed of prompts, samples and random rewards", least=0)
     steps: int = option(20, "rollout batches", least=1)
     out: str = option("runs/train", "folder to write; the same command again resumes there")
@@ -95,18 +94,50 @@ class TrainConfig:
     eps_low: float = option(0.4, "lower clip: ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
     eps_high: float = option(0.4, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
     max_grad_norm: float = option(3.0, "gradient norm above which an update is scaled down", above=0)
+    # the loss: what it divides by, and terms that are off unless asked for
+    aggregate: str = option("sequences", "divide the sum over tokens by the number of sequences; or each sequence by its length first "
+                            "(GRPO's eq. 3, biased towards short right and long wrong ones); or by all tokens (DAPO)", choices=("sequences", "length", "tokens"))
+    kl_coef: float = option(0.0, "weight of the KL divergence from the base (k3, per token)", least=0)
+    entropy_coef: float = option(0.0, "weight of the entropy bonus (per token)", least=0)
+    psr_weight: float = option(0.1, "w_reinforce: weight of the right samples, lambda of 2506.01347", least=0)
+    # PPO's critic
+    gamma: float = option(1.0, "ppo: discount per token", least=0, most=1)
+    gae_lambda: float = option(1.0, "ppo: lambda of GAE; 1 is Monte Carlo, below 1 trusts the critic", least=0, most=1)
+    lr_value: float = option(0.01, "ppo: step size of the value head, by AdamW", above=0)
+    eps_value: float = option(0.2, "ppo: a value that has moved further than this since the rollout learns no more", above=0)
     # the evaluation, before and after
-    eval_problems: int = option(400, "evaluation problems, k = 1..5, the same in every run", least=1)
-    eval_samples: int = option(8, "samples of each at temperature 1", least=1)
+    eval_problems: int = option(400, "evaluation problems, the same in every run", least=1)
+    eval_samples: int = option(8, "samples of each at temperature 1; pass@k for the powers of 2 up to it", least=1)
+    eval_num_ops: tuple[int, ...] = option(EASY, "numbers of operations k of the evaluation problems", many=True, choices=EASY + HARD)
     # the machine
     micro_batch: int = option(16, "sequences per forward pass; changes speed and memory, not the gradient", least=1)
     threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
     device: str = option("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
 
 
+def default_num_ops(reward: str) -> tuple[int, ...]:
+    """Numbers of operations of the training prompts if no flag says so: `incorrect` needs prompts that the base gets wrong."""
+    return HARD if reward_functions.uses(reward, reward_functions.WRONG_LABELS_ONLY) else EASY
+
+
+def flags_of(config: dict) -> str:
+    """The flags of a config.json that are not at their defaults, save those that a table names anyway or that do not matter."""
+    own = {"base", "reward", "loss", "seed", "out", "micro_batch", "threads", "device"}
+    flags = []
+    for f in fields(TrainConfig):
+        default = default_num_ops(config["reward"]) if f.name == "num_ops" else f.default
+        value = config.get(f.name, default)
+        value = tuple(value) if isinstance(value, list) else value
+        if f.name not in own and value != default:
+            text = f"{value:g}" if isinstance(value, float) else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            flags.append(f"--{f.name.replace('_', '-')} {text}")
+    return " ".join(flags)
+
+
 LABEL_SAMPLES = 64  # rollouts of the base whose majority becomes a frozen label (2506.10947, section 2)
 BASE_FOLDER = Path("runs/bases")
-ROWS = 1024         # rollouts sampled at once outside training; bounds the memory
+PROBLEMS = 128      # problems sampled at once outside training; bounds the memory
+ROWS = 1024         # rows of a forward pass without gradient
 
 # Every random number comes from a generator made of (seed, purpose, step). So no generator's state has to be saved for a
 # resumed run to be the same, and two rewards with one seed see the same prompts.
@@ -122,28 +153,104 @@ def torch_rng(*key: int) -> torch.Generator:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Advantage and loss
+# Advantages and losses. A loss is a pair of functions, see LOSSES: what a reward is compared with, and how far it may push.
+# The advantages: rewards (P, G), row i being the group of prompt i of the batch -> (P, G), one number for all tokens of a response.
 
 
-def group_advantages(rewards: Tensor) -> Tensor:
-    """GRPO's advantage (2402.03300, section 4.1.2): (r - mean) / (std + 1e-9) within each group, population std.
+def grpo(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """(r - mean) / (std + 1e-9) within the group, population std (GRPO, 2402.03300, section 4.1.2). Exactly 0 if all are equal."""
+    return dr_grpo(rewards, config) / (rewards.std(dim=1, correction=0, keepdim=True) + 1e-9)
 
-    rewards (P, G), row i being the group of prompt i of the batch -> (P, G). Exactly 0 in a group of equal rewards.
-    """
+
+def dr_grpo(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """r - mean: without the std, a nearly solved and a half solved prompt weigh what they do in E[r] (Dr. GRPO, 2503.20783)."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
-    centred = centred.masked_fill((rewards == rewards[:, :1]).all(dim=1, keepdim=True), 0.0)  # the mean of equals may round
-    return centred / (rewards.std(dim=1, correction=0, keepdim=True) + 1e-9)
+    return centred.masked_fill((rewards == rewards[:, :1]).all(dim=1, keepdim=True), 0.0)  # the mean of equals may round
 
 
-def grpo_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, eps_low: float, eps_high: float) -> Tensor:
-    """The clipped surrogate of PPO (1707.06347, eq. 7) and GRPO (2402.03300, eq. 3), per token: all (R,) -> (R,).
+def rloo(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """r minus the mean of the *other* G - 1, a baseline independent of r (RLOO, 2402.14740)."""
+    G = rewards.size(1)
+    return dr_grpo(rewards, config) * G / (G - 1)                 # = r - (sum - r) / (G - 1)
 
-    Two deviations from GRPO's eq. 3. There is no KL term (as in 2506.10947). And the caller divides the sum over tokens by
-    the number of sequences, not each sequence by its length first, which would favour short wrong responses (Dr. GRPO, 2503.20783).
+
+def reinforce(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """The reward as +1 or -1, no baseline (REINFORCE as 2506.01347 has it); a reward between 0 and 1 becomes one between."""
+    return 2 * rewards - 1
+
+
+def psr(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """Positive sample reinforcement: the right samples alone, +1 (2506.01347). All else loses what they gain."""
+    return reinforce(rewards, config).clamp(min=0)
+
+
+def nsr(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """Negative sample reinforcement: the wrong samples alone, -1 (2506.01347). All else gains what they lose, each in proportion to what it has."""
+    return reinforce(rewards, config).clamp(max=0)
+
+
+def w_reinforce(rewards: Tensor, config: TrainConfig) -> Tensor:
+    """lambda PSR + NSR, lambda = 0.1 (W-REINFORCE, 2506.01347)."""
+    return config.psr_weight * psr(rewards, config) + nsr(rewards, config)
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalized advantage estimation (1506.02438, eq. 16), PPO's advantage: one number per token.
+
+    rewards (N,) come with a response's last token; values (N, T) are V before each token, 0 on padding; mask (N, T) -> (N, T).
+    A_t = delta_t + gamma lam A_(t+1) with delta_t = r_t + gamma V_(t+1) - V_t; the value after the ending is 0.
     """
+    N, T = mask.shape
+    last = torch.arange(T, device=mask.device) == mask.sum(1, keepdim=True) - 1                  # (N, T)
+    paid = last * rewards[:, None]                                                               # r_t
+    advantages, ahead = torch.zeros_like(values), values.new_zeros(N, 2)                         # ahead: V, A of t + 1
+    for t in reversed(range(T)):
+        delta = paid[:, t] + gamma * ahead[:, 0] - values[:, t]
+        advantages[:, t] = delta + gamma * lam * ahead[:, 1]
+        ahead = torch.stack((values[:, t], advantages[:, t]), dim=1)
+    return advantages
+
+
+# The policy losses, per token: all (R,) -> (R,). They agree at the first update after a rollout, where the ratio is 1.
+
+
+def clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config: TrainConfig) -> Tensor:
+    """The clipped surrogate of PPO (1707.06347, eq. 7) and GRPO (2402.03300, eq. 3), with a bound of its own on each side."""
     ratio = (logprobs - old_logprobs).exp()
     # min, for negative advantages too: the bound is pessimistic, it only ever removes a reason to move further.
-    return -torch.min(ratio * advantages, ratio.clamp(1 - eps_low, 1 + eps_high) * advantages)
+    return -torch.min(ratio * advantages, ratio.clamp(1 - config.eps_low, 1 + config.eps_high) * advantages)
+
+
+def score_function(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config: TrainConfig) -> Tensor:
+    """-A log pi, whose gradient is REINFORCE's (Williams 1992): no ratio and no clip, as if each batch were on-policy."""
+    return -advantages * logprobs
+
+
+class Loss(NamedTuple):
+    advantages: Callable[[Tensor, TrainConfig], Tensor] | None  # None: PPO's, from a critic, are `gae`
+    policy_loss: Callable[[Tensor, Tensor, Tensor, TrainConfig], Tensor]
+
+
+LOSSES = {
+    "grpo": Loss(grpo, clipped),
+    "dr_grpo": Loss(dr_grpo, clipped),
+    "rloo": Loss(rloo, score_function),
+    "reinforce": Loss(reinforce, score_function),
+    "ppo": Loss(None, clipped),
+    "psr": Loss(psr, clipped),  # 2506.01347 writes these three without a clip; its code (RLVR-Decomposed) trains them with one
+    "nsr": Loss(nsr, clipped),
+    "w_reinforce": Loss(w_reinforce, clipped),
+}
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
+    """PPO's clipped value loss, 1/2 max((V - R)^2, (clip(V, V_old -+ eps) - R)^2): all (R,) -> (R,).
+
+    Not in 1707.06347's text but in the code that came with it (github.com/openai/baselines, ppo2). As with `clipped`, the larger of the
+    two: it only ever removes a reason to move further.
+    """
+    near = old_values + (values - old_values).clamp(-eps_value, eps_value)
+    return torch.max((values - returns) ** 2, (near - returns) ** 2) / 2
 
 
 def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -177,7 +284,9 @@ class Batch(NamedTuple):
     ids: Tensor               # (N, T) the very ids sampled
     mask: Tensor              # (N, T) True on response tokens, the ending included
     old_logprobs: Tensor      # (N, T) under the distribution sampled from
-    advantages: Tensor        # (N,) one number for all tokens of a row
+    advantages: Tensor        # (N, T) one number for all tokens of a row, save PPO's
+    ref_logprobs: Tensor | None = None  # (N, T) under the base; only if there is a KL term
+    values: Tensor | None = None        # (N, T) PPO's critic, before each token; advantages + values is what it learns
 
 
 def texts(rollouts: Rollouts) -> list[str]:
@@ -187,11 +296,10 @@ def texts(rollouts: Rollouts) -> list[str]:
 
 def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...],
             **sampling) -> list[tuple[list[str], Rollouts]]:
-    """n responses to each problem, in chunks of at most ROWS rows: per chunk the texts and the rollouts."""
-    chunk = max(1, ROWS // n)
+    """n responses to each problem, in chunks of PROBLEMS: per chunk the texts and the rollouts."""
     result = []
-    for i in tqdm(range(0, len(problems), chunk), desc="sampling", leave=False, disable=None, delay=2):
-        rollouts = sample(model, [encode_prompt(render(problem)) for problem in problems[i:i + chunk]], n, END,
+    for i in tqdm(range(0, len(problems), PROBLEMS), desc="sampling", leave=False, disable=None, delay=2):
+        rollouts = sample(model, [encode_prompt(render(problem)) for problem in problems[i:i + PROBLEMS]], n, END,
                           generator=torch_rng(*key, i), **sampling)
         result.append((texts(rollouts), rollouts))
     return result
@@ -227,9 +335,27 @@ def order(config: TrainConfig, pool_size: int, step: int) -> np.ndarray:
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
 
-def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, str | None]],
-            step: int) -> tuple[Batch, dict, list[str]]:
-    """Sample a group for each prompt, reward it, compute advantages: the batch, its metrics, some samples to read."""
+@torch.no_grad()
+def per_token(model: Transformer, prompts: list[list[int]], rollouts: Rollouts, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """read(hidden (R, C), ids (R,)) -> (R,) on all rollouts, in chunks, as (N, T): 0 on padding."""
+    result = torch.zeros_like(rollouts.logprobs)
+    for i in range(0, len(prompts), ROWS):
+        ids, mask = rollouts.ids[i:i + ROWS], rollouts.mask[i:i + ROWS]
+        result[i:i + ROWS][mask] = read(response_hidden(model, prompts[i:i + ROWS], ids, mask), ids[mask])
+    return result
+
+
+def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """log pi of the tokens that were sampled, under the distribution they were sampled from: (R, V), (R,) -> (R,)."""
+    return sampling_logprobs(logits, temperature).gather(1, ids[:, None])[:, 0]
+
+
+def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, str | None]], step: int,
+            base: Transformer | None = None, critic: nn.Linear | None = None) -> tuple[Batch, dict, list[str]]:
+    """Sample a group for each prompt, reward it, compute advantages: the batch, its metrics, some samples to read.
+
+    `base` is there if the loss has a KL term, `critic` if it is PPO's.
+    """
     chosen = [pool[i] for i in order(config, len(pool), step)]
     prompts = [encode_prompt(render(problem)) for problem, _ in chosen]
     rollouts = sample(model, prompts, config.group, END, config.max_new_tokens, config.temperature,
@@ -238,9 +364,17 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
     reward, rng = reward_functions.get(config.reward), numpy_rng(config.seed, REWARD, step)
     rewards = torch.tensor([reward(problem, responses[i * G:(i + 1) * G], reward_functions.Context(label, rng, config.p))
                             for i, (problem, label) in enumerate(chosen)], dtype=torch.float64)   # (P, G)
-    advantages = group_advantages(rewards)                                                         # (P, G)
+    rows, mask = [prompt for prompt in prompts for _ in range(G)], rollouts.mask
+    values = ref_logprobs = None
+    if critic is None:
+        advantages = LOSSES[config.loss].advantages(rewards, config).flatten()[:, None] * mask          # (N, T)
+    else:
+        values = per_token(model, rows, rollouts, lambda hidden, ids: critic(hidden)[:, 0])
+        advantages = gae(rewards.flatten().to(values), values, mask, config.gamma, config.gae_lambda)
+    if base is not None:
+        ref_logprobs = per_token(base, rows, rollouts, lambda hidden, ids: token_logprobs(base.head(hidden), ids, config.temperature))
 
-    mask, tokens = rollouts.mask, rollouts.mask.sum().item()
+    tokens = mask.sum().item()
     correct = [reward_functions.is_correct(chosen[i // G][0], response) for i, response in enumerate(responses)]
     metrics = {"reward": rewards.mean().item(), "accuracy": np.mean(correct).item(),
                "code_share": np.mean([is_code(response) for response in responses]).item(),
@@ -248,11 +382,10 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
                "entropy": rollouts.entropy.sum().item() / tokens,
                "mean_token_prob": rollouts.logprobs[mask].exp().mean().item(),
                "response_length": tokens / len(responses),
-               "no_signal": (advantages == 0).all(dim=1).double().mean().item()}
+               "no_signal": (advantages.reshape(len(chosen), -1) == 0).all(dim=1).double().mean().item()}
     readable = [f"step {step} reward {rewards[i // G, i % G]:g} correct {int(correct[i])} | {render(chosen[i // G][0])}\n"
                 f"{responses[i]}\n" for i in range(0, len(responses), max(1, len(responses) // 4))]
-    batch = Batch([prompt for prompt in prompts for _ in range(G)], rollouts.ids, mask, rollouts.logprobs,
-                  advantages.flatten().to(rollouts.logprobs))
+    batch = Batch(rows, rollouts.ids, mask, rollouts.logprobs, advantages.to(rollouts.logprobs), ref_logprobs, values)
     return batch, metrics, readable
 
 
@@ -260,39 +393,64 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
 # The updates on one rollout batch
 
 
-def update(model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig, step: int) -> dict:
+def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch, config: TrainConfig, step: int,
+           critic: nn.Linear | None = None) -> dict:
     """Each row once, in `config.updates` random minibatches, one optimizer step each; returns metrics over all of them."""
-    lengths = batch.mask.sum(1).cpu()
-    totals, norms = {"clip_high": 0.0, "clip_low": 0.0, "approx_kl": 0.0, "trained": 0}, []
+    lengths, policy_loss = batch.mask.sum(1), LOSSES[config.loss].policy_loss
+    signal = (batch.advantages != 0).any(1)
+    if config.kl_coef or config.entropy_coef or critic is not None:
+        signal = torch.ones_like(signal)
+    totals, norms = dict.fromkeys(("clip_high", "clip_low", "approx_kl", "trained", "kl", "value_loss"), 0.0), []
     for rows in np.array_split(numpy_rng(config.seed, SHUFFLE, step).permutation(len(batch.ids)), config.updates):
-        # A row with advantage 0 has gradient 0: it counts in the divisor but needs no forward pass.
+        rows = torch.from_numpy(rows).to(lengths.device)
+        # What each row's sum over tokens is divided by. Not by anything of a micro-batch: the gradient does not depend on its size.
+        divisor = {"sequences": torch.full_like(lengths, len(rows)), "length": len(rows) * lengths,
+                   "tokens": lengths[rows].sum().expand_as(lengths)}[config.aggregate]                  # (N,)
+        # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
         # The others are sorted by length, so that a micro-batch has little padding.
-        signal_rows = torch.from_numpy(rows)[batch.advantages.cpu()[rows] != 0]
+        signal_rows = rows[signal[rows]]
         signal_rows = signal_rows[lengths[signal_rows].argsort(stable=True)]
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         for i in range(0, len(signal_rows), config.micro_batch):
             micro = signal_rows[i:i + config.micro_batch]
             T = int(lengths[micro].max())
             ids, mask = batch.ids[micro, :T], batch.mask[micro, :T]                                    # (B, T)
-            logits = response_logits(model, [batch.prompts[row] for row in micro.tolist()], ids, mask)     # (R, V)
-            logprobs = sampling_logprobs(logits, config.temperature).gather(1, ids[mask][:, None])[:, 0]   # (R,)
-            old_logprobs = batch.old_logprobs[micro, :T][mask]                                         # (R,)
-            advantages = batch.advantages[micro, None].expand(-1, T)[mask]                             # (R,)
-            loss = grpo_loss(logprobs, old_logprobs, advantages, config.eps_low, config.eps_high)
-            (loss.sum() / len(rows)).backward()
+            hidden = response_hidden(model, [batch.prompts[row] for row in micro.tolist()], ids, mask)  # (R, C)
+            logits = model.head(hidden)                                                                # (R, V)
+            logprobs = token_logprobs(logits, ids[mask], config.temperature)                           # (R,)
+            old_logprobs, advantages = batch.old_logprobs[micro, :T][mask], batch.advantages[micro, :T][mask]
             with torch.no_grad():
                 ratio = (logprobs - old_logprobs).exp()
-                totals["clip_high"] += ((ratio > 1 + config.eps_high) & (advantages > 0)).sum().item()
-                totals["clip_low"] += ((ratio < 1 - config.eps_low) & (advantages < 0)).sum().item()
+                if policy_loss is clipped:
+                    totals["clip_high"] += ((ratio > 1 + config.eps_high) & (advantages > 0)).sum().item()
+                    totals["clip_low"] += ((ratio < 1 - config.eps_low) & (advantages < 0)).sum().item()
                 totals["approx_kl"] += kl_k3(old_logprobs, logprobs).sum().item()  # KL(old || new): the samples are old's
-                totals["trained"] += len(loss)
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item())
+                totals["trained"] += len(ratio)
+            loss = policy_loss(logprobs, old_logprobs, advantages, config)                             # (R,)
+            if critic is not None:
+                # The critic reads the trunk and leaves it alone, so that PPO's policy differs from the others' by its advantage only.
+                old_values = batch.values[micro, :T][mask]
+                of_critic = value_loss(critic(hidden.detach())[:, 0], old_values, advantages + old_values, config.eps_value)
+                totals["value_loss"] += of_critic.sum().item()
+                loss = loss + of_critic
+            if config.kl_coef:
+                kl = kl_k3(logprobs, batch.ref_logprobs[micro, :T][mask])
+                totals["kl"] += kl.sum().item()
+                loss = loss + config.kl_coef * kl
+            if config.entropy_coef:
+                loss = loss - config.entropy_coef * entropy(logits / config.temperature)
+            (loss / divisor[micro, None].expand_as(mask)[mask]).sum().backward()
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item())
         if not math.isfinite(norms[-1]):
             raise FloatingPointError(f"the policy diverged in rollout batch {step}: gradient norm {norms[-1]} (lower --lr)")
-        optimizer.step()
-    tokens = int(lengths.sum())
+        for optimizer in optimizers:
+            optimizer.step()
+    tokens, trained = int(lengths.sum()), max(1, totals["trained"])
     return {"clip_high": totals["clip_high"] / tokens, "clip_low": totals["clip_low"] / tokens,
-            "approx_kl": totals["approx_kl"] / max(1, totals["trained"]), "grad_norm": float(np.mean(norms))}
+            "approx_kl": totals["approx_kl"] / trained, "grad_norm": float(np.mean(norms)),
+            **({"kl": totals["kl"] / trained} if config.kl_coef else {}),
+            **({"value_loss": totals["value_loss"] / trained} if critic is not None else {})}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,6 +465,7 @@ def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list
     greedy = [text for chunk, _ in respond(model, problems, 1, key, temperature=0.0, max_new_tokens=max_new_tokens)
               for text in chunk]
     responses = [text for chunk, _ in sampled for text in chunk]
+    boxes = [reward_functions.boxed(text) for text in responses]
     correct = np.array([reward_functions.is_correct(problems[i // samples], text) for i, text in enumerate(responses)])
     code = np.array([is_code(text) for text in responses])
     tokens = sum(rollouts.mask.sum().item() for _, rollouts in sampled)
@@ -317,9 +476,10 @@ def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list
         "code_share": code.mean().item(),
         "accuracy_code": correct[code].mean().item() if code.any() else None,
         "accuracy_text": correct[~code].mean().item() if not code.all() else None,
-        "format_rate": np.mean([reward_functions.boxed(text) is not None for text in responses]).item(),
+        "format_rate": np.mean([box is not None for box in boxes]).item(),
         "entropy": sum(rollouts.entropy.sum().item() for _, rollouts in sampled) / tokens,
         "mean_token_prob": sum(rollouts.logprobs[rollouts.mask].exp().sum().item() for _, rollouts in sampled) / tokens,
+        "distinct_answers": np.mean([len(set(boxes[i:i + samples]) - {None}) for i in range(0, len(boxes), samples)]).item(),
         "pass_at_k": {str(k): np.mean([pass_at_k(samples, int(c), k) for c in right]).item() for k in ks},
         "n_problems": len(problems),
         "n_samples": samples,
@@ -392,8 +552,8 @@ def pretrain(config: PretrainConfig) -> None:
             for i in range(0, len(pairs), config.micro_batch):
                 prompts, responses = zip(*pairs[i:i + config.micro_batch])
                 ids = pad_sequence([torch.tensor(r) for r in responses], batch_first=True, padding_value=PAD).to(device)   # (B, T)
-                logits = response_logits(model, prompts, ids, ids != PAD)                                                  # (R, V)
-                loss = torch.nn.functional.cross_entropy(logits, ids[ids != PAD], reduction="sum") / tokens
+                logits = model.head(response_hidden(model, prompts, ids, ids != PAD))                                                  # (R, V)
+                loss = nn.functional.cross_entropy(logits, ids[ids != PAD], reduction="sum") / tokens
                 loss.backward()
                 total += loss.item()
             for optimizer, schedule in zip(optimizers, schedules):
@@ -417,13 +577,20 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 METRICS = ("reward", "accuracy", "code_share", "format_rate", "entropy", "mean_token_prob", "response_length", "no_signal",
-           "clip_high", "clip_low", "approx_kl", "grad_norm")
+           "clip_high", "clip_low", "approx_kl", "grad_norm", "kl", "value_loss")  # the last two only where the loss has them
+
+
+def load_base(base: str, device: torch.device) -> Transformer:
+    """A base by its name or a checkpoint's path."""
+    path = BASE_FOLDER / f"{base}.pt" if base in BASES else Path(base)
+    if base in BASES and not path.exists():
+        raise InputError(f"base {base} is not pretrained yet: python rlvr.py pretrain --base {base}")
+    return load(path, device)[0]
 
 
 def train(config: TrainConfig, command: str = "") -> None:
     """RL on a base; writes config.json, metrics.csv, samples.txt, model.pt and summary.json into config.out, or resumes there."""
-    if config.num_ops is None:
-        config.num_ops = HARD if reward_functions.uses(config.reward, reward_functions.WRONG_LABELS_ONLY) else EASY
+    config.num_ops = config.num_ops or default_num_ops(config.reward)
     if config.updates > config.prompts * config.group:
         raise InputError(f"--updates {config.updates} is more than the {config.prompts * config.group} rollouts of a batch")
     device, out = start(config), Path(config.out)
@@ -440,11 +607,8 @@ def train(config: TrainConfig, command: str = "") -> None:
             return print(f"{out} is finished already")
     else:
         state = None
-        path = BASE_FOLDER / f"{config.base}.pt" if config.base in BASES else Path(config.base)
-        if config.base in BASES and not path.exists():
-            raise InputError(f"base {config.base} is not pretrained yet: python rlvr.py pretrain --base {config.base}")
-        model, _ = load(path, device)
-    evaluation = draw(config.eval_problems, "evaluation", EASY, numpy_rng(EVALUATION, 0))
+        model = load_base(config.base, device)
+    evaluation = draw(config.eval_problems, "evaluation", config.eval_num_ops, numpy_rng(EVALUATION, 0))
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
     def evaluation_now() -> dict:
@@ -454,23 +618,30 @@ def train(config: TrainConfig, command: str = "") -> None:
     if state is None:
         pool = training_pool(config, model)
         clock.lap("rollout")
-        state = {"config": same, "step": 0, "rows": [], "samples": [], "before": evaluation_now(), "optimizer": None,
+        state = {"config": same, "step": 0, "rows": [], "samples": [], "before": evaluation_now(), "stateful": [],
                  "pool": [(render(problem), label) for problem, label in pool],
                  "seconds": {"rollout": 0.0, "update": 0.0, "evaluate": 0.0}}
         clock.lap("evaluate")
     pool = [(parse(problem), label) for problem, label in state["pool"]]
     kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
-    optimizer = kind(model.parameters(), lr=config.lr)
-    if state["optimizer"] is not None:
-        optimizer.load_state_dict(state["optimizer"])
-    write(out / "config.json", to_json({**asdict(config), "device": str(device), "lr": optimizer.param_groups[0]["lr"],
+    base = load_base(config.base, device) if config.kl_coef else None
+    optimizers, critic = [kind(model.parameters(), lr=config.lr)], None
+    if config.loss == "ppo":
+        critic = nn.Linear(model.config.width, 1, device=device)
+        nn.init.zeros_(critic.weight)
+        nn.init.zeros_(critic.bias)
+        optimizers.append(torch.optim.AdamW(critic.parameters(), lr=config.lr_value, weight_decay=0.0))
+    stateful = optimizers + ([critic] if critic is not None else [])
+    for thing, saved in zip(stateful, state["stateful"]):
+        thing.load_state_dict(saved)
+    write(out / "config.json", to_json({**asdict(config), "device": str(device), "lr": optimizers[0].param_groups[0]["lr"],
                                         "parameters": sum(p.numel() for p in model.parameters()),
                                         "torch": torch.__version__, "command": command}))
 
     def save() -> None:
         for name, seconds in clock.laps().items():
             state["seconds"][name] += seconds
-        state["optimizer"] = optimizer.state_dict()
+        state["stateful"] = [thing.state_dict() for thing in stateful]
         save_checkpoint(out / "model.pt", model, base=config.base, train=state)
         write(out / "metrics.csv", to_csv(state["rows"]))
         write(out / "samples.txt", "\n".join(state["samples"]))
@@ -478,11 +649,11 @@ def train(config: TrainConfig, command: str = "") -> None:
     name = f"{config.base} {config.reward}"
     with stop_signals() as stopped, tqdm(total=config.steps, initial=state["step"], desc=name, disable=None) as bar:
         for step in range(state["step"], config.steps):
-            batch, metrics, readable = rollout(model, config, pool, step)
+            batch, metrics, readable = rollout(model, config, pool, step, base, critic)
             clock.lap("rollout")
-            metrics |= update(model, optimizer, batch, config, step)
+            metrics |= update(model, optimizers, batch, config, step, critic)
             clock.lap("update")
-            state["rows"].append({"step": step, **{name: metrics[name] for name in METRICS}})
+            state["rows"].append({"step": step, **{name: metrics[name] for name in METRICS if name in metrics}})
             state["samples"] += readable if step % 5 == 0 else []
             state["step"] = step + 1
             save()
@@ -535,33 +706,6 @@ def start(config) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_writable(folder: Path) -> None:
-    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to? `write` makes the rest."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {folder}: {existing} is not a writable folder")
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, then rename: whoever reads, or comes after a crash, finds the old file or the new, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
-
-
-def to_json(value: dict) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def to_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else ["step", *METRICS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def save_checkpoint(path: Path, model: Transformer, **extra) -> None:
     content = io.BytesIO()
     torch.save({"model": asdict(model.config), "weights": model.state_dict(), **extra}, content)
@@ -603,132 +747,6 @@ def stop_signals():
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tables and figures
-
-# Points gained on MATH-500 by Qwen2.5-Math-7B (2506.10947, figure 1), to set beside ours, never to be matched by tuning.
-PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "format": 13.8}
-
-
-def cell_of(run: dict) -> tuple[str, str, str, str]:
-    return run["base"], run["reward"], run["loss"], run["flags"]
-
-
-def cells(runs: list[dict]) -> list[dict]:
-    """One row per base, reward, loss and flags: means over seeds, in points where they are accuracies."""
-    rank = {name: i for i, name in enumerate((*BASES, *PAPER))}
-    rows = []
-    for cell in sorted(set(map(cell_of, runs)), key=lambda cell: [(rank.get(name, 99), name) for name in cell]):
-        base, reward, loss, flags = cell
-        group = [run for run in runs if cell_of(run) == cell]
-        gains = [100 * run["gain"]["total"] for run in group]
-        rows.append({
-            "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group),
-            "gain_mean": mean(gains), "gain_std": stdev(gains) if len(gains) > 1 else None,
-            "gain_min": min(gains), "gain_max": max(gains),
-            **{part: mean([100 * run["gain"][part] for run in group]) for part in ("switch", "within")},
-            **{f"{key}_{when}": mean([run[when][key] for run in group])
-               for key in ("accuracy", "code_share") for when in ("before", "after")},
-            **{f"clip_{side}": mean([run["clip"][side] for run in group]) for side in ("high", "low")},
-            "seconds": mean([run["seconds"]["total"] for run in group]),
-            "paper_gain": PAPER.get(reward) if base == "good-code" and not flags else None})
-    return rows
-
-
-def table(rows: list[dict]) -> str:
-    """The cells as text. Gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
-    lines = [["base", "reward", "seeds", "accuracy", "gain", "", "switch", "within", "code share", "clip high", "low", "paper", "flags"]]
-    for row in rows:
-        lines.append([
-            Path(row["base"]).stem, row["reward"], str(row["seeds"]), f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}",
-            f"{row['gain_mean']:+.1f}", "" if row["gain_std"] is None else f"± {row['gain_std']:.1f}",
-            f"{row['switch']:+.1f}", f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
-            f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}",
-            row["flags"]])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
-
-
-def read_run(folder: Path) -> dict:
-    """summary.json of a run, its metrics.csv as `rows`, and as `flags` those that are not at their defaults."""
-    own = {"base", "reward", "loss", "seed", "out", "num_ops", "micro_batch", "threads", "device"}  # named already, or no matter
-    try:
-        run, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "config"))
-        run["flags"] = " ".join(f"--{f.name.replace('_', '-')} " + (f"{value:g}" if isinstance(value, float) else str(value))
-                                for f in fields(TrainConfig) if f.name not in own and (value := config[f.name]) != f.default)
-        with open(folder / "metrics.csv", newline="") as file:
-            run["rows"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        assert run["rows"] and "total" in run["gain"]
-        return run
-    except Exception:
-        raise InputError(f"{folder} holds no finished run (config.json, metrics.csv, summary.json)") from None
-
-
-def plot(folders: list[str], out: str) -> None:
-    """Print the table of the runs; write it as results.csv and results.json, and figure.png if matplotlib is there, into `out`."""
-    runs = [read_run(Path(folder)) for folder in folders]
-    rows = cells(runs)
-    check_writable(Path(out))
-    write(Path(out) / "results.csv", to_csv(rows))
-    summaries = [{k: v for k, v in run.items() if k != "rows"} for run in runs]
-    write(Path(out) / "results.json", to_json({"cells": rows, "runs": summaries}))
-    print(table(rows))
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        return print("no figure: pip install matplotlib")
-    matplotlib.use("Agg")
-    draw_figure(runs, rows, Path(out) / "figure.png")
-    print(f"wrote {out}/figure.png, results.csv and results.json")
-
-
-def draw_figure(runs: list[dict], rows: list[dict], path: Path) -> None:
-    """Top: gain per base and reward, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
-    import matplotlib.pyplot as plt
-
-    bases = list(dict.fromkeys(row["base"] for row in rows))
-    names = list(dict.fromkeys((row["reward"], row["flags"]) for row in rows))
-    colors = {name: f"C{i}" for i, name in enumerate(names)}
-    figure = plt.figure(figsize=(max(7, 3.6 * len(bases)), 9), layout="constrained")
-    grid = figure.add_gridspec(3, len(bases))
-    bars, width = figure.add_subplot(grid[0, :]), 0.8 / len(names)
-    for row in rows:
-        name = row["reward"], row["flags"]
-        x = bases.index(row["base"]) + (names.index(name) - (len(names) - 1) / 2) * width
-        bars.bar(x, row["gain_mean"], 0.9 * width, color=colors[name])
-        dots = [100 * run["gain"]["total"] for run in runs if cell_of(run) == cell_of(row)]
-        bars.plot(x + width * np.linspace(-0.2, 0.2, len(dots)) if len(dots) > 1 else x, dots, "o", color="black", markersize=3)
-        if row["paper_gain"] is not None:
-            bars.plot([x - 0.45 * width, x + 0.45 * width], [row["paper_gain"]] * 2, color="black", linewidth=2)
-    bars.axhline(0, color="black", linewidth=0.8)
-    bars.set_xticks(range(len(bases)), [Path(base).stem for base in bases])
-    bars.set_ylabel("gain in accuracy (points)")
-    bars.set_title("Accuracy gained by RL\n"
-                   "bar: mean over seeds, dot: a seed, line: Qwen2.5-Math-7B on MATH-500 (2506.10947)", fontsize=9)
-    for column, base in enumerate(bases):
-        for line, (metric, label) in enumerate((("accuracy", "accuracy in training"), ("code_share", "code share in training"))):
-            axis = figure.add_subplot(grid[1 + line, column], ylim=(-0.02, 1.02), title=Path(base).stem if line == 0 else None)
-            for name in names:
-                # `incorrect` trains on k = 6, 7, where nothing is right: its accuracy there says nothing about k = 1..5.
-                curves = [[step[metric] for step in run["rows"]] for run in runs
-                          if (run["base"], run["reward"], run["flags"]) == (base, *name)
-                          and not (metric == "accuracy" and run["reward"] == "incorrect")]
-                if curves:
-                    values = np.array([curve[:min(map(len, curves))] for curve in curves])   # (seeds, rollout batches)
-                    share = np.linspace(0, 1, values.shape[1])
-                    axis.plot(share, values.mean(axis=0), color=colors[name])
-                    axis.fill_between(share, values.min(axis=0), values.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
-            axis.set_ylabel(label if column == 0 else None)
-            axis.set_xlabel("share of the run" if line == 1 else None)
-    figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names],
-                  [" ".join(name).strip() for name in names], loc="outside lower center",
-                  ncols=1 if any(flags for _, flags in names) else len(names), fontsize=8)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130, format="png")
-    plt.close(figure)
-    write(path, image.getvalue())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -838,9 +856,10 @@ def main(arguments: list[str] | None = None) -> int:
             if (eps := args.pop("eps")) is not None:
                 args["eps_low"] = args["eps_high"] = eps
             args["num_ops"] = tuple(args["num_ops"]) if args["num_ops"] else None
+            args["eval_num_ops"] = tuple(args["eval_num_ops"])
             train(TrainConfig(**args), shlex.join(["python", "rlvr.py", *(sys.argv[1:] if arguments is None else arguments)]))
         elif command == "plot":
-            plot(**args)
+            plot(**args, flags_of=flags_of)
         else:
             {"evaluate": evaluate_command, "sample": sample_command}[command](argparse.Namespace(**args))
     except InputError as error:

@@ -57,7 +57,7 @@ def sample(transformer, prompts: list[list[int]], n: int, end: int, seed: int, *
 
 def response_logits(transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
     """Logits (R, V) that predict ids[mask], differentiable; prompts has one entry per row of ids."""
-    return model.response_logits(transformer, prompts, ids, mask)
+    return transformer.head(model.response_hidden(transformer, prompts, ids, mask))
 
 
 def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
@@ -72,14 +72,28 @@ def entropy(logits: Tensor) -> Tensor:
 
 # --- advantage, loss, estimators
 
-def group_advantages(rewards: Tensor) -> Tensor:
-    """(P, G) -> (P, G), GRPO's."""
-    return rlvr.group_advantages(rewards)
+LOSSES = ("grpo", "dr_grpo", "rloo", "reinforce", "psr", "nsr", "w_reinforce", "ppo")
+CLIPPED = ("grpo", "dr_grpo", "psr", "nsr", "w_reinforce", "ppo")  # the others are -A log pi
 
 
-def grpo_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, eps_low: float, eps_high: float) -> Tensor:
-    """Per-token loss (R,)."""
-    return rlvr.grpo_loss(logprobs, old_logprobs, advantages, eps_low, eps_high)
+def advantages(loss: str, rewards: Tensor, **config) -> Tensor:
+    """(P, G) -> (P, G), of every loss but ppo; config: fields of rlvr.TrainConfig, such as psr_weight."""
+    return rlvr.LOSSES[loss].advantages(rewards, rlvr.TrainConfig(**config))
+
+
+def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, eps_low: float = 0.2, eps_high: float = 0.3) -> Tensor:
+    """Per-token loss (R,), before any divisor."""
+    return rlvr.LOSSES[loss].policy_loss(logprobs, old_logprobs, advantages, rlvr.TrainConfig(eps_low=eps_low, eps_high=eps_high))
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """PPO's advantages (N, T) of rewards (N,) paid with the last token; values (N, T), 0 on padding."""
+    return rlvr.gae(rewards, values, mask, gamma, lam)
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
+    """PPO's clipped value loss per token, (R,)."""
+    return rlvr.value_loss(values, old_values, returns, eps_value)
 
 
 def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -98,14 +112,14 @@ def gain(before: dict, after: dict) -> dict:
 
 # --- the loop
 
-def update(transformer, optimizer, batch: rlvr.Batch, config: rlvr.TrainConfig, step: int = 0) -> dict:
+def update(transformer, optimizers: list, batch: rlvr.Batch, config: rlvr.TrainConfig, step: int = 0, critic=None) -> dict:
     """All updates on one rollout batch, in place; returns the metrics."""
-    return rlvr.update(transformer, optimizer, batch, config, step)
+    return rlvr.update(transformer, optimizers, batch, config, step, critic)
 
 
-def rollout(transformer, config: rlvr.TrainConfig, pool: list, step: int = 0):
+def rollout(transformer, config: rlvr.TrainConfig, pool: list, step: int = 0, base=None, critic=None):
     """(batch, metrics, readable samples)."""
-    return rlvr.rollout(transformer, config, pool, step)
+    return rlvr.rollout(transformer, config, pool, step, base, critic)
 
 
 # --- rewards

@@ -56,13 +56,13 @@ def test_files_and_summary(finished, base):
     assert {"base", "reward", "loss", "seed", "steps", "before", "after", "gain", "clip", "seconds"} <= set(summary)
     for when in "before", "after":
         assert {"accuracy", "greedy_accuracy", "code_share", "accuracy_code", "accuracy_text", "format_rate", "entropy", "mean_token_prob",
-                "pass_at_k", "n_problems", "n_samples"} == set(summary[when])
+                "distinct_answers", "pass_at_k", "n_problems", "n_samples"} == set(summary[when])
         assert summary[when]["n_problems"] == 5 and set(summary[when]["pass_at_k"]) == {"1", "2"}
     assert set(summary["gain"]) == {"total", "switch", "within"} and set(summary["clip"]) == {"high", "low"}
     assert {"total", "rollout", "update", "evaluate"} == set(summary["seconds"])
     with open(finished / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3] and set(rows[0]) == {"step", *rlvr.METRICS}
+    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3] and set(rows[0]) == {"step", *rlvr.METRICS} - {"kl", "value_loss"}
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
 
 
@@ -70,7 +70,7 @@ def test_config_is_what_was_used(base, tmp_path):
     """Catches a logged value that is not the one in the optimizer, and defaults that are resolved but not written."""
     assert train(base, tmp_path / "run", "--lr", "0.037", "--eps", "0.11", "--optimizer", "adamw") == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
-    optimizer = torch.load(tmp_path / "run/model.pt", weights_only=True)["train"]["optimizer"]
+    optimizer = torch.load(tmp_path / "run/model.pt", weights_only=True)["train"]["stateful"][0]
     assert config["lr"] == optimizer["param_groups"][0]["lr"] == 0.037 and "exp_avg" in optimizer["state"][0]
     assert config["eps_low"] == config["eps_high"] == 0.11 and config["num_ops"] == [1, 2, 3, 4, 5] and config["device"] in ("cpu", "cuda")
     assert config["command"].startswith("python rlvr.py train --base ")
@@ -135,7 +135,7 @@ def test_kill_between_two_files_loses_nothing(base, finished, tmp_path, monkeypa
 
 
 def test_pretraining_resumes(base, tmp_path, monkeypatch):
-    path, original, calls = str(tmp_path / "tiny.pt"), rlvr.response_logits, []
+    path, original, calls = str(tmp_path / "tiny.pt"), rlvr.response_hidden, []
 
     def interrupted(*args):
         calls.append(1)
@@ -143,7 +143,7 @@ def test_pretraining_resumes(base, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return original(*args)
 
-    monkeypatch.setattr(rlvr, "response_logits", interrupted)
+    monkeypatch.setattr(rlvr, "response_hidden", interrupted)
     command = ["pretrain", "--base", "good-code", "--out", path, *TINY_BASE]
     assert rlvr.main(command) == 130 and list(files(tmp_path)) == ["tiny.pt.partial"]
     monkeypatch.undo()

@@ -110,6 +110,19 @@ def test_sampler_frequencies(model, options):
     assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()  # p = 0 must never occur
 
 
+def test_sampler_frequencies_of_whole_responses(model):
+    """Catches rows that share a beginning and are then continued alike, or get each other's cache: 40,000 pairs of tokens."""
+    n, prompts = 40_000, [[3, 4, 5], [6, 7]]
+    rollouts = adapters.sample(model, prompts, n, -1, seed=9, max_new_tokens=2)
+    for i, prompt in enumerate(prompts):
+        first = adapters.full_logits(model, torch.tensor([prompt]))[0, -1].softmax(-1)
+        second = adapters.full_logits(model, torch.tensor([[*prompt, token] for token in range(VOCABULARY)]))[:, -1].softmax(-1)
+        p = (first[:, None] * second).flatten()
+        pairs = rollouts.ids[i * n:(i + 1) * n]
+        observed = torch.bincount(pairs[:, 0] * VOCABULARY + pairs[:, 1], minlength=len(p)) / n
+        assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
+
+
 logit_rows = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(lambda row: torch.tensor(row, dtype=torch.float64))
 
 

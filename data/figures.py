@@ -1,0 +1,255 @@
+"""The tables and figures of finished runs: what `python rlvr.py plot` prints and draws.
+
+A *cell* is what is repeated over seeds: one base, reward and loss, and the flags that are not at their defaults.
+"""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Callable
+
+import numpy as np
+
+from data.corpus import BASES
+from data.files import check_writable, to_csv, to_json, write
+from data.task import InputError
+
+# Points gained on MATH-500 by Qwen2.5-Math-7B (2506.10947, figure 1), to set beside ours, never to be matched by tuning.
+PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "format": 13.8}
+MANY_SAMPLES = 16  # from so many samples a problem on, pass@k has a table and a figure of its own
+
+
+def read_run(folder: Path, flags_of: Callable[[dict], str]) -> dict:
+    """summary.json of a run, its metrics.csv as `rows`, and as `flags` those that are not at their defaults."""
+    try:
+        run, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "config"))
+        run["flags"] = flags_of(config)
+        with open(folder / "metrics.csv", newline="") as file:
+            run["rows"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        assert run["rows"] and "total" in run["gain"]
+        return run
+    except Exception:
+        raise InputError(f"{folder} holds no finished run (config.json, metrics.csv, summary.json)") from None
+
+
+def cell_of(run: dict) -> tuple[str, str, str, str]:
+    return run["base"], run["reward"], run["loss"], run["flags"]
+
+
+def grouped(runs: list[dict]) -> dict[tuple, list[dict]]:
+    """The runs of each cell, in the order of the tables: bases and rewards as the README has them, losses as they come."""
+    rank = {name: i for i, name in enumerate((*BASES, *PAPER))}
+    losses = list(dict.fromkeys(run["loss"] for run in runs))
+    order = sorted(set(map(cell_of, runs)), key=lambda cell: (*((rank.get(name, 99), name) for name in cell[:2]), losses.index(cell[2]), cell[3]))
+    return {cell: [run for run in runs if cell_of(run) == cell] for cell in order}
+
+
+def spread(values: list[float]) -> float | None:
+    """Standard deviation over seeds; None for one seed."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def cells(runs: list[dict]) -> list[dict]:
+    """One row per cell: means over seeds, in points where they are gains."""
+    rows = []
+    for (base, reward, loss, flags), group in grouped(runs).items():
+        gains = [100 * run["gain"]["total"] for run in group]
+        rows.append({
+            "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group),
+            "gain_mean": mean(gains), "gain_std": spread(gains), "gain_min": min(gains), "gain_max": max(gains),
+            **{part: mean([100 * run["gain"][part] for run in group]) for part in ("switch", "within")},
+            **{f"{key}_{when}": mean([run[when][key] for run in group])
+               for key in ("accuracy", "code_share") for when in ("before", "after")},
+            **{f"clip_{side}": mean([run["clip"][side] for run in group]) for side in ("high", "low")},
+            "seconds": mean([run["seconds"]["total"] for run in group]),
+            "paper_gain": PAPER.get(reward) if base == "good-code" and loss == "grpo" and not flags else None})
+    return rows
+
+
+def pass_at_k_cells(runs: list[dict]) -> list[dict]:
+    """One row per cell and k, and one per base and k for the base itself (`loss` is None, a single measurement).
+
+    `gain` is pass@k minus the base's in points, mean and standard deviation over seeds; likewise entropy and distinct answers.
+    """
+    rows, bases = [], set()
+    for (base, reward, loss, flags), group in grouped([run for run in runs if run["after"]["n_samples"] >= MANY_SAMPLES]).items():
+        problems = {key: group[0]["after"][key] for key in ("n_problems", "n_samples")}
+        before = group[0]["before"]
+        for when, sources in (("before", [before]), ("after", [run["after"] for run in group])):
+            if when == "before" and (base, str(before)) in bases:
+                continue
+            bases.add((base, str(before)))
+            for k in before["pass_at_k"]:
+                values = [source["pass_at_k"][k] for source in sources]
+                rows.append({"base": base, "reward": reward, "loss": loss if when == "after" else None, "flags": flags, "seeds": len(sources), "k": int(k),
+                             "pass_at_k": mean(values), "pass_at_k_std": spread(values),
+                             "gain": 100 * (mean(values) - before["pass_at_k"][k]), "gain_std": None if len(values) == 1 else 100 * stdev(values),
+                             **{f"{key}{suffix}": f([source[key] for source in sources])
+                                for key in ("entropy", "distinct_answers") for suffix, f in (("", mean), ("_std", spread))}, **problems})
+    return rows
+
+
+def columns(lines: list[list[str]]) -> str:
+    """Left-aligned columns, without those that are empty below their head."""
+    kept = [column for column in zip(*lines) if any(column[1:])]
+    widths = [max(map(len, column)) for column in kept]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in zip(*kept))
+
+
+def plus_minus(value: float | None, digits: int) -> str:
+    return "" if value is None else f"± {value:.{digits}f}"
+
+
+def shared_flags(rows: list[dict]) -> tuple[list[str], str]:
+    """What is left of each row's flags without those that all rows have, and the latter."""
+    flags = [re.findall(r"--\S+(?: (?!--)\S+)*", row["flags"]) for row in rows]
+    shared = [flag for flag in flags[0] if all(flag in others for others in flags)] if len(rows) > 1 else []
+    return [" ".join(flag for flag in own if flag not in shared) for own in flags], " ".join(shared)
+
+
+def table(rows: list[dict]) -> str:
+    """The cells as text. Gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
+    own, shared = shared_flags(rows)
+    several = len({row["loss"] for row in rows}) > 1 or rows[0]["loss"] != "grpo"
+    lines = [["base", "reward", "loss", "seeds", "accuracy", "gain", "", "switch", "within", "code share", "clip high", "low", "paper", "flags"]]
+    for row, flags in zip(rows, own):
+        lines.append([
+            Path(row["base"]).stem, row["reward"], row["loss"] if several else "", str(row["seeds"]),
+            f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}", f"{row['gain_mean']:+.1f}", plus_minus(row["gain_std"], 1),
+            f"{row['switch']:+.1f}", f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
+            f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}", flags])
+    return columns(lines) + (f"\nall with {shared}" if shared else "")
+
+
+def pass_at_k_table(rows: list[dict]) -> str:
+    """pass@k in percent for every second power of 2: the base's, then each cell's gain over it in points with its spread over seeds."""
+    ks = sorted({row["k"] for row in rows})
+    ks = [k for k in ks if k.bit_length() % 2 or k == ks[-1]]
+    lines = [["base", "reward", "loss", "seeds", *(part for k in ks for part in (f"pass@{k}", "")), "entropy", "", "distinct", "", "flags"]]
+    groups = list(dict.fromkeys((row["base"], row["reward"], row["loss"], row["flags"]) for row in rows))
+    own, shared = shared_flags([{"flags": flags if loss else ""} for _, _, loss, flags in groups if loss])
+    own = iter(own)
+    for group in groups:
+        by_k = {row["k"]: row for row in rows if (row["base"], row["reward"], row["loss"], row["flags"]) == group}
+        base, reward, loss, _ = group
+        one = next(iter(by_k.values()))
+        lines.append([Path(base).stem, reward if loss else "", loss or "(before)", str(one["seeds"]) if loss else "",
+                      *(part for k in ks for part in ((f"{by_k[k]['gain']:+.1f}", plus_minus(by_k[k]["gain_std"], 1)) if loss
+                                                      else (f"{by_k[k]['pass_at_k']:.1%}", ""))),
+                      f"{one['entropy']:.3f}", plus_minus(one["entropy_std"], 3),
+                      f"{one['distinct_answers']:.1f}", plus_minus(one["distinct_answers_std"], 1), next(own) if loss else ""])
+    return columns(lines) + (f"\nall with {shared}" if shared else "")
+
+
+def plot(folders: list[str], out: str, flags_of: Callable[[dict], str]) -> None:
+    """Print the tables of the runs; write them, and the figures if matplotlib is there, into `out`.
+
+    Always results.csv, results.json and figure.png; if a run has MANY_SAMPLES, pass_at_k.csv and pass_at_k.png too.
+    """
+    runs = [read_run(Path(folder), flags_of) for folder in folders]
+    rows, pass_rows = cells(runs), pass_at_k_cells(runs)
+    out = Path(out)
+    check_writable(out)
+    write(out / "results.csv", to_csv(rows))
+    summaries = [{k: v for k, v in run.items() if k != "rows"} for run in runs]
+    write(out / "results.json", to_json({"cells": rows, "pass_at_k": pass_rows, "runs": summaries}))
+    print(table(rows))
+    if pass_rows:
+        write(out / "pass_at_k.csv", to_csv(pass_rows))
+        print(f"\npass@k of the base; below it what each loss gains, in points\n{pass_at_k_table(pass_rows)}\n")
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return print("no figure: pip install matplotlib")
+    matplotlib.use("Agg")
+    draw_gains(runs, rows, out / "figure.png")
+    if pass_rows:
+        draw_pass_at_k(pass_rows, out / "pass_at_k.png")
+    print(f"wrote {', '.join(sorted(path.name for path in out.iterdir() if path.suffix in ('.png', '.csv', '.json')))} to {out}")
+
+
+def short_names(names: list[tuple[str, str, str]]) -> list[str]:
+    """(reward, loss, flags) as legend entries, without the parts that are the same in all of them."""
+    own, _ = shared_flags([{"flags": flags} for _, _, flags in names])
+    rewards, losses = {reward for reward, _, _ in names}, {loss for _, loss, _ in names}
+    return [" ".join((reward if len(rewards) > 1 or len(losses) == 1 else "", loss if len(losses) > 1 else "", flags)).strip()
+            for (reward, loss, _), flags in zip(names, own)]
+
+
+def save_figure(figure, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format="png")
+    plt.close(figure)
+    write(path, image.getvalue())
+
+
+def draw_gains(runs: list[dict], rows: list[dict], path: Path) -> None:
+    """Top: gain per base and cell, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
+    import matplotlib.pyplot as plt
+
+    bases = list(dict.fromkeys(row["base"] for row in rows))
+    names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows))
+    colors = {name: f"C{i}" for i, name in enumerate(names)}
+    figure = plt.figure(figsize=(max(7, 3.6 * len(bases)), 9), layout="constrained")
+    grid = figure.add_gridspec(3, len(bases))
+    bars, width = figure.add_subplot(grid[0, :]), 0.8 / len(names)
+    for row in rows:
+        name = row["reward"], row["loss"], row["flags"]
+        x = bases.index(row["base"]) + (names.index(name) - (len(names) - 1) / 2) * width
+        bars.bar(x, row["gain_mean"], 0.9 * width, color=colors[name])
+        dots = [100 * run["gain"]["total"] for run in runs if cell_of(run) == (row["base"], *name)]
+        bars.plot(x + width * np.linspace(-0.2, 0.2, len(dots)) if len(dots) > 1 else x, dots, "o", color="black", markersize=3)
+        if row["paper_gain"] is not None:
+            bars.plot([x - 0.45 * width, x + 0.45 * width], [row["paper_gain"]] * 2, color="black", linewidth=2)
+    bars.axhline(0, color="black", linewidth=0.8)
+    bars.set_xticks(range(len(bases)), [Path(base).stem for base in bases])
+    bars.set_ylabel("gain in accuracy (points)")
+    bars.set_title("Accuracy gained by RL\nbar: mean over seeds, dot: a seed" + (
+        ", line: Qwen2.5-Math-7B on MATH-500 (2506.10947)" if any(row["paper_gain"] is not None for row in rows) else ""), fontsize=9)
+    for column, base in enumerate(bases):
+        for line, (metric, label) in enumerate((("accuracy", "accuracy in training"), ("code_share", "code share in training"))):
+            axis = figure.add_subplot(grid[1 + line, column], ylim=(-0.02, 1.02), title=Path(base).stem if line == 0 else None)
+            for name in names:
+                # `incorrect` trains on k = 6, 7, where nothing is right: its accuracy there says nothing about k = 1..5.
+                curves = [[step[metric] for step in run["rows"]] for run in runs
+                          if cell_of(run) == (base, *name) and not (metric == "accuracy" and run["reward"] == "incorrect")]
+                if curves:
+                    values = np.array([curve[:min(map(len, curves))] for curve in curves])   # (seeds, rollout batches)
+                    share = np.linspace(0, 1, values.shape[1])
+                    axis.plot(share, values.mean(axis=0), color=colors[name])
+                    axis.fill_between(share, values.min(axis=0), values.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
+            axis.set_ylabel(label if column == 0 else None)
+            axis.set_xlabel("share of the run" if line == 1 else None)
+    figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], short_names(names), loc="outside lower center",
+                  ncols=1 if any(flags for _, _, flags in names) and len(names) < 9 else min(len(names), 5), fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_pass_at_k(rows: list[dict], path: Path) -> None:
+    """Per base: pass@k against k, and below what each cell gains over the base, mean and standard deviation over seeds."""
+    import matplotlib.pyplot as plt
+
+    bases = list(dict.fromkeys(row["base"] for row in rows))
+    names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows if row["loss"]))
+    figure, axes = plt.subplots(2, len(bases), figsize=(max(7, 5 * len(bases)), 8), sharex=True, squeeze=False, layout="constrained")
+    for column, base in enumerate(bases):
+        for name, label, color in [(None, "before", "black")] + [(name, label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))]:
+            curve = [row for row in rows if row["base"] == base and (
+                not row["loss"] if name is None else (row["reward"], row["loss"], row["flags"]) == name)]
+            ks = [row["k"] for row in curve]
+            for axis, key, scale in ((axes[0, column], "pass_at_k", 1), (axes[1, column], "gain", 1)):
+                values, deviation = np.array([row[key] for row in curve]), np.array([row[f"{key}_std"] or 0 for row in curve])
+                axis.plot(ks, values, "--" if name is None else "-", color=color, label=label, linewidth=2 if name is None else 1.5)
+                axis.fill_between(ks, values - deviation, values + deviation, color=color, alpha=0.12, linewidth=0)
+        axes[0, column].set(title=Path(base).stem, ylabel="pass@k" if column == 0 else None)
+        axes[1, column].set(xlabel="k", xscale="log", ylabel="pass@k gained over the base (points)" if column == 0 else None)
+        axes[1, column].set_xticks(ks, [str(k) for k in ks], minor=False)
+        axes[1, column].minorticks_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=8)
+    save_figure(figure, path)
