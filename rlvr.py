@@ -367,7 +367,7 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
     rows, mask = [prompt for prompt in prompts for _ in range(G)], rollouts.mask
     values = ref_logprobs = None
     if critic is None:
-        advantages = LOSSES[config.loss].advantages(rewards, config).flatten()[:, None] * mask          # (N, T)
+        advantages = LOSSES[config.loss].advantages(rewards, config).flatten().to(mask.device)[:, None] * mask   # (N, T)
     else:
         values = per_token(model, rows, rollouts, lambda hidden, ids: critic(hidden)[:, 0])
         advantages = gae(rewards.flatten().to(values), values, mask, config.gamma, config.gae_lambda)
@@ -396,13 +396,13 @@ def rollout(model: Transformer, config: TrainConfig, pool: list[tuple[Problem, s
 def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch, config: TrainConfig, step: int,
            critic: nn.Linear | None = None) -> dict:
     """Each row once, in `config.updates` random minibatches, one optimizer step each; returns metrics over all of them."""
-    lengths, policy_loss = batch.mask.sum(1), LOSSES[config.loss].policy_loss
-    signal = (batch.advantages != 0).any(1)
+    lengths, policy_loss = batch.mask.sum(1).cpu(), LOSSES[config.loss].policy_loss
+    signal = (batch.advantages != 0).any(1).cpu()
     if config.kl_coef or config.entropy_coef or critic is not None:
         signal = torch.ones_like(signal)
     totals, norms = dict.fromkeys(("clip_high", "clip_low", "approx_kl", "trained", "kl", "value_loss"), 0.0), []
     for rows in np.array_split(numpy_rng(config.seed, SHUFFLE, step).permutation(len(batch.ids)), config.updates):
-        rows = torch.from_numpy(rows).to(lengths.device)
+        rows = torch.from_numpy(rows)
         # What each row's sum over tokens is divided by. Not by anything of a micro-batch: the gradient does not depend on its size.
         divisor = {"sequences": torch.full_like(lengths, len(rows)), "length": len(rows) * lengths,
                    "tokens": lengths[rows].sum().expand_as(lengths)}[config.aggregate]                  # (N,)
@@ -440,7 +440,7 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
                 loss = loss + config.kl_coef * kl
             if config.entropy_coef:
                 loss = loss - config.entropy_coef * entropy(logits / config.temperature)
-            (loss / divisor[micro, None].expand_as(mask)[mask]).sum().backward()
+            (loss / divisor[micro].to(loss)[:, None].expand_as(mask)[mask]).sum().backward()
         norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item())
         if not math.isfinite(norms[-1]):
             raise FloatingPointError(f"the policy diverged in rollout batch {step}: gradient norm {norms[-1]} (lower --lr)")

@@ -86,12 +86,12 @@ def test_same_seed_same_run_and_other_seed_other_run(base, finished, tmp_path):
     assert (tmp_path / "other/metrics.csv").read_bytes() != (finished / "metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_resume_is_bit_for_bit(base, tmp_path, optimizer):
-    """Catches an optimizer or a random state that is not saved, and a repeated batch: n steps == k, stop, resume, n - k."""
-    assert train(base, tmp_path / "whole", "--optimizer", optimizer) == 0
-    assert train(base, tmp_path / "parts", "--optimizer", optimizer, "--steps", "1") == 0
-    assert train(base, tmp_path / "parts", "--optimizer", optimizer) == 0
+@pytest.mark.parametrize("flags", ["--optimizer sgd", "--optimizer adamw", "--loss ppo --gae-lambda 0.9 --kl-coef 0.1", "--loss nsr --reward correct"])
+def test_resume_is_bit_for_bit(base, tmp_path, flags):
+    """Catches an optimizer, a critic or a random state that is not saved, and a repeated batch: n steps == k, stop, resume, n - k."""
+    assert train(base, tmp_path / "whole", *flags.split()) == 0
+    assert train(base, tmp_path / "parts", *flags.split(), "--steps", "1") == 0
+    assert train(base, tmp_path / "parts", *flags.split()) == 0
     for name in ("metrics.csv", "samples.txt"):
         whole, parts = ((tmp_path / run / name).read_text() for run in ("whole", "parts"))
         assert whole == parts
@@ -165,6 +165,27 @@ def test_rewards_of_one_seed_see_the_same_first_batch(base, tmp_path):
     assert all(a[name] == b[name] for name in ("accuracy", "code_share", "entropy", "response_length"))
 
 
+@pytest.mark.parametrize("loss", [loss for loss in rlvr.LOSSES if loss != "grpo"])
+def test_every_loss_trains_and_says_so(base, finished, tmp_path, loss):
+    """Another loss is another run of the same kind: the same first rollouts, other parameters, its own name in the summary."""
+    assert train(base, tmp_path / "run", "--loss", loss) == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["loss"] == loss
+    a, b = (list(csv.DictReader(open(run / "metrics.csv"))) for run in (finished, tmp_path / "run"))
+    assert all(a[0][name] == b[0][name] for name in ("reward", "accuracy", "entropy", "response_length"))
+    assert ("value_loss" in b[0]) == (loss == "ppo") and "kl" not in b[0]
+    assert not torch.equal(weights(tmp_path / "run/model.pt"), weights(finished / "model.pt"))
+
+
+def test_terms_that_are_off_unless_asked_for(base, finished, tmp_path):
+    """--kl-coef, --entropy-coef and --aggregate each change the run; the KL is logged, and 0 nowhere but at its start."""
+    for flags in ("--kl-coef 0.5", "--entropy-coef 0.5", "--aggregate length", "--aggregate tokens"):
+        out = tmp_path / flags
+        assert train(base, out, *flags.split()) == 0
+        assert not torch.equal(weights(out / "model.pt"), weights(finished / "model.pt"))
+    kl = [float(row["kl"]) for row in csv.DictReader(open(tmp_path / "--kl-coef 0.5/metrics.csv"))]
+    assert all(value > 0 for value in kl)
+
+
 def test_p_zero_leaves_the_base_as_it_is(base, tmp_path):
     assert train(base, tmp_path / "run", "--p", "0") == 0
     assert torch.equal(weights(tmp_path / "run/model.pt"), weights(Path(base)))
@@ -219,6 +240,38 @@ def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatc
     assert "random" in capsys.readouterr().out and not (tmp_path / "figure.png").exists()
 
 
+def test_plot_of_many_samples_has_pass_at_k(base, tmp_path, capsys):
+    """From 16 samples a problem on: the base once, each cell's gain over it, as mean and spread over the seeds; two losses stay apart."""
+    runs = [tmp_path / name for name in ("grpo1", "grpo2", "nsr1")]
+    for run in runs:
+        assert train(base, run, "--loss", run.name[:-1], "--seed", run.name[-1], "--eval-samples", "16", "--eval-num-ops", "1", "6", "7", "--reward", "format") == 0
+    capsys.readouterr()
+    assert rlvr.main(["plot", *map(str, runs), "--out", str(tmp_path / "results")]) == 0
+    printed = capsys.readouterr().out
+    assert "pass@16" in printed and "all with --steps 4 --prompts 3" in printed and "--eval-num-ops 1 6 7" in printed
+    summaries = [json.loads((run / "summary.json").read_text()) for run in runs]
+    rows = json.loads((tmp_path / "results/results.json").read_text())["pass_at_k"]
+    assert [(row["loss"], row["seeds"]) for row in rows if row["k"] == 16] == [(None, 1), ("grpo", 2), ("nsr", 1)]
+    for row in rows:
+        of = {None: [summaries[0]["before"]], "grpo": [s["after"] for s in summaries[:2]], "nsr": [summaries[2]["after"]]}[row["loss"]]
+        values = [evaluation["pass_at_k"][str(row["k"])] for evaluation in of]
+        assert row["pass_at_k"] == pytest.approx(sum(values) / len(values))
+        assert row["gain"] == pytest.approx(100 * (row["pass_at_k"] - summaries[0]["before"]["pass_at_k"][str(row["k"])]))
+        if len(values) == 2:
+            assert row["pass_at_k_std"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+    assert {"pass_at_k.csv", "pass_at_k.png", "figure.png"} <= set(files(tmp_path / "results"))
+
+
+def test_plot_reads_runs_of_before_a_flag_existed(finished, tmp_path, capsys):
+    """A config.json without a newer flag is a run at that flag's default, not a damaged one."""
+    shutil.copytree(finished, tmp_path / "old")
+    config = json.loads((finished / "config.json").read_text())
+    (tmp_path / "old/config.json").write_text(json.dumps({key: value for key, value in config.items() if key not in ("kl_coef", "eval_num_ops")}))
+    assert rlvr.main(["plot", str(finished), str(tmp_path / "old"), "--out", str(tmp_path / "results")]) == 0
+    cell, = json.loads((tmp_path / "results/results.json").read_text())["cells"]
+    assert cell["seeds"] == 2
+
+
 # --- bad input: one line, exit code 2, nothing written
 
 @pytest.mark.parametrize("arguments", [
@@ -226,7 +279,9 @@ def test_plot_without_matplotlib_prints_the_table(finished, tmp_path, monkeypatc
     ["train", "--learning-rate", "1"], ["train", "--rew", "random"], ["train", "--lr", "0"], ["train", "--lr", "nan"], ["train", "--lr", "inf"],
     ["train", "--lr", "fast"], ["train", "--eps", "-0.1"], ["train", "--eps-low", "-1"], ["train", "--eps-high", "-0.01"], ["train", "--group", "1"],
     ["train", "--group", "2.5"], ["train", "--p", "1.5"], ["train", "--p", "-0.1"], ["train", "--steps", "0"], ["train", "--seed", "-1"],
-    ["train", "--temperature", "0"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
+    ["train", "--temperature", "0"], ["train", "--gae-lambda", "1.1"], ["train", "--gamma", "-0.1"], ["train", "--kl-coef", "-1"],
+    ["train", "--entropy-coef", "-1"], ["train", "--psr-weight", "-0.1"], ["train", "--aggregate", "mean"], ["train", "--lr-value", "0"],
+    ["train", "--eps-value", "0"], ["train", "--eval-num-ops", "9"], ["train", "--eval-problems", "5000", "--eval-num-ops", "1"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
     ["train", "--out", "file"], ["train", "--out", "file/run"], ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
     ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
