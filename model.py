@@ -23,31 +23,29 @@ class ModelConfig:
 
 
 class KVCache:
-    """Keys and values of every layer for the tokens read so far, in buffers of a fixed length.
+    """Keys and values of every layer for the tokens read so far.
 
     `start` (B,) is the column of each row's first real token; what is left of it is padding.
     """
 
-    def __init__(self, config: ModelConfig, length: int, start: Tensor, like: Tensor):
-        shape = (len(start), config.heads, length, config.width // config.heads)
-        self.keys = [like.new_empty(shape) for _ in range(config.layers)]    # a (B, H, length, D) per layer
-        self.values = [like.new_empty(shape) for _ in range(config.layers)]
+    def __init__(self, config: ModelConfig, start: Tensor, like: Tensor):
+        empty = like.new_empty(len(start), config.heads, 0, config.width // config.heads)
+        self.keys = [empty] * config.layers      # a (B, H, used, D) per layer
+        self.values = [empty] * config.layers
         self.start, self.used = start, 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k, v (B, H, T, D) behind what is there; returns all keys and values of the layer, (B, H, used + T, D)."""
-        end = self.used + k.size(2)
-        self.keys[layer][:, :, self.used:end] = k
-        self.values[layer][:, :, self.used:end] = v
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        self.keys[layer] = torch.cat((self.keys[layer], k), dim=2)
+        self.values[layer] = torch.cat((self.values[layer], v), dim=2)
+        return self.keys[layer], self.values[layer]
 
     def select(self, rows: Tensor) -> None:
         """Keep the chosen rows, in that order; a row may be chosen several times (a beginning, once for each way it goes on)."""
         if torch.equal(rows, torch.arange(len(self.start), device=rows.device)):
             return
-        for buffers in self.keys, self.values:
-            for layer, buffer in enumerate(buffers):
-                buffers[layer] = buffer.index_select(0, rows)
+        self.keys = [keys.index_select(0, rows) for keys in self.keys]
+        self.values = [values.index_select(0, rows) for values in self.values]
         self.start = self.start[rows]
 
 
@@ -172,7 +170,7 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     longest = int(lengths.max())
     ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_side="left").to(device)
-    cache = KVCache(model.config, longest + max_new_tokens, longest - lengths, like=model.head.weight)
+    cache = KVCache(model.config, longest - lengths, like=model.head.weight)
     hidden = model(ids, cache)[:, -1:]                                       # (S, 1, C): S different beginnings, at first the prompts
     alive = torch.arange(N, device=device)                                   # the rows that have not ended
     beginning = alive // n                                                   # (alive,) which of the S each of them has

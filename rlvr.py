@@ -581,11 +581,11 @@ METRICS = ("reward", "accuracy", "code_share", "format_rate", "entropy", "mean_t
 
 
 def load_base(base: str, device: torch.device) -> Transformer:
-    """A base by its name or a checkpoint's path."""
-    path = BASE_FOLDER / f"{base}.pt" if base in BASES else Path(base)
-    if base in BASES and not path.exists():
+    """A base by its name (runs/bases/NAME.pt) or a checkpoint's path."""
+    named = BASE_FOLDER / f"{base}.pt"
+    if base in BASES and not named.exists():
         raise InputError(f"base {base} is not pretrained yet: python rlvr.py pretrain --base {base}")
-    return load(path, device)[0]
+    return load(named if named.exists() else Path(base), device)[0]
 
 
 def train(config: TrainConfig, command: str = "") -> None:

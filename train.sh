@@ -4,6 +4,7 @@
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
 #   ./train.sh controls     good-code, random reward x 5 seeds: narrower clips, no clip, on-policy, p = 0
+#   ./train.sh losses       correct reward, 8 losses x 5 seeds: easy problems, then with hard ones at several step sizes, pass@256
 #   ./train.sh test         the tests; more arguments go to pytest
 #
 # JOBS=n runs n processes at a time (default: one per core; at most 4 on a GPU, which is used if there is one).
@@ -12,13 +13,14 @@ cd "$(dirname "$0")"
 python=.venv/bin/python
 door=${1:-quick}
 
-# Which bases, and one line per RL run: the folder it writes, then its flags.
+# Which bases, one line per RL run (the folder it writes, then its flags), and one per table: its folder, then the runs in it as a pattern.
 runs() {  # bases, rewards, seeds, a name for the folder instead of the reward's, more flags
     for seed in $3; do for reward in $2; do for base in $1; do
         echo "runs/$base/${4:-$reward}/seed$seed --base $base --reward $reward --seed $seed${5:+ $5}"
     done; done; done
 }
 rewards="correct majority incorrect format random"
+tables="runs/$door ."
 case $door in
     quick)
         bases="good-code no-code"
@@ -35,8 +37,27 @@ case $door in
                runs $bases random "$seeds" no-clip "--eps 1e9"
                runs $bases random "$seeds" on-policy "--prompts 2 --updates 1 --steps 640"
                runs $bases random 1 p-0 "--p 0") ;;
+    losses)
+        bases="good-code early-code"
+        seeds="1 2 3 4 5"
+        family="grpo dr_grpo rloo reinforce ppo psr nsr w_reinforce"
+        mixed="--num-ops 1 2 3 4 5 6 7 --pool 1280 --eval-num-ops 1 2 3 4 5 6 7 --eval-problems 210 --eval-samples 256"
+        mix() {  # bases, losses, step size
+            for loss in $2; do runs "$1" correct "$seeds" "mixed-lr$3/$loss" "--loss $loss --lr $3 $mixed"; done
+        }
+        list=$(for loss in $family; do runs good-code correct "$seeds" "easy/$loss" "--loss $loss --eval-samples 64"; done
+               mix "$bases" "$family" 0.0015
+               mix "$bases" "$family" 0.005
+               mix early-code "psr nsr" 0.0002
+               mix early-code "psr nsr" 0.0005
+               mix good-code "$family" 0.015)
+        tables="runs/losses/easy /easy/
+runs/losses/lr0.0015 /mixed-lr0.0015/
+runs/losses/lr0.005 /mixed-lr0.005/
+runs/losses/lr0.015 /mixed-lr0.015/
+runs/losses/psr-nsr early-code/mixed-.*/[pn]sr/" ;;
     test) ;;
-    *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, test" >&2; exit 2 ;;
+    *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, losses, test" >&2; exit 2 ;;
 esac
 
 # 1. Set up: a virtual environment here, installed anew whenever requirements.txt has changed.
@@ -70,14 +91,22 @@ export -f logged train_one
 count=$(echo $bases | wc -w)
 threads=$((jobs / count)); [ $threads -ge 1 ] || threads=1
 echo "pretraining $bases (one to three minutes each; progress in runs/bases/*.log)"
-for base in $bases; do echo "runs/bases/$base.log pretrain --base $base --threads $threads"; done |
+for base in $bases; do
+    case $base in
+        early-code) flags="good-code --steps 600 --out runs/bases/early-code.pt" ;;   # a third of the steps: much left to learn
+        *) flags=$base ;;
+    esac
+    echo "runs/bases/$base.log pretrain --base $flags --threads $threads"
+done |
     xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
 
 # 3. RL, one thread a run; those that are finished are kept.
-echo "RL: $(echo "$list" | wc -l) runs, $jobs at a time (half a minute to a minute each)"
+echo "RL: $(echo "$list" | wc -l) runs, $jobs at a time (a quarter of a minute to a minute each)"
 echo "$list" | xargs -P "$jobs" -L 1 bash -c 'train_one "$@"' _
 
-# 4. The table and the figure.
-echo
-$python rlvr.py plot $(echo "$list" | cut -d' ' -f1) --out "runs/$door"
+# 4. The tables and the figures.
+echo "$tables" | while read -r folder pattern; do
+    echo
+    $python rlvr.py plot $(echo "$list" | cut -d' ' -f1 | grep -- "$pattern") --out "$folder"
+done
 echo "$door: $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

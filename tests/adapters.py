@@ -43,7 +43,7 @@ def cached_logits(transformer: torch.nn.Module, prompts: list[list[int]], contin
     longest = max(map(len, prompts))
     start = torch.tensor([longest - len(prompt) for prompt in prompts])
     ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
-    cache = model.KVCache(transformer.config, longest + continuation.size(1), start, like=transformer.head.weight)
+    cache = model.KVCache(transformer.config, start, like=transformer.head.weight)
     steps = [transformer(ids, cache)[:, -1]]
     for t in range(continuation.size(1)):
         steps.append(transformer(continuation[:, t:t + 1], cache)[:, -1])
