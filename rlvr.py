@@ -6,9 +6,9 @@
     python rlvr.py sample runs/random/model.pt "37 *4 +5 -2"
     python rlvr.py plot runs/random                                           # table and figure
 
-Read from top to bottom: options, loss, one rollout batch, one update, evaluation, the two training loops, files, plots,
-command line. Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T response tokens, V vocabulary;
-R is the number of response tokens of a micro-batch, all rows after one another.
+Read from top to bottom: options, losses, one rollout batch, one update, evaluation, the two training loops, files, command
+line. Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T response tokens, C width of the model,
+V vocabulary; R is the number of response tokens of a micro-batch, all rows after one another.
 """
 
 import argparse
@@ -91,7 +91,7 @@ class TrainConfig:
     updates: int = option(32, "updates per rollout batch; the first is on-policy, only later ones can clip", least=1)
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
     lr: float = option(0.015, "step size", above=0)
-    eps_low: float = option(0.4, "lower clip: ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
+    eps_low: float = option(0.4, "lower clip (rloo and reinforce have none): ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
     eps_high: float = option(0.4, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
     max_grad_norm: float = option(3.0, "gradient norm above which an update is scaled down", above=0)
     # the loss: what it divides by, and terms that are off unless asked for
@@ -104,7 +104,7 @@ class TrainConfig:
     gamma: float = option(1.0, "ppo: discount per token", least=0, most=1)
     gae_lambda: float = option(1.0, "ppo: lambda of GAE; 1 is Monte Carlo, below 1 trusts the critic", least=0, most=1)
     lr_value: float = option(0.01, "ppo: step size of the value head, by AdamW", above=0)
-    eps_value: float = option(0.2, "ppo: a value that has moved further than this since the rollout learns no more", above=0)
+    eps_value: float = option(0.2, "ppo: a value that has moved further than this towards its target since the rollout learns no more", above=0)
     # the evaluation, before and after
     eval_problems: int = option(400, "evaluation problems, the same in every run", least=1)
     eval_samples: int = option(8, "samples of each at temperature 1; pass@k for the powers of 2 up to it", least=1)
@@ -136,8 +136,8 @@ def flags_of(config: dict) -> str:
 
 LABEL_SAMPLES = 64  # rollouts of the base whose majority becomes a frozen label (2506.10947, section 2)
 BASE_FOLDER = Path("runs/bases")
-PROBLEMS = 128      # problems sampled at once outside training; bounds the memory
-ROWS = 1024         # rows of a forward pass without gradient
+SAMPLED_ROWS = 8192  # rollouts sampled at once outside training; bounds the memory
+SCORED_ROWS = 1024   # rollouts in a forward pass without gradient; the same
 
 # Every random number comes from a generator made of (seed, purpose, step). So no generator's state has to be saved for a
 # resumed run to be the same, and two rewards with one seed see the same prompts.
@@ -180,12 +180,18 @@ def reinforce(rewards: Tensor, config: TrainConfig) -> Tensor:
 
 
 def psr(rewards: Tensor, config: TrainConfig) -> Tensor:
-    """Positive sample reinforcement: the right samples alone, +1 (2506.01347). All else loses what they gain."""
+    """Positive sample reinforcement: the right samples alone, +1 (2506.01347).
+
+    A descent step raises the sampled token's logit by 1 - pi and lowers every other one by its own pi, other right ones too.
+    """
     return reinforce(rewards, config).clamp(min=0)
 
 
 def nsr(rewards: Tensor, config: TrainConfig) -> Tensor:
-    """Negative sample reinforcement: the wrong samples alone, -1 (2506.01347). All else gains what they lose, each in proportion to what it has."""
+    """Negative sample reinforcement: the wrong samples alone, -1 (2506.01347).
+
+    A descent step lowers the sampled token's logit by 1 - pi and raises every other one by its own pi: in proportion to the prior.
+    """
     return reinforce(rewards, config).clamp(max=0)
 
 
@@ -211,7 +217,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return advantages
 
 
-# The policy losses, per token: all (R,) -> (R,). They agree at the first update after a rollout, where the ratio is 1.
+# The policy losses, per token: all (R,) -> (R,). At the first update after a rollout the ratio is 1 and their gradients are the same.
 
 
 def clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config: TrainConfig) -> Tensor:
@@ -237,10 +243,17 @@ LOSSES = {
     "rloo": Loss(rloo, score_function),
     "reinforce": Loss(reinforce, score_function),
     "ppo": Loss(None, clipped),
-    "psr": Loss(psr, clipped),  # 2506.01347 writes these three without a clip; its code (RLVR-Decomposed) trains them with one
+    # 2506.01347 writes these three without a clip; its code (RLVR-Decomposed) trains them with one. So w_reinforce with
+    # --psr-weight 1 is reinforce with a clip, as dr_grpo is rloo with one (and G / (G - 1) less): each pair shows what the clip does.
+    "psr": Loss(psr, clipped),
     "nsr": Loss(nsr, clipped),
     "w_reinforce": Loss(w_reinforce, clipped),
 }
+
+
+# Options that some losses only read: to set one for another loss is a mistake.
+READ_BY = {"psr_weight": ["w_reinforce"], **dict.fromkeys(("gamma", "gae_lambda", "lr_value", "eps_value"), ["ppo"]),
+           **dict.fromkeys(("eps_low", "eps_high"), [name for name, loss in LOSSES.items() if loss.policy_loss is clipped])}
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
@@ -296,10 +309,11 @@ def texts(rollouts: Rollouts) -> list[str]:
 
 def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...],
             **sampling) -> list[tuple[list[str], Rollouts]]:
-    """n responses to each problem, in chunks of PROBLEMS: per chunk the texts and the rollouts."""
+    """n responses to each problem, in chunks of at most SAMPLED_ROWS rows: per chunk the texts and the rollouts."""
+    chunk = max(1, SAMPLED_ROWS // n)
     result = []
-    for i in tqdm(range(0, len(problems), PROBLEMS), desc="sampling", leave=False, disable=None, delay=2):
-        rollouts = sample(model, [encode_prompt(render(problem)) for problem in problems[i:i + PROBLEMS]], n, END,
+    for i in tqdm(range(0, len(problems), chunk), desc="sampling", leave=False, disable=None, delay=2):
+        rollouts = sample(model, [encode_prompt(render(problem)) for problem in problems[i:i + chunk]], n, END,
                           generator=torch_rng(*key, i), **sampling)
         result.append((texts(rollouts), rollouts))
     return result
@@ -339,9 +353,9 @@ def order(config: TrainConfig, pool_size: int, step: int) -> np.ndarray:
 def per_token(model: Transformer, prompts: list[list[int]], rollouts: Rollouts, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """read(hidden (R, C), ids (R,)) -> (R,) on all rollouts, in chunks, as (N, T): 0 on padding."""
     result = torch.zeros_like(rollouts.logprobs)
-    for i in range(0, len(prompts), ROWS):
-        ids, mask = rollouts.ids[i:i + ROWS], rollouts.mask[i:i + ROWS]
-        result[i:i + ROWS][mask] = read(response_hidden(model, prompts[i:i + ROWS], ids, mask), ids[mask])
+    for i in range(0, len(prompts), SCORED_ROWS):
+        ids, mask = rollouts.ids[i:i + SCORED_ROWS], rollouts.mask[i:i + SCORED_ROWS]
+        result[i:i + SCORED_ROWS][mask] = read(response_hidden(model, prompts[i:i + SCORED_ROWS], ids, mask), ids[mask])
     return result
 
 
@@ -435,6 +449,7 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
                 totals["value_loss"] += of_critic.sum().item()
                 loss = loss + of_critic
             if config.kl_coef:
+                # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi the gradient of k3 is that of KL(base || pi).
                 kl = kl_k3(logprobs, batch.ref_logprobs[micro, :T][mask])
                 totals["kl"] += kl.sum().item()
                 loss = loss + config.kl_coef * kl
@@ -593,6 +608,9 @@ def train(config: TrainConfig, command: str = "") -> None:
     config.num_ops = config.num_ops or default_num_ops(config.reward)
     if config.updates > config.prompts * config.group:
         raise InputError(f"--updates {config.updates} is more than the {config.prompts * config.group} rollouts of a batch")
+    for name, losses in READ_BY.items():
+        if config.loss not in losses and getattr(config, name) != getattr(TrainConfig, name):
+            raise InputError(f"--{name.replace('_', '-')}: --loss {config.loss} does not read it (only {', '.join(losses)})")
     device, out = start(config), Path(config.out)
     check_writable(out)
     same = {k: v for k, v in asdict(config).items() if k not in ("out", "steps")}
@@ -671,7 +689,7 @@ def train(config: TrainConfig, command: str = "") -> None:
                "seconds": {"total": sum(state["seconds"].values()), **state["seconds"]}}
     write(out / "summary.json", to_json(summary))
     before, seconds = state["before"], summary["seconds"]["total"]
-    print(f"{config.base}, reward {config.reward}, seed {config.seed}: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, "
+    print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, "
           f"code share {before['code_share']:.2f} -> {after['code_share']:.2f}, {seconds:.0f} s")
 
 

@@ -42,14 +42,16 @@ case $door in
         seeds="1 2 3 4 5"
         family="grpo dr_grpo rloo reinforce ppo psr nsr w_reinforce"
         mixed="--num-ops 1 2 3 4 5 6 7 --pool 1280 --eval-num-ops 1 2 3 4 5 6 7 --eval-problems 210 --eval-samples 256"
-        mix() {  # bases, losses, step size
-            for loss in $2; do runs "$1" correct "$seeds" "mixed-lr$3/$loss" "--loss $loss --lr $3 $mixed"; done
+        mix() {  # bases, losses, step size, more flags, a name for the folder instead of the loss's
+            for loss in $2; do runs "$1" correct "$seeds" "mixed-lr$3/${5:-$loss}" "--loss $loss --lr $3 $mixed${4:+ $4}"; done
         }
         list=$(for loss in $family; do runs good-code correct "$seeds" "easy/$loss" "--loss $loss --eval-samples 64"; done
                mix "$bases" "$family" 0.0015
-               mix "$bases" "$family" 0.005
-               mix early-code "psr nsr" 0.0002
+               mix "$bases" w_reinforce 0.0015 "--psr-weight 1" w_reinforce-1
                mix early-code "psr nsr" 0.0005
+               mix early-code "psr nsr" 0.0002
+               mix "$bases" "$family" 0.005
+               mix "$bases" w_reinforce 0.005 "--psr-weight 1" w_reinforce-1
                mix good-code "$family" 0.015)
         tables="runs/losses/easy /easy/
 runs/losses/lr0.0015 /mixed-lr0.0015/

@@ -15,7 +15,7 @@ import numpy as np
 
 from data.corpus import BASES
 from data.files import check_writable, to_csv, to_json, write
-from data.task import InputError
+from data.task import MODULUS, InputError
 
 # Points gained on MATH-500 by Qwen2.5-Math-7B (2506.10947, figure 1), to set beside ours, never to be matched by tuning.
 PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "format": 13.8}
@@ -167,7 +167,7 @@ def plot(folders: list[str], out: str, flags_of: Callable[[dict], str]) -> None:
     matplotlib.use("Agg")
     draw_gains(runs, rows, out / "figure.png")
     if pass_rows:
-        draw_pass_at_k(pass_rows, out / "pass_at_k.png")
+        draw_pass_at_k(runs, pass_rows, out / "pass_at_k.png")
     print(f"wrote {', '.join(sorted(path.name for path in out.iterdir() if path.suffix in ('.png', '.csv', '.json')))} to {out}")
 
 
@@ -230,26 +230,41 @@ def draw_gains(runs: list[dict], rows: list[dict], path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_pass_at_k(rows: list[dict], path: Path) -> None:
-    """Per base: pass@k against k, and below what each cell gains over the base, mean and standard deviation over seeds."""
+def draw_pass_at_k(runs: list[dict], rows: list[dict], path: Path) -> None:
+    """Per base, from top to bottom: pass@k against k; what each cell gains over the base; and pass@64 against pass@1, a dot per run.
+
+    Lines are means over seeds, bands standard deviations. Dotted: what guessing uniformly among the 100 possible answers gives, without
+    reading the problem. The last row asks whether a loss keeps more than another one *at the same pass@1*.
+    """
     import matplotlib.pyplot as plt
 
     bases = list(dict.fromkeys(row["base"] for row in rows))
     names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows if row["loss"]))
-    figure, axes = plt.subplots(2, len(bases), figsize=(max(7, 5 * len(bases)), 8), sharex=True, squeeze=False, layout="constrained")
-    for column, base in enumerate(bases):
-        for name, label, color in [(None, "before", "black")] + [(name, label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))]:
-            curve = [row for row in rows if row["base"] == base and (
-                not row["loss"] if name is None else (row["reward"], row["loss"], row["flags"]) == name)]
-            ks = [row["k"] for row in curve]
-            for axis, key, scale in ((axes[0, column], "pass_at_k", 1), (axes[1, column], "gain", 1)):
-                values, deviation = np.array([row[key] for row in curve]), np.array([row[f"{key}_std"] or 0 for row in curve])
-                axis.plot(ks, values, "--" if name is None else "-", color=color, label=label, linewidth=2 if name is None else 1.5)
-                axis.fill_between(ks, values - deviation, values + deviation, color=color, alpha=0.12, linewidth=0)
-        axes[0, column].set(title=Path(base).stem, ylabel="pass@k" if column == 0 else None)
-        axes[1, column].set(xlabel="k", xscale="log", ylabel="pass@k gained over the base (points)" if column == 0 else None)
-        axes[1, column].set_xticks(ks, [str(k) for k in ks], minor=False)
-        axes[1, column].minorticks_off()
+    styles = {None: ("before", "black"), **{name: (label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))}}
+    figure, axes = plt.subplots(3, len(bases), figsize=(max(7, 4.5 * len(bases)), 12), squeeze=False, layout="constrained")
+    for (curves, gains, dots), base in zip(axes.T, bases):
+        of_base = [row for row in rows if row["base"] == base]
+        ks = np.array(sorted({row["k"] for row in of_base}))
+        many = int(min(64, ks[-1]))
+        for name, (label, color) in styles.items():
+            curve = [row for row in of_base if (not row["loss"] if name is None else (row["reward"], row["loss"], row["flags"]) == name)]
+            for axis, key in ((curves, "pass_at_k"), (gains, "gain")):
+                values, deviation = (np.array([row[column] or 0.0 for row in curve]) for column in (key, f"{key}_std"))
+                x = [row["k"] for row in curve]
+                axis.plot(x, values, "--" if name is None else "-", color=color, label=label, linewidth=2 if name is None else 1.3)
+                axis.fill_between(x, values - deviation, values + deviation, color=color, alpha=0.12, linewidth=0)
+            group = [run["after"]["pass_at_k"] for run in runs if name is not None and cell_of(run) == (base, *name)]
+            dots.plot([run["1"] for run in group], [run[str(many)] for run in group], "o", color=color, markersize=4)
+        before = {row["k"]: row["pass_at_k"] for row in of_base if not row["loss"]}
+        dots.plot(before[1], before[many], "*", color="black", markersize=10)
+        dots.axhline(1 - (1 - 1 / MODULUS) ** many, color="grey", linestyle=":")
+        curves.plot(ks, 1 - (1 - 1 / MODULUS) ** ks, ":", color="grey", label="guessing")
+        curves.set(title=Path(base).stem, ylabel="pass@k")
+        gains.set(xlabel="k", ylabel="gained over the base (points)")
+        dots.set(xlabel="pass@1", ylabel=f"pass@{many}")
+        for axis in (curves, gains):
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(ks, [str(k) for k in ks])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(bases) == 1 else 5, fontsize=8)
     save_figure(figure, path)
