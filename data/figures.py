@@ -70,26 +70,31 @@ def cells(runs: list[dict]) -> list[dict]:
 
 
 def pass_at_k_cells(runs: list[dict]) -> list[dict]:
-    """One row per cell and k, and one per base and k for the base itself (`loss` is None, a single measurement).
+    """One row per cell and k, and one per base and k for the base itself (`loss` is None): those of runs with MANY_SAMPLES.
 
-    `gain` is pass@k minus the base's in points, mean and standard deviation over seeds; likewise entropy and distinct answers.
+    `gain` is pass@k minus the base's in points, mean and standard deviation over seeds; likewise entropy and distinct answers. `panel` is
+    the base, with the --eval flags if they are not the same in all runs: what may be compared.
     """
-    rows, bases = [], set()
-    for (base, reward, loss, flags), group in grouped([run for run in runs if run["after"]["n_samples"] >= MANY_SAMPLES]).items():
-        problems = {key: group[0]["after"][key] for key in ("n_problems", "n_samples")}
+    runs = [run for run in runs if run["after"]["n_samples"] >= MANY_SAMPLES]
+    settings = {run["flags"]: " ".join(flag for flag in split_flags(run["flags"]) if flag.startswith("--eval")) for run in runs}
+    rows, done = {}, set()                                                    # rows per panel
+    for (base, reward, loss, flags), group in grouped(runs).items():
+        panel = Path(base).stem + (f" {settings[flags]}" if len(set(settings.values())) > 1 else "")
         before = group[0]["before"]
-        for when, sources in (("before", [before]), ("after", [run["after"] for run in group])):
-            if when == "before" and (base, str(before)) in bases:
+        for name, sources in ((None, [before]), (loss, [run["after"] for run in group])):
+            if name is None and panel in done:
                 continue
-            bases.add((base, str(before)))
+            done.add(panel)
             for k in before["pass_at_k"]:
                 values = [source["pass_at_k"][k] for source in sources]
-                rows.append({"base": base, "reward": reward, "loss": loss if when == "after" else None, "flags": flags, "seeds": len(sources), "k": int(k),
-                             "pass_at_k": mean(values), "pass_at_k_std": spread(values),
-                             "gain": 100 * (mean(values) - before["pass_at_k"][k]), "gain_std": None if len(values) == 1 else 100 * stdev(values),
-                             **{f"{key}{suffix}": f([source[key] for source in sources])
-                                for key in ("entropy", "distinct_answers") for suffix, f in (("", mean), ("_std", spread))}, **problems})
-    return rows
+                rows.setdefault(panel, []).append({
+                    "panel": panel, "base": base, "reward": reward if name else None, "loss": name, "flags": flags if name else "",
+                    "seeds": len(sources), "k": int(k), "pass_at_k": mean(values), "pass_at_k_std": spread(values),
+                    "gain": 100 * (mean(values) - before["pass_at_k"][k]), "gain_std": spread([100 * value for value in values]),
+                    **{f"{key}{suffix}": f([source[key] for source in sources])
+                       for key in ("entropy", "distinct_answers") for suffix, f in (("", mean), ("_std", spread))},
+                    **{key: before[key] for key in ("n_problems", "n_samples")}})
+    return [row for panel in rows.values() for row in panel]
 
 
 def columns(lines: list[list[str]]) -> str:
@@ -103,9 +108,14 @@ def plus_minus(value: float | None, digits: int) -> str:
     return "" if value is None else f"± {value:.{digits}f}"
 
 
+def split_flags(flags: str) -> list[str]:
+    """'--lr 0.1 --num-ops 1 2' -> ['--lr 0.1', '--num-ops 1 2']."""
+    return re.findall(r"--\S+(?: (?!--)\S+)*", flags)
+
+
 def shared_flags(rows: list[dict]) -> tuple[list[str], str]:
-    """What is left of each row's flags without those that all rows have, and the latter."""
-    flags = [re.findall(r"--\S+(?: (?!--)\S+)*", row["flags"]) for row in rows]
+    """What is left of the `flags` of each row, cell or run without those that all have, and the latter."""
+    flags = [split_flags(row["flags"]) for row in rows]
     shared = [flag for flag in flags[0] if all(flag in others for others in flags)] if len(rows) > 1 else []
     return [" ".join(flag for flag in own if flag not in shared) for own in flags], " ".join(shared)
 
@@ -128,19 +138,22 @@ def pass_at_k_table(rows: list[dict]) -> str:
     """pass@k in percent for every second power of 2: the base's, then each cell's gain over it in points with its spread over seeds."""
     ks = sorted({row["k"] for row in rows})
     ks = [k for k in ks if k.bit_length() % 2 or k == ks[-1]]
+    cells = {}                                                                # {cell: {k: row}}
+    for row in rows:
+        cells.setdefault((row["panel"], row["reward"], row["loss"], row["flags"]), {})[row["k"]] = row
+    trained = [cell for cell in cells if cell[2]]
+    own, shared = shared_flags([{"flags": flags} for *_, flags in trained])
+    own = dict(zip(trained, own))
     lines = [["base", "reward", "loss", "seeds", *(part for k in ks for part in (f"pass@{k}", "")), "entropy", "", "distinct", "", "flags"]]
-    groups = list(dict.fromkeys((row["base"], row["reward"], row["loss"], row["flags"]) for row in rows))
-    own, shared = shared_flags([{"flags": flags if loss else ""} for _, _, loss, flags in groups if loss])
-    own = iter(own)
-    for group in groups:
-        by_k = {row["k"]: row for row in rows if (row["base"], row["reward"], row["loss"], row["flags"]) == group}
-        base, reward, loss, _ = group
-        one = next(iter(by_k.values()))
-        lines.append([Path(base).stem, reward if loss else "", loss or "(before)", str(one["seeds"]) if loss else "",
-                      *(part for k in ks for part in ((f"{by_k[k]['gain']:+.1f}", plus_minus(by_k[k]["gain_std"], 1)) if loss
-                                                      else (f"{by_k[k]['pass_at_k']:.1%}", ""))),
-                      f"{one['entropy']:.3f}", plus_minus(one["entropy_std"], 3),
-                      f"{one['distinct_answers']:.1f}", plus_minus(one["distinct_answers_std"], 1), next(own) if loss else ""])
+    for cell, by_k in cells.items():
+        panel, reward, loss, _ = cell
+        one = by_k[1]
+        lines.append([panel, reward or "", loss or "(before)", str(one["seeds"]) if loss else ""])
+        for k in ks:
+            row = by_k.get(k)
+            lines[-1] += ["", ""] if row is None else [f"{row['gain']:+.1f}", plus_minus(row["gain_std"], 1)] if loss else [f"{row['pass_at_k']:.1%}", ""]
+        lines[-1] += [f"{one['entropy']:.3f}", plus_minus(one["entropy_std"], 3),
+                      f"{one['distinct_answers']:.1f}", plus_minus(one["distinct_answers_std"], 1), own.get(cell, "")]
     return columns(lines) + (f"\nall with {shared}" if shared else "")
 
 
@@ -151,24 +164,29 @@ def plot(folders: list[str], out: str, flags_of: Callable[[dict], str]) -> None:
     """
     runs = [read_run(Path(folder), flags_of) for folder in folders]
     rows, pass_rows = cells(runs), pass_at_k_cells(runs)
-    out = Path(out)
+    out, written = Path(out), []
     check_writable(out)
-    write(out / "results.csv", to_csv(rows))
+
+    def put(name: str, content: str | bytes) -> None:
+        write(out / name, content)
+        written.append(name)
+
+    put("results.csv", to_csv(rows))
     summaries = [{k: v for k, v in run.items() if k != "rows"} for run in runs]
-    write(out / "results.json", to_json({"cells": rows, "pass_at_k": pass_rows, "runs": summaries}))
+    put("results.json", to_json({"cells": rows, "pass_at_k": pass_rows, "runs": summaries}))
     print(table(rows))
     if pass_rows:
-        write(out / "pass_at_k.csv", to_csv(pass_rows))
-        print(f"\npass@k of the base; below it what each loss gains, in points\n{pass_at_k_table(pass_rows)}\n")
+        put("pass_at_k.csv", to_csv(pass_rows))
+        print(f"\npass@k of the base; below it what each loss gains, in points\n{pass_at_k_table(pass_rows)}")
     try:
         import matplotlib
     except ModuleNotFoundError:
         return print("no figure: pip install matplotlib")
     matplotlib.use("Agg")
-    draw_gains(runs, rows, out / "figure.png")
+    put("figure.png", draw_gains(runs, rows))
     if pass_rows:
-        draw_pass_at_k(runs, pass_rows, out / "pass_at_k.png")
-    print(f"wrote {', '.join(sorted(path.name for path in out.iterdir() if path.suffix in ('.png', '.csv', '.json')))} to {out}")
+        put("pass_at_k.png", draw_pass_at_k(runs, pass_rows))
+    print(f"wrote {', '.join(written)} to {out}")
 
 
 def short_names(names: list[tuple[str, str, str]]) -> list[str]:
@@ -179,16 +197,16 @@ def short_names(names: list[tuple[str, str, str]]) -> list[str]:
             for (reward, loss, _), flags in zip(names, own)]
 
 
-def save_figure(figure, path: Path) -> None:
+def png(figure) -> bytes:
     import matplotlib.pyplot as plt
 
     image = io.BytesIO()
     figure.savefig(image, dpi=130, format="png")
     plt.close(figure)
-    write(path, image.getvalue())
+    return image.getvalue()
 
 
-def draw_gains(runs: list[dict], rows: list[dict], path: Path) -> None:
+def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
     """Top: gain per base and cell, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
     import matplotlib.pyplot as plt
 
@@ -227,10 +245,10 @@ def draw_gains(runs: list[dict], rows: list[dict], path: Path) -> None:
             axis.set_xlabel("share of the run" if line == 1 else None)
     figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], short_names(names), loc="outside lower center",
                   ncols=1 if any(flags for _, _, flags in names) and len(names) < 9 else min(len(names), 5), fontsize=8)
-    save_figure(figure, path)
+    return png(figure)
 
 
-def draw_pass_at_k(runs: list[dict], rows: list[dict], path: Path) -> None:
+def draw_pass_at_k(runs: list[dict], rows: list[dict]) -> bytes:
     """Per base, from top to bottom: pass@k against k; what each cell gains over the base; and pass@64 against pass@1, a dot per run.
 
     Lines are means over seeds, bands standard deviations. Dotted: what guessing uniformly among the 100 possible answers gives, without
@@ -238,33 +256,33 @@ def draw_pass_at_k(runs: list[dict], rows: list[dict], path: Path) -> None:
     """
     import matplotlib.pyplot as plt
 
-    bases = list(dict.fromkeys(row["base"] for row in rows))
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
     names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows if row["loss"]))
-    styles = {None: ("before", "black"), **{name: (label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))}}
-    figure, axes = plt.subplots(3, len(bases), figsize=(max(7, 4.5 * len(bases)), 12), squeeze=False, layout="constrained")
-    for (curves, gains, dots), base in zip(axes.T, bases):
-        of_base = [row for row in rows if row["base"] == base]
-        ks = np.array(sorted({row["k"] for row in of_base}))
+    styles = {(None, None, ""): ("before", "black"), **{name: (label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))}}
+    figure, axes = plt.subplots(3, len(panels), figsize=(max(7, 4.5 * len(panels)), 12), squeeze=False, layout="constrained")
+    for (curves, gains, dots), panel in zip(axes.T, panels):
+        of_panel = [row for row in rows if row["panel"] == panel]
+        ks = np.array(sorted({row["k"] for row in of_panel}))
         many = int(min(64, ks[-1]))
         for name, (label, color) in styles.items():
-            curve = [row for row in of_base if (not row["loss"] if name is None else (row["reward"], row["loss"], row["flags"]) == name)]
+            curve = [row for row in of_panel if (row["reward"], row["loss"], row["flags"]) == name]
             for axis, key in ((curves, "pass_at_k"), (gains, "gain")):
                 values, deviation = (np.array([row[column] or 0.0 for row in curve]) for column in (key, f"{key}_std"))
                 x = [row["k"] for row in curve]
-                axis.plot(x, values, "--" if name is None else "-", color=color, label=label, linewidth=2 if name is None else 1.3)
+                axis.plot(x, values, "-" if name[1] else "--", color=color, label=label, linewidth=1.3 if name[1] else 2)
                 axis.fill_between(x, values - deviation, values + deviation, color=color, alpha=0.12, linewidth=0)
-            group = [run["after"]["pass_at_k"] for run in runs if name is not None and cell_of(run) == (base, *name)]
+            group = [run["after"]["pass_at_k"] for run in runs if curve and cell_of(run) == (curve[0]["base"], *name)]
             dots.plot([run["1"] for run in group], [run[str(many)] for run in group], "o", color=color, markersize=4)
-        before = {row["k"]: row["pass_at_k"] for row in of_base if not row["loss"]}
+        before = {row["k"]: row["pass_at_k"] for row in of_panel if not row["loss"]}
         dots.plot(before[1], before[many], "*", color="black", markersize=10)
         dots.axhline(1 - (1 - 1 / MODULUS) ** many, color="grey", linestyle=":")
         curves.plot(ks, 1 - (1 - 1 / MODULUS) ** ks, ":", color="grey", label="guessing")
-        curves.set(title=Path(base).stem, ylabel="pass@k")
+        curves.set(title=panel, ylabel="pass@k")
         gains.set(xlabel="k", ylabel="gained over the base (points)")
         dots.set(xlabel="pass@1", ylabel=f"pass@{many}")
         for axis in (curves, gains):
             axis.set_xscale("log", base=2)
             axis.set_xticks(ks, [str(k) for k in ks])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(bases) == 1 else 5, fontsize=8)
-    save_figure(figure, path)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(panels) == 1 else 5, fontsize=8)
+    return png(figure)

@@ -177,13 +177,26 @@ def test_every_loss_trains_and_says_so(base, finished, tmp_path, loss):
 
 
 def test_terms_that_are_off_unless_asked_for(base, finished, tmp_path):
-    """--kl-coef, --entropy-coef and --aggregate each change the run; the KL is logged, and 0 nowhere but at its start."""
+    """--kl-coef, --entropy-coef and --aggregate each change the run; the KL is logged."""
     for flags in ("--kl-coef 0.5", "--entropy-coef 0.5", "--aggregate length", "--aggregate tokens"):
         out = tmp_path / flags
         assert train(base, out, *flags.split()) == 0
         assert not torch.equal(weights(out / "model.pt"), weights(finished / "model.pt"))
     kl = [float(row["kl"]) for row in csv.DictReader(open(tmp_path / "--kl-coef 0.5/metrics.csv"))]
     assert all(value > 0 for value in kl)
+
+
+def test_kl_is_to_the_base_and_the_critic_learns(base, tmp_path, monkeypatch):
+    """Catches a reference that follows the policy, after a resume too, and a critic without its optimizer."""
+    seen, original = [], rlvr.rollout
+    monkeypatch.setattr(rlvr, "rollout", lambda *args: seen.append(args) or original(*args))
+    for steps in ("2", "4"):
+        assert train(base, tmp_path / "run", "--loss", "ppo", "--kl-coef", "0.1", "--steps", steps) == 0
+    of_base, _ = rlvr.load(Path(base), torch.device("cpu"))
+    for model, _, _, _, reference, critic in seen:
+        assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), of_base.parameters()))
+    assert len(seen) == 4 and critic.weight.any() and critic.bias.any()
+    assert not torch.equal(weights(tmp_path / "run/model.pt"), weights(Path(base)))
 
 
 def test_p_zero_leaves_the_base_as_it_is(base, tmp_path):
@@ -262,6 +275,16 @@ def test_plot_of_many_samples_has_pass_at_k(base, tmp_path, capsys):
     assert {"pass_at_k.csv", "pass_at_k.png", "figure.png"} <= set(files(tmp_path / "results"))
 
 
+def test_plot_of_different_evaluations_keeps_them_apart(base, tmp_path, capsys):
+    """16 samples and 32, k = 1..5 and 7: each with its own base row, none compared with another, no traceback for a missing pass@32."""
+    for name, flags in {"a": "--eval-samples 16", "b": "--eval-samples 32", "c": "--eval-samples 16 --eval-num-ops 7"}.items():
+        assert train(base, tmp_path / name, *flags.split(), "--steps", "1") == 0
+    assert rlvr.main(["plot", *(str(tmp_path / name) for name in "abc"), "--out", str(tmp_path / "results")]) == 0
+    rows = json.loads((tmp_path / "results/results.json").read_text())["pass_at_k"]
+    assert len({row["panel"] for row in rows}) == 3 and sum(row["loss"] is None and row["k"] == 1 for row in rows) == 3
+    assert capsys.readouterr().out.count("(before)") == 3
+
+
 def test_plot_reads_runs_of_before_a_flag_existed(finished, tmp_path, capsys):
     """A config.json without a newer flag is a run at that flag's default, not a damaged one."""
     shutil.copytree(finished, tmp_path / "old")
@@ -281,7 +304,8 @@ def test_plot_reads_runs_of_before_a_flag_existed(finished, tmp_path, capsys):
     ["train", "--group", "2.5"], ["train", "--p", "1.5"], ["train", "--p", "-0.1"], ["train", "--steps", "0"], ["train", "--seed", "-1"],
     ["train", "--temperature", "0"], ["train", "--gae-lambda", "1.1"], ["train", "--gamma", "-0.1"], ["train", "--kl-coef", "-1"],
     ["train", "--entropy-coef", "-1"], ["train", "--psr-weight", "-0.1"], ["train", "--aggregate", "mean"], ["train", "--lr-value", "0"],
-    ["train", "--eps-value", "0"], ["train", "--eval-num-ops", "9"], ["train", "--eval-problems", "5000", "--eval-num-ops", "1"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
+    ["train", "--eps-value", "0"], ["train", "--gae-lambda", "0.9"], ["train", "--loss", "rloo", "--eps", "0.1"],
+    ["train", "--loss", "psr", "--psr-weight", "0.2"], ["train", "--eval-num-ops", "9"], ["train", "--eval-problems", "5000", "--eval-num-ops", "1"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
     ["train", "--out", "file"], ["train", "--out", "file/run"], ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
     ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
