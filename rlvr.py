@@ -472,8 +472,23 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
 # Evaluation
 
 
-def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list[int], key: tuple[int, ...],
-             temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, max_new_tokens: int = 40) -> dict:
+@torch.no_grad()
+def kl_to_base(model: Transformer, base: Transformer, problems: list[Problem], sampled: list[tuple[list[str], Rollouts]], n: int) -> float:
+    """KL(pi || base) of whole responses in nats, on the first of n responses of pi to each problem (as `respond` returns them).
+
+    The mean over responses of the exact KL of each next-token distribution, summed over the tokens: unbiased by the chain rule.
+    """
+    total, done = 0.0, 0
+    for _, rollouts in sampled:
+        ids, mask = rollouts.ids[::n], rollouts.mask[::n]
+        prompts = [encode_prompt(render(problem)) for problem in problems[done:done + len(ids)]]
+        pi, ref = (m.head(response_hidden(m, prompts, ids, mask)).log_softmax(-1) for m in (model, base))   # (R, V)
+        total, done = total + (pi.exp() * (pi - ref)).sum().item(), done + len(ids)
+    return total / len(problems)
+
+
+def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list[int], key: tuple[int, ...], temperature: float = 1.0,
+             top_k: int | None = None, top_p: float | None = None, max_new_tokens: int = 40, base: Transformer | None = None) -> dict:
     """Sample each problem `samples` times and once greedily; see the README for every key. Absent values are None."""
     sampled = respond(model, problems, samples, key,
                       temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
@@ -494,6 +509,7 @@ def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list
         "format_rate": np.mean([box is not None for box in boxes]).item(),
         "entropy": sum(rollouts.entropy.sum().item() for _, rollouts in sampled) / tokens,
         "mean_token_prob": sum(rollouts.logprobs[rollouts.mask].exp().sum().item() for _, rollouts in sampled) / tokens,
+        "kl_to_base": kl_to_base(model, base, problems, sampled, samples) if base is not None else None,
         "distinct_answers": np.mean([len(set(boxes[i:i + samples]) - {None}) for i in range(0, len(boxes), samples)]).item(),
         "pass_at_k": {str(k): np.mean([pass_at_k(samples, int(c), k) for c in right]).item() for k in ks},
         "n_problems": len(problems),
@@ -626,11 +642,12 @@ def train(config: TrainConfig, command: str = "") -> None:
     else:
         state = None
         model = load_base(config.base, device)
+    base = load_base(config.base, device)
     evaluation = draw(config.eval_problems, "evaluation", config.eval_num_ops, numpy_rng(EVALUATION, 0))
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
     def evaluation_now() -> dict:
-        return evaluate(model, evaluation, config.eval_samples, ks, (EVALUATION,), max_new_tokens=config.max_new_tokens)
+        return evaluate(model, evaluation, config.eval_samples, ks, (EVALUATION,), max_new_tokens=config.max_new_tokens, base=base)
 
     clock = Clock()
     if state is None:
@@ -642,7 +659,6 @@ def train(config: TrainConfig, command: str = "") -> None:
         clock.lap("evaluate")
     pool = [(parse(problem), label) for problem, label in state["pool"]]
     kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
-    base = load_base(config.base, device) if config.kl_coef else None
     optimizers, critic = [kind(model.parameters(), lr=config.lr)], None
     if config.loss == "ppo":
         critic = nn.Linear(model.config.width, 1, device=device)
@@ -667,7 +683,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     name = f"{config.base} {config.reward}"
     with stop_signals() as stopped, tqdm(total=config.steps, initial=state["step"], desc=name, disable=None) as bar:
         for step in range(state["step"], config.steps):
-            batch, metrics, readable = rollout(model, config, pool, step, base, critic)
+            batch, metrics, readable = rollout(model, config, pool, step, base if config.kl_coef else None, critic)
             clock.lap("rollout")
             metrics |= update(model, optimizers, batch, config, step, critic)
             clock.lap("update")

@@ -61,9 +61,11 @@ def cells(runs: list[dict]) -> list[dict]:
             "base": base, "reward": reward, "loss": loss, "flags": flags, "seeds": len(group),
             "gain_mean": mean(gains), "gain_std": spread(gains), "gain_min": min(gains), "gain_max": max(gains),
             **{part: mean([100 * run["gain"][part] for run in group]) for part in ("switch", "within")},
+            "destroyed": sum(run["after"]["accuracy"] < run["before"]["accuracy"] / 2 for run in group),
             **{f"{key}_{when}": mean([run[when][key] for run in group])
-               for key in ("accuracy", "code_share") for when in ("before", "after")},
+               for key in ("accuracy", "code_share", "entropy", "mean_token_prob") for when in ("before", "after")},
             **{f"clip_{side}": mean([run["clip"][side] for run in group]) for side in ("high", "low")},
+            "kl_to_base": mean(kl) if None not in (kl := [run["after"].get("kl_to_base") for run in group]) else None,
             "seconds": mean([run["seconds"]["total"] for run in group]),
             "paper_gain": PAPER.get(reward) if base == "good-code" and loss == "grpo" and not flags else None})
     return rows
@@ -104,6 +106,28 @@ def columns(lines: list[list[str]]) -> str:
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in zip(*kept))
 
 
+def tables(rows: list[dict]) -> str:
+    """The cells as two tables: what changed (gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500), and how
+    (clip fractions, KL(policy || base) in nats per response, entropy and token probability, seeds whose accuracy fell below half).
+    """
+    own, shared = shared_flags(rows)
+    several = len({row["loss"] for row in rows}) > 1 or rows[0]["loss"] != "grpo"
+    names = [[Path(row["base"]).stem, row["reward"], row["loss"] if several else "", str(row["seeds"])] for row in rows]
+    what = [["base", "reward", "loss", "seeds", "accuracy", "gain", "", "min", "max", "switch", "within", "code share", "paper", "flags"]]
+    how = [["base", "reward", "loss", "seeds", "clip high", "low", "KL", "entropy", "token probability", "destroyed", "flags"]]
+    for row, name, flags in zip(rows, names, own):
+        what.append([
+            *name, f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}", f"{row['gain_mean']:+.1f}", plus_minus(row["gain_std"], 1),
+            *((f"{row[key]:+.1f}" if row["seeds"] > 1 else "") for key in ("gain_min", "gain_max")),
+            f"{row['switch']:+.1f}", f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
+            "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}", flags])
+        how.append([
+            *name, f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["kl_to_base"] is None else f"{row['kl_to_base']:.2f}",
+            f"{row['entropy_before']:.3f} -> {row['entropy_after']:.3f}", f"{row['mean_token_prob_before']:.3f} -> {row['mean_token_prob_after']:.3f}",
+            f"{row['destroyed']} of {row['seeds']}", flags])
+    return f"{columns(what)}\n\n{columns(how)}" + (f"\nall with {shared}" if shared else "")
+
+
 def plus_minus(value: float | None, digits: int) -> str:
     return "" if value is None else f"± {value:.{digits}f}"
 
@@ -118,20 +142,6 @@ def shared_flags(rows: list[dict]) -> tuple[list[str], str]:
     flags = [split_flags(row["flags"]) for row in rows]
     shared = [flag for flag in flags[0] if all(flag in others for others in flags)] if len(rows) > 1 else []
     return [" ".join(flag for flag in own if flag not in shared) for own in flags], " ".join(shared)
-
-
-def table(rows: list[dict]) -> str:
-    """The cells as text. Gain, switch and within in points of accuracy; `paper` is Qwen2.5-Math-7B on MATH-500."""
-    own, shared = shared_flags(rows)
-    several = len({row["loss"] for row in rows}) > 1 or rows[0]["loss"] != "grpo"
-    lines = [["base", "reward", "loss", "seeds", "accuracy", "gain", "", "switch", "within", "code share", "clip high", "low", "paper", "flags"]]
-    for row, flags in zip(rows, own):
-        lines.append([
-            Path(row["base"]).stem, row["reward"], row["loss"] if several else "", str(row["seeds"]),
-            f"{row['accuracy_before']:.3f} -> {row['accuracy_after']:.3f}", f"{row['gain_mean']:+.1f}", plus_minus(row["gain_std"], 1),
-            f"{row['switch']:+.1f}", f"{row['within']:+.1f}", f"{row['code_share_before']:.2f} -> {row['code_share_after']:.2f}",
-            f"{row['clip_high']:.3%}", f"{row['clip_low']:.3%}", "" if row["paper_gain"] is None else f"{row['paper_gain']:+.1f}", flags])
-    return columns(lines) + (f"\nall with {shared}" if shared else "")
 
 
 def pass_at_k_table(rows: list[dict]) -> str:
@@ -174,7 +184,7 @@ def plot(folders: list[str], out: str, flags_of: Callable[[dict], str]) -> None:
     put("results.csv", to_csv(rows))
     summaries = [{k: v for k, v in run.items() if k != "rows"} for run in runs]
     put("results.json", to_json({"cells": rows, "pass_at_k": pass_rows, "runs": summaries}))
-    print(table(rows))
+    print(tables(rows))
     if pass_rows:
         put("pass_at_k.csv", to_csv(pass_rows))
         print(f"\npass@k of the base; below it what each loss gains, in points\n{pass_at_k_table(pass_rows)}")

@@ -56,7 +56,7 @@ def test_files_and_summary(finished, base):
     assert {"base", "reward", "loss", "seed", "steps", "before", "after", "gain", "clip", "seconds"} <= set(summary)
     for when in "before", "after":
         assert {"accuracy", "greedy_accuracy", "code_share", "accuracy_code", "accuracy_text", "format_rate", "entropy", "mean_token_prob",
-                "distinct_answers", "pass_at_k", "n_problems", "n_samples"} == set(summary[when])
+                "kl_to_base", "distinct_answers", "pass_at_k", "n_problems", "n_samples"} == set(summary[when])
         assert summary[when]["n_problems"] == 5 and set(summary[when]["pass_at_k"]) == {"1", "2"}
     assert set(summary["gain"]) == {"total", "switch", "within"} and set(summary["clip"]) == {"high", "low"}
     assert {"total", "rollout", "update", "evaluate"} == set(summary["seconds"])

@@ -435,6 +435,30 @@ def test_kl_term_pulls_towards_the_base():
     assert max(kl[:12]) < 1e-12 and kl[12] > 0.05 and kl[-1] < 0.5 * kl[12]
 
 
+def test_kl_to_base_of_whole_responses():
+    """With one token it is the exact KL at the prompt; with two, its mean over samples is that of all pairs: the chain rule. 0 to itself."""
+    problems = [problem for problem, _ in pool(2)]
+    model, base = tiny(0, 2.0), tiny(1, 2.0)
+    for length in (1, 2):
+        prompts = [rlvr.encode_prompt(rlvr.render(problem)) for problem in problems]
+        exact = 0.0
+        for prompt in prompts:
+            p, q = (adapters.full_logits(m, torch.tensor([prompt]))[0, -1].log_softmax(-1) for m in (model, base))
+            exact += (p.exp() * (p - q)).sum() / 2
+            if length == 2:
+                after = torch.tensor([[*prompt, token] for token in range(len(p))])
+                p2, q2 = (adapters.full_logits(m, after)[:, -1].log_softmax(-1) for m in (model, base))
+                goes_on = torch.arange(len(p)) != tokenizer.END
+                exact += (p.exp() * (p2.exp() * (p2 - q2)).sum(-1) * goes_on).sum() / 2
+        estimates = []
+        for i in range(100 if length == 2 else 1):
+            sampled = rlvr.respond(model, problems, 3, (i,), max_new_tokens=length)
+            estimates.append(rlvr.kl_to_base(model, base, problems, sampled, 3))
+        mean, error = torch.tensor(estimates, **f64).mean(), (torch.tensor(estimates, **f64).std() / 10 if length == 2 else 1e-10)
+        assert abs(mean - exact) < 5 * error and exact > 0.1
+        assert rlvr.kl_to_base(model, model, problems, sampled, 3) == 0
+
+
 @given(logits)
 def test_gradient_of_the_entropy(z):
     """dH / dz = -pi (log pi + H)."""
