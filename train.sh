@@ -3,7 +3,7 @@
 #
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
-#   ./train.sh controls     good-code, random reward x 5 seeds: narrower clips, no clip, on-policy, p = 0
+#   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided, none, on-policy, other coins, AdamW
 #   ./train.sh losses       correct reward, 8 losses x 5 seeds: easy problems, then with hard ones at several step sizes, pass@256
 #   ./train.sh test         the tests; more arguments go to pytest
 #
@@ -30,13 +30,17 @@ case $door in
         list=$(runs "$bases" "$rewards" "1 2 3 4 5") ;;
     controls)
         bases="good-code"
-        seeds="1 2 3 4 5"
-        list=$(runs $bases random "$seeds"
-               runs $bases random "$seeds" eps-0.3 "--eps 0.3"
-               runs $bases random "$seeds" eps-0.2 "--eps 0.2"
-               runs $bases random "$seeds" no-clip "--eps 1e9"
-               runs $bases random "$seeds" on-policy "--prompts 2 --updates 1 --steps 640"
-               runs $bases random 1 p-0 "--p 0") ;;
+        seeds="1 2 3 4 5 6 7 8"
+        cell() { runs good-code random "$seeds" "$@"; }  # a name for the folder, flags
+        list=$(cell random
+               for eps in 0.2 0.1 0.05; do cell "eps-$eps" "--eps $eps"; done
+               cell only-high "--eps-low 1e9"
+               cell only-low "--eps-high 1e9"
+               for lr in 0.015 0.006 0.003; do cell "no-clip-lr$lr" "--eps 1e9 --lr $lr"; done
+               for lr in 0.015 0.004; do cell "on-policy-lr$lr" "--prompts 2 --updates 1 --steps 640 --lr $lr"; done
+               for p in 0.9 0.1 0.001; do cell "p-$p" "--p $p"; done
+               for lr in 1e-4 3e-4; do cell "adamw-lr$lr" "--optimizer adamw --lr $lr"; done
+               runs good-code random 1 p-0 "--p 0") ;;
     losses)
         bases="good-code early-code"
         seeds="1 2 3 4 5"
