@@ -15,10 +15,8 @@ import argparse
 import io
 import math
 import shlex
-import signal
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Callable, NamedTuple, get_args
@@ -32,7 +30,7 @@ from tqdm import tqdm
 import rewards as reward_functions
 from data.corpus import BASES, CODE_PRIOR, documents, is_code
 from data.figures import plot
-from data.files import check_writable, to_csv, to_json, write
+from data.files import check_writable, stop_signals, to_csv, to_json, write
 from data.task import EASY, HARD, SPLITS, InputError, Problem, answer, draw, parse, render
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, decode, encode, encode_prompt
 from model import ModelConfig, Rollouts, Transformer, entropy, response_hidden, sample, sampling_logprobs
@@ -710,7 +708,7 @@ def train(config: TrainConfig, command: str = "") -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Machine, files, signals
+# Machine, checkpoints
 
 
 class Clock:
@@ -763,24 +761,6 @@ def load(path: Path, device: torch.device) -> tuple[Transformer, dict]:
     except (RuntimeError, AttributeError, TypeError):
         raise InputError(f"{path}: the weights do not have the shapes of its configuration {asdict(config)}") from None
     return model, checkpoint
-
-
-@contextmanager
-def stop_signals():
-    """Collect the first Ctrl-C or SIGTERM in a list, so that the loop can end its step and save; the second one acts at once."""
-    received = []
-
-    def receive(number, frame):
-        received.append(number)
-        signal.signal(number, previous[number])
-        print("\nstopping after this step (again to stop at once)", file=sys.stderr)
-
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

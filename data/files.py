@@ -1,9 +1,12 @@
-"""Writing files so that nothing is ever half written or lost."""
+"""Writing files, and being interrupted, so that nothing is ever half written or lost."""
 
 import csv
 import io
 import json
 import os
+import signal
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from data.task import InputError
@@ -35,3 +38,21 @@ def to_csv(rows: list[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+@contextmanager
+def stop_signals():
+    """Collect the first Ctrl-C or SIGTERM in a list, so that the loop can end its step and save; the second one acts at once."""
+    received = []
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+        print("\nstopping after this step (again to stop at once)", file=sys.stderr)
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
