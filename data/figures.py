@@ -203,8 +203,16 @@ def short_names(names: list[tuple[str, str, str]]) -> list[str]:
     """(reward, loss, flags) as legend entries, without the parts that are the same in all of them."""
     own, _ = shared_flags([{"flags": flags} for _, _, flags in names])
     rewards, losses = {reward for reward, _, _ in names}, {loss for _, loss, _ in names}
-    return [" ".join((reward if len(rewards) > 1 or len(losses) == 1 else "", loss if len(losses) > 1 else "", flags)).strip()
+    return [" ".join(filter(None, (reward if len(rewards) > 1 or len(losses) == 1 else "", loss if len(losses) > 1 else "", flags)))
             for (reward, loss, _), flags in zip(names, own)]
+
+
+def palette(names: list) -> dict:
+    """A color for each name, ten or twenty of them."""
+    import matplotlib.pyplot as plt
+
+    colors = plt.colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    return {name: colors[i % len(colors)] for i, name in enumerate(names)}
 
 
 def png(figure) -> bytes:
@@ -222,7 +230,7 @@ def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
 
     bases = list(dict.fromkeys(row["base"] for row in rows))
     names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows))
-    colors = {name: f"C{i}" for i, name in enumerate(names)}
+    colors = palette(names)
     figure = plt.figure(figsize=(max(7, 3.6 * len(bases)), 9), layout="constrained")
     grid = figure.add_gridspec(3, len(bases))
     bars, width = figure.add_subplot(grid[0, :]), 0.8 / len(names)
@@ -254,7 +262,7 @@ def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
             axis.set_ylabel(label if column == 0 else None)
             axis.set_xlabel("share of the run" if line == 1 else None)
     figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], short_names(names), loc="outside lower center",
-                  ncols=1 if any(flags for _, _, flags in names) and len(names) < 9 else min(len(names), 5), fontsize=8)
+                  ncols=min(len(names), 5) if not any(flags for _, _, flags in names) else 1 + (len(names) > 8), fontsize=8)
     return png(figure)
 
 
@@ -268,7 +276,8 @@ def draw_pass_at_k(runs: list[dict], rows: list[dict]) -> bytes:
 
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     names = list(dict.fromkeys((row["reward"], row["loss"], row["flags"]) for row in rows if row["loss"]))
-    styles = {(None, None, ""): ("before", "black"), **{name: (label, f"C{i}") for i, (name, label) in enumerate(zip(names, short_names(names)))}}
+    colors = palette(names)
+    styles = {(None, None, ""): ("before", "black"), **{name: (label, colors[name]) for name, label in zip(names, short_names(names))}}
     figure, axes = plt.subplots(3, len(panels), figsize=(max(7, 4.5 * len(panels)), 12), squeeze=False, layout="constrained")
     for (curves, gains, dots), panel in zip(axes.T, panels):
         of_panel = [row for row in rows if row["panel"] == panel]
