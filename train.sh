@@ -3,7 +3,7 @@
 #
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
-#   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided, none, on-policy, other coins, AdamW
+#   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided ones, none, on-policy, p = 0
 #   ./train.sh losses       correct reward, 8 losses x 5 seeds: easy problems, then with hard ones at several step sizes, pass@256
 #   ./train.sh test         the tests; more arguments go to pytest
 #
@@ -38,8 +38,6 @@ case $door in
                cell only-low "--eps-high 1e9"
                for lr in 0.015 0.006 0.003; do cell "no-clip-lr$lr" "--eps 1e9 --lr $lr"; done
                for lr in 0.015 0.004; do cell "on-policy-lr$lr" "--prompts 2 --updates 1 --steps 640 --lr $lr"; done
-               for p in 0.9 0.1 0.001; do cell "p-$p" "--p $p"; done
-               for lr in 1e-4 3e-4; do cell "adamw-lr$lr" "--optimizer adamw --lr $lr"; done
                runs good-code random 1 p-0 "--p 0") ;;
     losses)
         bases="good-code early-code"
@@ -56,7 +54,7 @@ case $door in
                mix early-code "psr nsr" 0.0002
                mix "$bases" "$family" 0.005
                mix "$bases" w_reinforce 0.005 "--psr-weight 1" w_reinforce-1
-               mix good-code "$family" 0.015)
+               mix good-code "grpo psr nsr" 0.015)
         tables="runs/losses/easy /easy/
 runs/losses/lr0.0015 /mixed-lr0.0015/
 runs/losses/lr0.005 /mixed-lr0.005/
