@@ -50,8 +50,8 @@ case $door in
         list=$(for loss in $family; do runs good-code correct "$seeds" "easy/$loss" "--loss $loss --eval-samples 64"; done
                mix "$bases" "$family" 0.0015
                mix "$bases" w_reinforce 0.0015 "--psr-weight 1" w_reinforce-1
-               mix early-code "psr nsr" 0.0005
-               mix early-code "psr nsr" 0.0002
+               mix "$bases" "psr nsr" 0.0005
+               mix "$bases" "psr nsr" 0.0002
                mix "$bases" "$family" 0.005
                mix "$bases" w_reinforce 0.005 "--psr-weight 1" w_reinforce-1
                mix good-code "grpo psr nsr" 0.015)
@@ -59,7 +59,7 @@ case $door in
 runs/losses/lr0.0015 /mixed-lr0.0015/
 runs/losses/lr0.005 /mixed-lr0.005/
 runs/losses/lr0.015 /mixed-lr0.015/
-runs/losses/psr-nsr early-code/mixed-.*/[pn]sr/" ;;
+runs/losses/psr-nsr /mixed-lr0.00.*/[pn]sr/" ;;
     test) ;;
     *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, losses, test" >&2; exit 2 ;;
 esac

@@ -270,7 +270,8 @@ def draw_pass_at_k(runs: list[dict], rows: list[dict]) -> bytes:
     """Per base, from top to bottom: pass@k against k; what each cell gains over the base; and pass@64 against pass@1, a dot per run.
 
     Lines are means over seeds, bands standard deviations. Dotted: what guessing uniformly among the 100 possible answers gives, without
-    reading the problem. The last row asks whether a loss keeps more than another one *at the same pass@1*.
+    reading the problem. The last row asks whether a loss keeps more than another one *at the same pass@1*. So that these differences can be
+    seen, the middle row is cut at -12 points and the last leaves out runs that got worse: the table has them.
     """
     import matplotlib.pyplot as plt
 
@@ -290,14 +291,14 @@ def draw_pass_at_k(runs: list[dict], rows: list[dict]) -> bytes:
                 x = [row["k"] for row in curve]
                 axis.plot(x, values, "-" if name[1] else "--", color=color, label=label, linewidth=1.3 if name[1] else 2)
                 axis.fill_between(x, values - deviation, values + deviation, color=color, alpha=0.12, linewidth=0)
-            group = [run["after"]["pass_at_k"] for run in runs if curve and cell_of(run) == (curve[0]["base"], *name)]
+            group = [run["after"]["pass_at_k"] for run in runs if curve and cell_of(run) == (curve[0]["base"], *name)
+                     and run["gain"]["total"] > 0]
             dots.plot([run["1"] for run in group], [run[str(many)] for run in group], "o", color=color, markersize=4)
         before = {row["k"]: row["pass_at_k"] for row in of_panel if not row["loss"]}
         dots.plot(before[1], before[many], "*", color="black", markersize=10)
-        dots.axhline(1 - (1 - 1 / MODULUS) ** many, color="grey", linestyle=":")
         curves.plot(ks, 1 - (1 - 1 / MODULUS) ** ks, ":", color="grey", label="guessing")
         curves.set(title=panel, ylabel="pass@k")
-        gains.set(xlabel="k", ylabel="gained over the base (points)")
+        gains.set(xlabel="k", ylabel="gained over the base (points)", ylim=(max(-12, gains.get_ylim()[0]), None))
         dots.set(xlabel="pass@1", ylabel=f"pass@{many}")
         for axis in (curves, gains):
             axis.set_xscale("log", base=2)
