@@ -71,7 +71,7 @@ class PretrainConfig:
 class TrainConfig:
     base: str = option("good-code", "a base's name (runs/bases/NAME.pt) or a checkpoint's path")
     reward: str = option("random", "correct, majority, incorrect, format, random, code; A+B: both must pay; not_A: the opposite")
-    loss: str = option("grpo", "how rewards become a gradient: see LOSSES", choices=(
+    loss: str = option("grpo", "advantage and policy loss, a pair of functions each", choices=(
         "grpo", "dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"))
     seed: int = option(1, "seed of prompts, samples and random rewards", least=0)
     steps: int = option(20, "rollout batches", least=1)
@@ -88,7 +88,7 @@ class TrainConfig:
     # the update: SGD, since AdamW gives the noise of a random reward the same step size as a signal
     updates: int = option(32, "updates per rollout batch; the first is on-policy, only later ones can clip", least=1)
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
-    lr: float = option(0.015, "step size", above=0)
+    lr: float = option(0.015, "step size; reinforce, nsr and w_reinforce need a tenth where many prompts are beyond the model", above=0)
     eps_low: float = option(0.4, "lower clip (rloo and reinforce have none): ratios below 1 - eps_low get no gradient where the advantage is negative", least=0)
     eps_high: float = option(0.4, "upper clip: ratios above 1 + eps_high get none where it is positive; 1e9 turns a clip off", least=0)
     max_grad_norm: float = option(3.0, "gradient norm above which an update is scaled down", above=0)
@@ -795,7 +795,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
     for f in fields(config):
         checks, many = dict(f.metadata), f.metadata.get("many", False)
         kind = next(kind for kind in (int, float, str) if kind in (f.type, *get_args(f.type)) or many)
-        text = checks.pop("help") + ("" if f.default is None or f.default == "auto" else f" (default {f.default})")
+        text = checks.pop("help") + ("" if f.default is None or f.default == "auto" else f" (default {' '.join(map(str, f.default)) if many else f.default})")
         choices = checks.pop("choices", None)
         checks.pop("many", None)
         parser.add_argument("--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
@@ -845,7 +845,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_options(commands.add_parser("pretrain", allow_abbrev=False, help="make a base"), PretrainConfig)
     trainer = commands.add_parser("train", allow_abbrev=False, help="RL on a base")
     add_options(trainer, TrainConfig)
-    trainer.add_argument("--eps", type=number(float, least=0), help="both clips at once")
+    trainer.add_argument("--eps", type=number(float, least=0), metavar="FLOAT", help="both clips at once")
     evaluator = commands.add_parser("evaluate", allow_abbrev=False, help="accuracy, modes and pass@k of a checkpoint, as JSON")
     add_checkpoint_options(evaluator)
     evaluator.add_argument("--samples", type=number(int, least=1), default=64, help="samples a problem (default 64)")

@@ -14,7 +14,8 @@ import rlvr
 pytestmark = pytest.mark.slow
 ROOT = Path(rlvr.__file__).parent
 RUNS = [("good-code", "random", 11), ("good-code", "random", 12), ("good-code", "correct", 11), ("good-code", "not_code", 11),
-        ("no-code", "random", 11), ("no-code", "random", 12)]
+        ("no-code", "random", 11), ("no-code", "random", 12),
+        *(("good-code", f"correct --loss {loss}", 11) for loss in ("dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"))]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def summaries(tmp_path_factory) -> dict:
 
     def run(job):
         base, reward, seed = job
-        command("train", "--base", base, "--reward", reward, "--seed", seed, "--out", f"{base}-{reward}-{seed}")
+        command("train", "--base", base, "--reward", *reward.split(), "--seed", seed, "--out", f"{base}-{reward}-{seed}")
         return job, json.loads((folder / f"{base}-{reward}-{seed}/summary.json").read_text())
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -59,3 +60,9 @@ def test_control_a_reward_against_code_destroys_it(summaries):
 def test_control_random_reward_does_nothing_without_the_mode(summaries):
     for seed in (11, 12):
         assert abs(summaries["no-code", "random", seed]["gain"]["total"]) <= 0.03
+
+
+@pytest.mark.parametrize("loss", ["dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"])
+def test_every_loss_learns_what_the_base_can_solve(summaries, loss):
+    """On problems the base can solve the loss hardly matters; NSR, which never reinforces a right answer, gets there too."""
+    assert summaries["good-code", f"correct --loss {loss}", 11]["gain"]["total"] >= 0.25
