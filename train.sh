@@ -113,4 +113,8 @@ echo "$tables" | while read -r folder pattern; do
     echo
     $python rlvr.py plot $(echo "$list" | cut -d' ' -f1 | grep -- "$pattern") --out "$folder"
 done
+if [ "$door" = losses ]; then
+    echo
+    $python -m lessons.matched runs
+fi
 echo "$door: $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lessons import bandit
+from lessons import bandit, matched
 from tests import adapters
 
 
@@ -38,3 +38,19 @@ def test_the_clip_feeds_the_largest_arm():
     assert np.mean(with_clip[-1] > 0.65) > 0.9 > 0.6 > np.mean(without[-1] > 0.65) and with_clip[-1].mean() > 0.85
     assert np.mean(bandit.first_arm((0.35, 0.65), 0.2)[-1] > 0.35) < 0.35
     assert abs(bandit.first_arm(equal, 0.2)[-1].mean() - 0.125) < 0.06
+
+
+def test_ahead_is_measured_at_the_same_pass_at_1():
+    """Between two points of the curve by hand; on the curve it is 0, wherever on it."""
+    curve = [{"1": 0.4, "64": 0.8}, {"1": 0.5, "64": 0.7}, {"1": 0.6, "64": 0.4}]
+    assert matched.ahead({"1": 0.45, "64": 0.78}, curve, "64") == pytest.approx(3.0)
+    assert matched.ahead({"1": 0.55, "64": 0.50}, curve, "64") == pytest.approx(-5.0)
+    assert all(matched.ahead(point, curve, "64") == pytest.approx(0) for point in curve)
+
+
+def test_matched_reads_the_committed_runs(capsys, tmp_path):
+    matched.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * len(matched.OTHERS) and all("nan" not in line for line in lines)
+    with pytest.raises(ValueError, match="no runs of psr"):
+        matched.main(str(tmp_path))
