@@ -34,7 +34,7 @@ def ahead(run: dict, curve: list[dict], k: str) -> float:
 
 def main(folder: str = "data/results/runs") -> None:
     ks = ("16", "64", "256")
-    print(f"base        loss           step    pass@1         {'  '.join(f'ahead at pass@{k:4s}' for k in ks)}")
+    lines = ["base        loss           step    pass@1         " + "  ".join(f"ahead at pass@{k:4s}" for k in ks).rstrip()]
     for base in ("good-code", "early-code"):
         of_psr = [summaries(Path(folder), base, "psr", lr) for lr in STEP_SIZES]
         curve = [of_psr[0][0]["before"]["pass_at_k"]] + [
@@ -43,8 +43,9 @@ def main(folder: str = "data/results/runs") -> None:
             runs = [run["after"]["pass_at_k"] for run in summaries(Path(folder), base, loss, lr)]
             gains = [100 * (run["1"] - curve[0]["1"]) for run in runs]
             cells = [[ahead(run, curve, k) for run in runs] for k in ks]
-            print(f"{base:10s}  {loss:13s}  {lr:6s}  {f'{mean(gains):+.1f} ± {stdev(gains):.1f}':13s}  "
-                  + "  ".join(f"{f'{mean(cell):+.1f} ± {stdev(cell):.1f}':17s}" for cell in cells).rstrip())
+            lines.append(f"{base:10s}  {loss:13s}  {lr:6s}  {f'{mean(gains):+.1f} ± {stdev(gains):.1f}':13s}  "
+                         + "  ".join(f"{f'{mean(cell):+.1f} ± {stdev(cell):.1f}':18s}" for cell in cells).rstrip())
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
