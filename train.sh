@@ -4,7 +4,7 @@
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
 #   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided ones, none, on-policy, p = 0
-#   ./train.sh losses       correct reward, 8 losses x 5 seeds: easy problems, then with hard ones at several step sizes, pass@256
+#   ./train.sh losses       correct reward, 8 losses x 5 seeds (two of them x 15): easy problems, then with hard ones at several step sizes, pass@256
 #   ./train.sh test         the tests; more arguments go to pytest
 #
 # JOBS=n runs n processes at a time (default: one per core; at most 4 on a GPU, which is used if there is one).
@@ -42,12 +42,14 @@ case $door in
     losses)
         bases="good-code early-code"
         seeds="1 2 3 4 5"
+        easy="good-code good-code-seed7"
         family="grpo dr_grpo rloo reinforce ppo psr nsr w_reinforce"
         mixed="--num-ops 1 2 3 4 5 6 7 --pool 1280 --eval-num-ops 1 2 3 4 5 6 7 --eval-problems 210 --eval-samples 256"
         mix() {  # bases, losses, step size, more flags, a name for the folder instead of the loss's
             for loss in $2; do runs "$1" correct "$seeds" "mixed-lr$3/${5:-$loss}" "--loss $loss --lr $3 $mixed${4:+ $4}"; done
         }
-        list=$(for loss in $family; do runs good-code correct "$seeds" "easy/$loss" "--loss $loss --eval-samples 64"; done
+        list=$(for loss in $family; do runs "$easy" correct "$seeds" "easy/$loss" "--loss $loss --eval-samples 64"; done
+               for loss in dr_grpo rloo; do runs "$easy" correct "$(seq 6 15)" "easy/$loss" "--loss $loss --eval-samples 64"; done
                mix "$bases" "$family" 0.0015
                mix "$bases" w_reinforce 0.0015 "--psr-weight 1" w_reinforce-1
                mix "$bases" "psr nsr" 0.0005
@@ -55,7 +57,9 @@ case $door in
                mix "$bases" "$family" 0.005
                mix "$bases" w_reinforce 0.005 "--psr-weight 1" w_reinforce-1
                mix good-code "grpo psr nsr" 0.015)
-        tables="runs/losses/easy /easy/
+        bases="$bases good-code-seed7"
+        tables="runs/losses/easy /easy/.*seed[1-5]$
+runs/losses/easy-15-seeds /easy/(dr_grpo|rloo)/
 runs/losses/lr0.0015 /mixed-lr0.0015/
 runs/losses/lr0.005 /mixed-lr0.005/
 runs/losses/lr0.015 /mixed-lr0.015/
@@ -98,6 +102,7 @@ echo "pretraining $bases (one to three minutes each; progress in runs/bases/*.lo
 for base in $bases; do
     case $base in
         early-code) flags="good-code --steps 600 --out runs/bases/early-code.pt" ;;   # a third of the steps: much left to learn
+        good-code-seed7) flags="good-code --seed 7 --out runs/bases/good-code-seed7.pt" ;;
         *) flags=$base ;;
     esac
     echo "runs/bases/$base.log pretrain --base $flags --threads $threads"
@@ -111,7 +116,7 @@ echo "$list" | xargs -P "$jobs" -L 1 bash -c 'train_one "$@"' _
 # 4. The tables and the figures.
 echo "$tables" | while read -r folder pattern; do
     echo
-    $python rlvr.py plot $(echo "$list" | cut -d' ' -f1 | grep -- "$pattern") --out "$folder"
+    $python rlvr.py plot $(echo "$list" | cut -d' ' -f1 | grep -E -- "$pattern") --out "$folder"
 done
 if [ "$door" = losses ]; then
     echo
