@@ -249,7 +249,7 @@ LOSSES = {
 }
 
 
-# Options that some losses only read: to set one for another loss is a mistake.
+# Options that only some losses read: to set one for another loss is a mistake.
 READ_BY = {"psr_weight": ["w_reinforce"], **dict.fromkeys(("gamma", "gae_lambda", "lr_value", "eps_value"), ["ppo"]),
            **dict.fromkeys(("eps_low", "eps_high"), [name for name, loss in LOSSES.items() if loss.policy_loss is clipped])}
 
@@ -581,7 +581,7 @@ def pretrain(config: PretrainConfig) -> None:
             for i in range(0, len(pairs), config.micro_batch):
                 prompts, responses = zip(*pairs[i:i + config.micro_batch])
                 ids = pad_sequence([torch.tensor(r) for r in responses], batch_first=True, padding_value=PAD).to(device)   # (B, T)
-                logits = model.head(response_hidden(model, prompts, ids, ids != PAD))                                                  # (R, V)
+                logits = model.head(response_hidden(model, prompts, ids, ids != PAD))                                      # (R, V)
                 loss = nn.functional.cross_entropy(logits, ids[ids != PAD], reduction="sum") / tokens
                 loss.backward()
                 total += loss.item()
