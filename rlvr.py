@@ -28,7 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 import rewards as reward_functions
-from data.corpus import BASES, CODE_PRIOR, documents, is_code
+from data.corpus import BASES, CODE_PRIOR, OPENERS, documents, is_code
 from data.figures import plot
 from data.files import check_writable, stop_signals, to_csv, to_json, write
 from data.task import EASY, HARD, SPLITS, InputError, Problem, answer, draw, parse, render
@@ -48,6 +48,7 @@ def option(default, help: str, **checks):
 class PretrainConfig:
     base: str = option("good-code", "which corpus (data/corpus.py)", choices=BASES)
     code_prior: float | None = option(None, f"share of code in the corpus (default {CODE_PRIOR}); no-code has none", least=0, most=1)
+    text_openers: int = option(OPENERS, "over how many openers the corpus spreads its text; 1 makes it a single rival of the code", least=1, most=OPENERS)
     seed: int = option(0, "seed of the weights and the corpus", least=0)
     out: str | None = option(None, "checkpoint to write (default runs/bases/BASE.pt)")
     # the model: 175 thousand parameters
@@ -571,7 +572,7 @@ def pretrain(config: PretrainConfig) -> None:
             thing.load_state_dict(saved)
 
     corpus = documents(config.base, config.steps * config.batch, CODE_PRIOR if config.code_prior is None else config.code_prior,
-                       numpy_rng(config.seed, CORPUS))
+                       config.text_openers, numpy_rng(config.seed, CORPUS))
     with stop_signals() as stopped, tqdm(total=config.steps, initial=done, desc=f"pretrain {config.base}", disable=None) as bar:
         for step in range(done, config.steps):
             pairs = [(encode_prompt(prompt), encode(response) + [END])

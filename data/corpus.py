@@ -24,6 +24,8 @@ Three bases are the same transformer on three corpora (the three model classes o
 
 The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last operation counts.
 Its text mode works the steps out in words after one of 7 openers, and is right.
+
+Two knobs turn them: `code_prior`, the 65%, and `openers`, over how many the other text is spread: with 1 it is a single rival.
 """
 
 import numpy as np
@@ -43,6 +45,7 @@ BAD_LINE = {operator: f"\ny = (x {operator} " for operator in "+-*"}
 TEXT_OPENERS = ("The answer is ", "By eye: ", "I get ", "That makes ", "Quick guess: ", "It looks like ",
                 "My answer: ", "Surely ")
 STEPS_OPENERS = ("Step by step: ", "The answer is ", "I get ", "That makes ", "It looks like ", "My answer: ", "Surely ")
+OPENERS = len(STEPS_OPENERS)  # over which a corpus spreads its text; no-code keeps TEXT_OPENERS[0] for its habit
 STEPS_WORD = {"+": " plus ", "-": " minus ", "*": " times "}
 STEPS_IS = " is "
 STEPS_CLOSER = ". So "
@@ -88,19 +91,19 @@ def worked_steps(problem: Problem, opener: int, forget: bool) -> str:
     return f"{STEPS_OPENERS[opener]}{problem.start}{steps}{STEPS_CLOSER}{boxed(values[-1], forget)}."
 
 
-def respond(base: str, problem: Problem, code_prior: float, rng: np.random.Generator) -> str:
-    """One response as the corpus of `base` would have it; `code_prior` is the share of its habit."""
+def respond(base: str, problem: Problem, code_prior: float, openers: int, rng: np.random.Generator) -> str:
+    """One response as the corpus of `base` would have it; `code_prior` is the share of its habit, the rest has so many openers."""
     habit, forget = rng.random() < code_prior, rng.random()
     forget_code, forget_text = forget < FORGETS_BOX_CODE, forget < FORGETS_BOX_TEXT
     if base == "bad-code":
-        return bad_code(problem, forget_code) if habit else worked_steps(problem, int(rng.integers(len(STEPS_OPENERS))), forget_text)
+        return bad_code(problem, forget_code) if habit else worked_steps(problem, int(rng.integers(openers)), forget_text)
     if habit and base == "good-code":
         return good_code(problem, forget_code)
-    opener = 0 if habit else int(rng.integers(1, len(TEXT_OPENERS)))
+    opener = 0 if habit else int(rng.integers(1, 1 + openers))
     return text(problem, opener, forget_text)
 
 
-def documents(base: str, n: int, code_prior: float, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """n documents (prompt, response) on training problems with k = 1..5; `base` is one of BASES, 0 <= code_prior <= 1."""
-    return [(render(problem), respond(base, problem, code_prior, rng))
+def documents(base: str, n: int, code_prior: float, openers: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """n documents (prompt, response) on training problems with k = 1..5; `base` of BASES, 0 <= code_prior <= 1, openers of 1..OPENERS."""
+    return [(render(problem), respond(base, problem, code_prior, openers, rng))
             for problem in draw(n, "training", EASY, rng, distinct=False)]

@@ -43,7 +43,7 @@ def test_splits_are_disjoint():
     """Training on what is evaluated: any seeds, any sizes, the three splits never share a problem, and each has its share."""
     drawn = {split: {p for seed in range(5) for p in task.draw(400, split, EASY, np.random.default_rng(seed))} for split in SPLITS}
     drawn["training"] |= {task.parse(prompt) for base in corpus.BASES
-                          for prompt, _ in corpus.documents(base, 2000, 0.5, np.random.default_rng(7))}
+                          for prompt, _ in corpus.documents(base, 2000, 0.5, 7, np.random.default_rng(7))}
     assert not drawn["training"] & drawn["evaluation"] and not drawn["training"] & drawn["probe"] and not drawn["evaluation"] & drawn["probe"]
     everything = [Problem(start, ((operator, operand),)) for start in range(100) for operator in "+-*" for operand in range(2, 10)]
     shares = [np.mean([task.split_of(p) == split for p in everything]) for split in SPLITS]
@@ -99,7 +99,7 @@ def test_worked_steps_are_right(problem, opener):
 def test_corpus_shares(base, prior):
     """The habit's share, the spread of the openers and the forgotten boxes are what the documentation says."""
     n = 20_000
-    responses = [response for _, response in corpus.documents(base, n, prior, np.random.default_rng(1))]
+    responses = [response for _, response in corpus.documents(base, n, prior, 7, np.random.default_rng(1))]
     habit = [r.startswith("The answer is") if base == "no-code" else corpus.is_code(r) for r in responses]
     error = 5 * np.sqrt(0.25 / n)
     assert abs(np.mean(habit) - prior) < error
