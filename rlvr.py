@@ -5,6 +5,7 @@
     python rlvr.py evaluate runs/random/model.pt
     python rlvr.py sample runs/random/model.pt "37 *4 +5 -2"
     python rlvr.py plot runs/random                                           # table and figure
+    python rlvr.py probe runs/bases/good-code.pt                              # would a random reward lift it?
 
 Read from top to bottom: options, losses, one rollout batch, one update, evaluation, the two training loops, files, command
 line. Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T response tokens, C width of the model,
@@ -17,9 +18,9 @@ import math
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Callable, NamedTuple, get_args
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -31,17 +32,13 @@ import rewards as reward_functions
 from data.corpus import BASES, CODE_PRIOR, OPENERS, documents, is_code
 from data.figures import plot
 from data.files import check_writable, stop_signals, to_csv, to_json, write
+from data.options import Parser, add_options, number, option
 from data.task import EASY, HARD, SPLITS, InputError, Problem, answer, draw, parse, render
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, decode, encode, encode_prompt
 from model import ModelConfig, Rollouts, Transformer, entropy, response_hidden, sample, sampling_logprobs
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Options: every one is a command-line flag, and its default is the recommended value.
-
-
-def option(default, help: str, **checks):
-    """A dataclass field that becomes a flag. checks: `least`, `above`, `most` bound a number; `choices`; `many` for a list."""
-    return field(default=default, metadata={"help": help, **checks})
 
 
 @dataclass
@@ -107,6 +104,7 @@ class TrainConfig:
     # the evaluation, before and after
     eval_problems: int = option(400, "evaluation problems, the same in every run", least=1)
     eval_samples: int = option(8, "samples of each at temperature 1; pass@k for the powers of 2 up to it", least=1)
+    eval_split: str = option("evaluation", "which problems: no training prompt is in evaluation or probe", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(EASY, "numbers of operations k of the evaluation problems", many=True, choices=EASY + HARD)
     # the machine
     micro_batch: int = option(16, "sequences per forward pass; changes speed and memory, not the gradient", least=1)
@@ -306,16 +304,24 @@ def texts(rollouts: Rollouts) -> list[str]:
     return [decode(ids[:length]) for ids, length in zip(rollouts.ids.tolist(), rollouts.mask.sum(1).tolist())]
 
 
-def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...],
+def respond(model: Transformer, problems: list[Problem], n: int, key: tuple[int, ...], prefix: str = "",
             **sampling) -> list[tuple[list[str], Rollouts]]:
-    """n responses to each problem, in chunks of at most SAMPLED_ROWS rows: per chunk the texts and the rollouts."""
-    chunk = max(1, SAMPLED_ROWS // n)
+    """n responses to each problem, all made to begin with `prefix`, in chunks of at most SAMPLED_ROWS rows: the texts and the rollouts."""
+    chunk, forced = max(1, SAMPLED_ROWS // n), encode(prefix)
     result = []
     for i in tqdm(range(0, len(problems), chunk), desc="sampling", leave=False, disable=None, delay=2):
-        rollouts = sample(model, [encode_prompt(render(problem)) for problem in problems[i:i + chunk]], n, END,
+        rollouts = sample(model, [encode_prompt(render(problem)) + forced for problem in problems[i:i + chunk]], n, END,
                           generator=torch_rng(*key, i), **sampling)
-        result.append((texts(rollouts), rollouts))
+        result.append(([prefix + text for text in texts(rollouts)], rollouts))
     return result
+
+
+def judged(problems: list[Problem], sampled: list[tuple[list[str], Rollouts]]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What `respond` returns as (the texts (P * n), whether each is right (P, n), whether each is in code mode (P, n))."""
+    responses = [text for chunk, _ in sampled for text in chunk]
+    n = len(responses) // len(problems)
+    right = np.array([reward_functions.is_correct(problems[i // n], text) for i, text in enumerate(responses)])
+    return responses, right.reshape(-1, n), np.array([is_code(text) for text in responses]).reshape(-1, n)
 
 
 def frozen_labels(model: Transformer, problems: list[Problem], key: tuple[int, ...], max_new_tokens: int) -> list[str | None]:
@@ -491,17 +497,13 @@ def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list
     """Sample each problem `samples` times and once greedily; see the README for every key. Absent values are None."""
     sampled = respond(model, problems, samples, key,
                       temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
-    greedy = [text for chunk, _ in respond(model, problems, 1, key, temperature=0.0, max_new_tokens=max_new_tokens)
-              for text in chunk]
-    responses = [text for chunk, _ in sampled for text in chunk]
+    _, greedy, _ = judged(problems, respond(model, problems, 1, key, temperature=0.0, max_new_tokens=max_new_tokens))
+    responses, correct, code = judged(problems, sampled)
     boxes = [reward_functions.boxed(text) for text in responses]
-    correct = np.array([reward_functions.is_correct(problems[i // samples], text) for i, text in enumerate(responses)])
-    code = np.array([is_code(text) for text in responses])
     tokens = sum(rollouts.mask.sum().item() for _, rollouts in sampled)
-    right = correct.reshape(len(problems), samples).sum(axis=1)
     return {
         "accuracy": correct.mean().item(),
-        "greedy_accuracy": np.mean([reward_functions.is_correct(problem, text) for problem, text in zip(problems, greedy)]).item(),
+        "greedy_accuracy": greedy.mean().item(),
         "code_share": code.mean().item(),
         "accuracy_code": correct[code].mean().item() if code.any() else None,
         "accuracy_text": correct[~code].mean().item() if not code.all() else None,
@@ -510,7 +512,7 @@ def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list
         "mean_token_prob": sum(rollouts.logprobs[rollouts.mask].exp().sum().item() for _, rollouts in sampled) / tokens,
         "kl_to_base": kl_to_base(model, base, problems, sampled, samples) if base is not None else None,
         "distinct_answers": np.mean([len(set(boxes[i:i + samples]) - {None}) for i in range(0, len(boxes), samples)]).item(),
-        "pass_at_k": {str(k): np.mean([pass_at_k(samples, int(c), k) for c in right]).item() for k in ks},
+        "pass_at_k": {str(k): np.mean([pass_at_k(samples, int(c), k) for c in correct.sum(axis=1)]).item() for k in ks},
         "n_problems": len(problems),
         "n_samples": samples,
     }
@@ -642,7 +644,7 @@ def train(config: TrainConfig, command: str = "") -> None:
         state = None
         model = load_base(config.base, device)
     base = load_base(config.base, device)
-    evaluation = draw(config.eval_problems, "evaluation", config.eval_num_ops, numpy_rng(EVALUATION, 0))
+    evaluation = draw(config.eval_problems, config.eval_split, config.eval_num_ops, numpy_rng(EVALUATION, 0))
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
     def evaluation_now() -> dict:
@@ -768,43 +770,6 @@ def load(path: Path, device: torch.device) -> tuple[Transformer, dict]:
 # Command line
 
 
-class Parser(argparse.ArgumentParser):
-    """One line and exit code 2, without the usage text."""
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
-
-
-def number(kind: type, least: float | None = None, above: float | None = None, most: float | None = None):
-    """An argparse type: a finite int or float within bounds."""
-    def parse_number(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole number' if kind is int else 'a number'}") from None
-        bounds = {f"at least {least}": least is None or value >= least, f"above {above}": above is None or value > above,
-                  f"at most {most}": most is None or value <= most, "finite": math.isfinite(value)}
-        broken = [bound for bound, holds in bounds.items() if not holds]
-        if broken:
-            raise argparse.ArgumentTypeError(f"{text} is not {broken[0]}")
-        return value
-    return parse_number
-
-
-def add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    """A flag for every field of a config dataclass."""
-    for f in fields(config):
-        checks, many = dict(f.metadata), f.metadata.get("many", False)
-        kind = next(kind for kind in (int, float, str) if kind in (f.type, *get_args(f.type)) or many)
-        text = checks.pop("help") + ("" if f.default is None or f.default == "auto" else f" (default {' '.join(map(str, f.default)) if many else f.default})")
-        choices = checks.pop("choices", None)
-        checks.pop("many", None)
-        parser.add_argument("--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
-                            help=text.replace("%", "%%"), nargs="+" if many else None,
-                            type=str if kind is str else number(kind, **checks),
-                            metavar=None if choices and not many else kind.__name__.upper())
-
-
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """Flags that `evaluate` and `sample` share."""
     parser.add_argument("checkpoint", help="a .pt file written by pretrain or train")
@@ -814,6 +779,10 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=number(int, least=1), default=40, help="longest response (default 40)")
     parser.add_argument("--seed", type=number(int, least=0), default=0,
                         help="seed of the samples, and in evaluate of the problems (default 0)")
+    add_machine_options(parser)
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=number(int, least=1), help="CPU threads (default: all cores)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there is one")
 
@@ -840,9 +809,14 @@ def sample_command(args: argparse.Namespace) -> None:
         print(f"--- {i + 1}: {verdict}, log-probability {rollouts.logprobs[i].sum():.2f}\n{response}")
 
 
+def probe_command(args: argparse.Namespace) -> None:
+    from lessons.probe import probe  # it uses this file
+    probe(**vars(args))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="rlvr.py", description="RL with verifiable rewards, from scratch: see README.md", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="pretrain|train|evaluate|sample|plot")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="pretrain|train|evaluate|sample|plot|probe")
     add_options(commands.add_parser("pretrain", allow_abbrev=False, help="make a base"), PretrainConfig)
     trainer = commands.add_parser("train", allow_abbrev=False, help="RL on a base")
     add_options(trainer, TrainConfig)
@@ -862,6 +836,12 @@ def main(arguments: list[str] | None = None) -> int:
     plotter = commands.add_parser("plot", allow_abbrev=False, help="table and figure of finished runs")
     plotter.add_argument("folders", nargs="+", metavar="DIR", help="folders written by train")
     plotter.add_argument("--out", default="runs", help="where to write results.csv, results.json and figure.png (default runs)")
+    prober = commands.add_parser("probe", allow_abbrev=False, help="is a skill latent in a checkpoint? random rewards tell")
+    prober.add_argument("checkpoint", help="a .pt file written by pretrain or train")
+    prober.add_argument("--seeds", type=number(int, least=2, most=10), default=5, help="RL runs with a random reward (default 5)")
+    prober.add_argument("--seed", type=number(int, least=0), default=1, help="seed of the first (default 1)")
+    prober.add_argument("--out", help="folder of the runs and probe.json (default: the checkpoint's name without .pt, and -probe)")
+    add_machine_options(prober)
     args = vars(parser.parse_args(arguments))
     command = args.pop("command")
     try:
@@ -876,7 +856,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif command == "plot":
             plot(**args, flags_of=flags_of)
         else:
-            {"evaluate": evaluate_command, "sample": sample_command}[command](argparse.Namespace(**args))
+            {"evaluate": evaluate_command, "sample": sample_command, "probe": probe_command}[command](argparse.Namespace(**args))
     except InputError as error:
         print(f"rlvr.py: error: {error}", file=sys.stderr)
         return 2
@@ -890,4 +870,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.modules["rlvr"] = sys.modules["__main__"]  # a lesson that imports rlvr gets this module, not a second one
     sys.exit(main())

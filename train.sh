@@ -3,7 +3,9 @@
 #
 #   ./train.sh              quick: good-code and no-code x 5 rewards, one seed
 #   ./train.sh full         all three bases x 5 rewards x 5 seeds, mean and spread
-#   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided ones, none, on-policy, p = 0
+#   ./train.sh controls     good-code, random reward x 8 seeds: narrower clips, one-sided ones, none, on-policy, other p, AdamW
+#   ./train.sh prior        random reward x 8 seeds on 18 bases: 10% to 90% code, the text on 7 openers or on one
+#   ./train.sh probe        the probe's verdict on 32 bases against 8 other seeds of the random reward; begins with what prior does
 #   ./train.sh losses       correct reward, 8 losses x 5 seeds (two of them x 15): easy problems, then with hard ones at several step sizes, pass@256
 #   ./train.sh test         the tests; more arguments go to pytest
 #
@@ -38,7 +40,15 @@ case $door in
                cell only-low "--eps-high 1e9"
                for lr in 0.015 0.006 0.003; do cell "no-clip-lr$lr" "--eps 1e9 --lr $lr"; done
                for lr in 0.015 0.004; do cell "on-policy-lr$lr" "--prompts 2 --updates 1 --steps 640 --lr $lr"; done
-               runs good-code random 1 p-0 "--p 0") ;;
+               for p in 0.9 0.1 0.001; do cell "p-$p" "--p $p"; done
+               runs good-code random 1 p-0 "--p 0"
+               for lr in 1e-4 3e-4; do cell "adamw-lr$lr" "--optimizer adamw --lr $lr"; done) ;;
+    prior | probe)
+        bases=$(for prior in $(seq 0.1 0.1 0.9); do echo "good-code-prior$prior good-code-prior$prior-openers1"; done)
+        [ $door = prior ] || bases="$bases good-code no-code bad-code good-code-seed3 no-code-seed3 bad-code-seed3 good-code-seed3-prior0.4
+            bad-code-prior0.35 bad-code-prior0.35-openers1 good-code-steps100 good-code-steps200 good-code-steps400 no-code-steps300 bad-code-steps400"
+        list=$(runs "$bases" random "1 2 3 4 5 6 7 8")
+        tables="" ;;
     losses)
         bases="good-code early-code"
         seeds="1 2 3 4 5"
@@ -65,7 +75,7 @@ runs/losses/lr0.005 /mixed-lr0.005/
 runs/losses/lr0.015 /mixed-lr0.015/
 runs/losses/psr-nsr /mixed-lr0.00.*/[pn]sr/" ;;
     test) ;;
-    *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, losses, test" >&2; exit 2 ;;
+    *) echo "train.sh: error: unknown door '$door': choose from quick, full, controls, prior, probe, losses, test" >&2; exit 2 ;;
 esac
 
 # 1. Set up: a virtual environment here, installed anew whenever requirements.txt has changed.
@@ -100,12 +110,9 @@ count=$(echo $bases | wc -w)
 threads=$((jobs / count)); [ $threads -ge 1 ] || threads=1
 echo "pretraining $bases (one to three minutes each; progress in runs/bases/*.log)"
 for base in $bases; do
-    case $base in
-        early-code) flags="good-code --steps 600 --out runs/bases/early-code.pt" ;;   # a third of the steps: much left to learn
-        good-code-seed7) flags="good-code --seed 7 --out runs/bases/good-code-seed7.pt" ;;
-        *) flags=$base ;;
-    esac
-    echo "runs/bases/$base.log pretrain --base $flags --threads $threads"
+    # A base's name says its flags: good-code-prior0.3-openers1 is --base good-code --code-prior 0.3 --text-openers 1.
+    flags=$(sed -E 's/-prior/ --code-prior /; s/-openers/ --text-openers /; s/-(seed|steps)/ --\1 /g; s/early-code/good-code --steps 600/' <<< "$base")
+    echo "runs/bases/$base.log pretrain --out runs/bases/$base.pt --threads $threads --base $flags"
 done |
     xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
 
@@ -114,12 +121,19 @@ echo "RL: $(echo "$list" | wc -l) runs, $jobs at a time (a quarter of a minute t
 echo "$list" | xargs -P "$jobs" -L 1 bash -c 'train_one "$@"' _
 
 # 4. The tables and the figures.
-echo "$tables" | while read -r folder pattern; do
+[ -z "$tables" ] || echo "$tables" | while read -r folder pattern; do
     echo
     $python rlvr.py plot $(echo "$list" | cut -d' ' -f1 | grep -E -- "$pattern") --out "$folder"
 done
-if [ "$door" = losses ]; then
-    echo
-    $python -m lessons.matched runs
-fi
+case $door in
+    full)
+        echo && $python -m lessons.anatomy $(echo "$list" | cut -d' ' -f1)
+        echo && $python -m lessons.elicit runs/full ;;
+    losses) echo && $python -m lessons.matched runs ;;
+    prior) echo && $python -m lessons.prior runs ;;
+    probe)
+        for base in $bases; do echo "runs/bases/$base-probe.log probe runs/bases/$base.pt --seed 101 --threads 1"; done |
+            xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
+        echo && $python -m lessons.probe runs ;;
+esac
 echo "$door: $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

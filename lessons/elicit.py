@@ -1,0 +1,77 @@
+"""What does a base give without any training? Ways to draw its habit out, beside what a random reward gains. Half a minute.
+
+    python -m lessons.elicit [FOLDER]         # FOLDER (default data/results/full) as ./train.sh full fills runs/full: the gains of RL
+
+Training on a coin flip makes the model do more of what it does most. So does a low temperature, a vote, or one token put into its mouth.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import rewards
+import rlvr
+from data.corpus import CODE_OPENER
+from data.files import InputError
+from data.task import EASY, Problem, draw
+
+SAMPLES, VOTERS = 64, (8, 64)  # responses to each problem; how many of them vote
+TEMPERATURES = (0.7, 0.5, 0.3)
+
+
+def vote(problems: list[Problem], responses: list[str], n: int) -> float:
+    """Accuracy of the majority answer of n responses (self-consistency, 2203.11171), over all disjoint groups of n."""
+    per_problem, right = len(responses) // len(problems), []
+    for i in range(0, len(responses), n):
+        answer = rewards.majority_answer(responses[i:i + n])
+        right.append(answer is not None and rewards.is_correct(problems[i // per_problem], f"\\boxed{{{answer}}}"))
+    return float(np.mean(right))
+
+
+def ways(model: torch.nn.Module, problems: list[Problem], key: tuple[int, ...]) -> dict[str, tuple[float, float | None]]:
+    """{way: (accuracy, share of code among the responses)} of sampling without training, SAMPLES responses to each problem.
+
+    `forced words` begins every response with the opener, other than code's, that the model itself uses most.
+    """
+    def measured(n: int = SAMPLES, **sampling) -> tuple[list[str], tuple[float, float]]:
+        responses, right, code = rlvr.judged(problems, rlvr.respond(model, problems, n, key, **sampling))
+        return responses, (right.mean().item(), code.mean().item())
+
+    responses, sampled = measured()
+    table = {"T = 1": sampled, **{f"T = {t:g}": measured(temperature=t)[1] for t in TEMPERATURES}, "greedy": measured(1, temperature=0.0)[1]}
+    table |= {f"majority of {n}": (vote(problems, responses, n), None) for n in VOTERS}
+    table["forced code"] = measured(prefix=CODE_OPENER)[1]
+    openers = Counter(rlvr.decode(rlvr.encode(response)[:1]) for response in responses if response and not rlvr.is_code(response))
+    if openers:
+        table["forced words"] = measured(prefix=openers.most_common(1)[0][0])[1]
+    return table
+
+
+def main(folder: str = "data/results/full") -> None:
+    try:
+        cells = json.loads((Path(folder) / "results.json").read_text())["cells"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{folder} holds no results.json of python rlvr.py plot") from None
+    random = {cell["base"]: cell for cell in cells if (cell["reward"], cell["loss"], cell["flags"]) == ("random", "grpo", "")}
+    problems = draw(400, "evaluation", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
+    print("base       way             accuracy  gain   of the random reward's  code share")
+    for base, cell in random.items():
+        table = ways(rlvr.load_base(base, torch.device("cpu")), problems, (rlvr.EVALUATION, 0))
+        table["random reward"] = cell["accuracy_after"], cell["code_share_after"]
+        before = table["T = 1"][0]
+        for way, (accuracy, share) in table.items():
+            gain = 100 * (accuracy - before)
+            part = f"{gain / cell['gain_mean']:.0%}" if abs(cell["gain_mean"]) > 3 else "-"   # a share of nothing says nothing
+            print(f"{base:9s}  {way:14s}  {accuracy:.3f}     {gain:+5.1f}  {part:22s}  {'' if share is None else f'{share:.2f}'}".rstrip())
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:2])
+    except InputError as error:
+        print(f"lessons.elicit: error: {error}", file=sys.stderr)
+        sys.exit(2)

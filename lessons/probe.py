@@ -1,0 +1,89 @@
+"""Is a skill latent in a checkpoint? `python rlvr.py probe CHECKPOINT` asks a reward that knows nothing. Here: how, and how well it works.
+
+    python rlvr.py probe runs/bases/good-code.pt      # a minute or two
+    python -m lessons.probe [FOLDER]                  # its verdicts beside other seeds: the confusion table, from what ./train.sh probe left
+
+A gain under a random reward can only come from what the checkpoint does already: a skill is *latent* if such a reward brings it out. The
+verdict is read off the 95% interval of that gain over RL seeds:
+
+    latent: no        all of it lies within 3 points of 0
+    latent: yes       it lies above 0
+    latent: harmful   it lies below 0: the habit that is amplified is worse than the rest
+    latent: unclear   it is wider than that and holds 0: the seeds disagree
+
+Everything is measured on the probe split, which neither training nor the README's tables use.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+import rlvr
+from data.files import InputError, check_writable, to_json, write
+from data.task import EASY, draw
+from lessons.elicit import ways
+
+MARGIN = 0.03  # below this a gain is of no interest
+VERDICTS = ("yes", "no", "harmful", "unclear")
+T95 = (None, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, 97.5% quantile, by degrees of freedom
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """The 95% confidence interval of the mean of 2 to 10 independent values (Student's t).
+
+    >>> [round(bound, 2) for bound in interval([0.1, 0.2, 0.3])]
+    [-0.05, 0.45]
+    """
+    half = T95[len(values) - 1] * stdev(values) / len(values) ** 0.5
+    return mean(values) - half, mean(values) + half
+
+
+def verdict(gains: list[float]) -> str:
+    """One of VERDICTS, from the gains in accuracy of several seeds under a random reward."""
+    low, high = interval(gains)
+    return ("no" if -MARGIN < low and high < MARGIN else "yes" if low > 0 else "harmful" if high < 0 else "unclear")
+
+
+def points(low: float, high: float) -> str:
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int | None, device: str) -> None:
+    """Print how a checkpoint answers as it is, what `seeds` runs of a random reward make of it, and the verdict; write `out`/probe.json."""
+    config = rlvr.TrainConfig(base=checkpoint, reward="random", eval_split="probe", threads=threads, device=device)
+    out = Path(out) if out else Path(checkpoint).with_suffix("").with_name(Path(checkpoint).stem + "-probe")
+    check_writable(out)
+    model, _ = rlvr.load(Path(checkpoint), rlvr.start(config))
+    fingerprint = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+    try:
+        known = (out / "checkpoint.txt").read_text()
+    except OSError:
+        known = fingerprint
+    if known != fingerprint:
+        raise InputError(f"{out} is the probe of another checkpoint: choose another --out or delete it")
+    write(out / "checkpoint.txt", fingerprint)
+
+    problems = draw(config.eval_problems, "probe", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
+    untrained = ways(model, problems, (rlvr.EVALUATION, 0))
+    print(f"{checkpoint}, untrained      accuracy  code share")
+    for way, (accuracy, share) in untrained.items():
+        print(f"  {way:14s}  {accuracy:.3f}     {'' if share is None else f'{share:.2f}'}".rstrip(), flush=True)
+    runs = []
+    for i in range(seed, seed + seeds):
+        config.seed, config.out = i, str(out / f"seed{i}")
+        rlvr.train(config)
+        runs.append(json.loads((out / f"seed{i}" / "summary.json").read_text()))
+    gains = [run["gain"]["total"] for run in runs]
+    before, after = runs[0]["before"], {key: mean(run["after"][key] for run in runs) for key in ("accuracy", "code_share")}
+    answer, (low, high) = verdict(gains), interval(gains)
+    write(out / "probe.json", to_json({
+        "checkpoint": checkpoint, "latent": answer, "gain": mean(gains), "interval": [low, high], "gains": gains,
+        "before": before, "after": after, "untrained": {way: {"accuracy": a, "code_share": c} for way, (a, c) in untrained.items()}}))
+    print(f"random reward: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, code share {before['code_share']:.2f} -> "
+          f"{after['code_share']:.2f}; gain {100 * mean(gains):+.1f} points, 95% interval {points(low, high)} over {seeds} seeds")
+    print(f"latent: {answer}")
+    lift = untrained["forced code"][0] - untrained["T = 1"][0]
+    if answer != "yes" and lift > MARGIN:
+        print(f"but its code mode, where one forces it, is {100 * lift:+.1f} points above what it does: a skill that it has and that is not its habit")
