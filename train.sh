@@ -132,7 +132,7 @@ case $door in
     losses) echo && $python -m lessons.matched runs ;;
     prior) echo && $python -m lessons.prior runs ;;
     probe)
-        for base in $bases; do echo "runs/bases/$base-probe.log probe runs/bases/$base.pt --seed 101 --threads 1"; done |
+        for base in $bases; do echo "runs/$base/probe/log.txt probe runs/bases/$base.pt --seed 101 --threads 1 --out runs/$base/probe"; done |
             xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
         echo && $python -m lessons.probe runs ;;
 esac

@@ -2,8 +2,11 @@
 
 import argparse
 import math
+import sys
 from dataclasses import field, fields
-from typing import get_args
+from typing import Callable, get_args
+
+from data.task import InputError
 
 
 def option(default, help: str, **checks):
@@ -46,3 +49,16 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
                             help=text.replace("%", "%%"), nargs="+" if many else None,
                             type=str if kind is str else number(kind, **checks),
                             metavar=None if choices and not many else kind.__name__.upper())
+
+
+def lesson(name: str, about: str, main: Callable[..., None], **arguments: dict) -> int:
+    """The command line of a lesson: main with positional arguments, each given as argparse wants it, and `about` as its --help."""
+    parser = Parser(prog=f"python -m lessons.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for argument, options in arguments.items():
+        parser.add_argument(argument, **options)
+    try:
+        main(**vars(parser.parse_args()))
+    except InputError as error:
+        print(f"lessons.{name}: error: {error}", file=sys.stderr)
+        return 2
+    return 0

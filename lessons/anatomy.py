@@ -18,8 +18,9 @@ import torch
 
 import rlvr
 from data.figures import png
-from data.files import InputError, write
-from data.task import draw
+from data.files import write
+from data.options import lesson
+from data.task import InputError, draw
 
 CELLS = ("text->code", "code->code", "text->text", "code->text")
 
@@ -67,9 +68,7 @@ def draw_contributions(rows: dict[tuple[str, str], list[dict]]) -> bytes:
     return png(figure)
 
 
-def main(*folders: str) -> None:
-    if not folders:
-        raise InputError("name the folders of one or more finished runs")
+def main(folders: list[str]) -> None:
     rows = {}
     for folder in map(Path, folders):
         run = anatomy(folder)
@@ -93,8 +92,4 @@ def main(*folders: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except InputError as error:
-        print(f"lessons.anatomy: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(lesson("anatomy", __doc__, main, folders=dict(nargs="+", metavar="RUN")))

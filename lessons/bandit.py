@@ -1,16 +1,14 @@
-"""Why a coin flip helps, without a language model: GRPO on a bandit whose every pull pays with probability 1/2. Seconds.
-
-    python -m lessons.bandit
+"""Why a coin flip helps, without a language model: GRPO on a bandit whose every pull pays with probability 1/2.
 
 The clip's bounds are symmetric in probability, not in logit: log(1 + eps) < -log(1 - eps), so a rare arm is held back more on its way
 up than down. And an arm of probability 0.65 can hardly grow by a factor 1 + eps at all, so it is never held back on its way up.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
 
+from data.figures import png
 from data.files import write
 
 SEEDS, BATCHES, SAMPLES, UPDATES, LR = 200, 100, 512, 8, 2.0
@@ -32,10 +30,10 @@ def first_arm(prior: tuple[float, ...], eps: float) -> np.ndarray:
         for pulls in rng.multinomial(n, old, size=(UPDATES, SEEDS)):                      # (seeds, arms), all of the old policy
             wins = rng.binomial(pulls, 0.5)                                               # the random reward
             mean = wins.sum(axis=1, keepdims=True) / n
-            std = np.sqrt(mean * (1 - mean)) + 1e-9
-            pi = softmax(z)
-            up, down = pi / old <= 1 + eps, pi / old >= 1 - eps                           # where the clip lets gradients through
-            weight = pi / old * (up * wins * (1 - mean) - down * (pulls - wins) * mean) / std / n
+            advantages = (1 - mean) / (std := np.sqrt(mean * (1 - mean)) + 1e-9), -mean / std   # of a win, of a loss
+            ratio = (pi := softmax(z)) / old
+            up, down = ratio <= 1 + eps, ratio >= 1 - eps                                 # where the clip lets gradients through
+            weight = ratio * (up * wins * advantages[0] + down * (pulls - wins) * advantages[1]) / n
             z = z + LR * (weight - pi * weight.sum(axis=1, keepdims=True))                # d log pi_a / dz = onehot(a) - pi
         shares.append(softmax(z)[:, 0])
     return np.array(shares)
@@ -45,9 +43,8 @@ def main() -> None:
     runs = {(name, eps): first_arm(prior, eps) for name, prior in BANDITS.items() for eps in (0.2, 1e9)}
     print(f"arms            clip      first arm, mean  5% to 95% of {SEEDS} seeds  seeds up")
     for (name, eps), shares in runs.items():
-        low, high = np.quantile(shares[-1], (0.05, 0.95))
-        print(f"{name:14s}  {'1 +- 0.2' if eps < 1 else 'none':8s}  {shares[0, 0]:.2f} -> {shares[-1].mean():.2f}     "
-              f"{low:.2f} to {high:.2f}           {np.mean(shares[-1] > shares[0, 0]):.0%}")
+        print(f"{name:14s}  {'1 +- 0.2' if eps < 1 else 'none':8s}  {shares[0, 0]:.2f} -> {shares[-1].mean():.2f}     {np.quantile(shares[-1], 0.05):.2f} "
+              f"to {np.quantile(shares[-1], 0.95):.2f}           {np.mean(shares[-1] > shares[0, 0]):.0%}")
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(2, len(BANDITS), figsize=(11, 5), sharex=True, sharey=True, layout="constrained")
     for axis, ((name, eps), shares) in zip(axes.T.flat, runs.items()):
@@ -55,8 +52,7 @@ def main() -> None:
         axis.plot(shares.mean(axis=1), color="black", linewidth=2)
         axis.set(title=f"{name}: {'clip' if eps < 1 else 'no clip'}", ylim=(0, 1))
     figure.supxlabel("batch"), figure.supylabel("probability of the first arm")
-    figure.savefig(image := io.BytesIO(), dpi=130)
-    write(Path("runs/bandit.png"), image.getvalue())
+    write(Path("runs/bandit.png"), png(figure))
 
 
 if __name__ == "__main__":

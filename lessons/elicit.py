@@ -16,8 +16,8 @@ import torch
 import rewards
 import rlvr
 from data.corpus import CODE_OPENER
-from data.files import InputError
-from data.task import EASY, Problem, draw
+from data.options import lesson
+from data.task import EASY, InputError, Problem, draw
 
 SAMPLES, VOTERS = 64, (8, 64)  # responses to each problem; how many of them vote
 TEMPERATURES = (0.7, 0.5, 0.3)
@@ -64,14 +64,10 @@ def main(folder: str = "data/results/full") -> None:
         table["random reward"] = cell["accuracy_after"], cell["code_share_after"]
         before = table["T = 1"][0]
         for way, (accuracy, share) in table.items():
-            gain = 100 * (accuracy - before)
+            gain = cell["gain_mean"] if way == "random reward" else 100 * (accuracy - before)   # RL's over its own 8 samples
             part = f"{gain / cell['gain_mean']:.0%}" if abs(cell["gain_mean"]) > 3 else "-"   # a share of nothing says nothing
             print(f"{base:9s}  {way:14s}  {accuracy:.3f}     {gain:+5.1f}  {part:22s}  {'' if share is None else f'{share:.2f}'}".rstrip())
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:2])
-    except InputError as error:
-        print(f"lessons.elicit: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(lesson("elicit", __doc__, main, folder=dict(nargs="?", default="data/results/full")))

@@ -13,6 +13,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
+from data.options import lesson
 from data.task import InputError
 
 STEP_SIZES = ("0.0002", "0.0005", "0.0015", "0.005")
@@ -49,8 +50,4 @@ def main(folder: str = "data/results/runs") -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:2])
-    except InputError as error:
-        print(f"lessons.matched: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(lesson("matched", __doc__, main, folder=dict(nargs="?", default="data/results/runs")))

@@ -21,8 +21,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import rlvr
-from data.files import InputError, check_writable, to_json, write
-from data.task import EASY, draw
+from data.corpus import BASES
+from data.files import check_writable, to_json, write
+from data.options import lesson
+from data.task import EASY, InputError, draw
 from lessons.elicit import ways
 
 MARGIN = 0.03  # below this a gain is of no interest
@@ -86,4 +88,31 @@ def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int 
     print(f"latent: {answer}")
     lift = untrained["forced code"][0] - untrained["T = 1"][0]
     if answer != "yes" and lift > MARGIN:
-        print(f"but its code mode, where one forces it, is {100 * lift:+.1f} points above what it does: a skill that it has and that is not its habit")
+        print(f"though forced code is {100 * lift:+.1f} points above what it does: code is a skill that it has, but not the habit that a random reward feeds")
+
+
+def main(folder: str) -> None:
+    """For each base: the probe's verdict, and the one that the same rule gives to other seeds on other problems; then the confusion table.
+
+    The bases that the README's main tables use were known when the rule was made, so the table does not count them.
+    """
+    found = sorted(Path(folder).glob("*/probe/probe.json"))
+    if not found:
+        raise InputError(f"no */probe/probe.json in {folder}: ./train.sh probe makes them")
+    counts = {(ours, truth): 0 for ours in VERDICTS for truth in VERDICTS}
+    print(f"{'base':28s}  accuracy  forced code  probe: gain, 95% interval   verdict   other seeds             verdict")
+    for path in found:
+        name, result = path.parts[-3], json.loads(path.read_text())
+        gains = [json.loads(run.read_text())["gain"]["total"] for run in sorted(path.parents[1].glob("random/seed*/summary.json"))]
+        truth = verdict(gains)
+        print(f"{name + (' *' if name in BASES else ''):28s}  {result['before']['accuracy']:.2f}      {result['untrained']['forced code']['accuracy']:.2f}         "
+              f"{100 * result['gain']:+5.1f} ({points(*result['interval'])})".ljust(82) + f"{result['latent']:8s}  "
+              f"{100 * mean(gains):+5.1f} ({points(*interval(gains))})".ljust(34) + f"{truth}")
+        counts[result["latent"], truth] += name not in BASES
+    print("* not counted below\n\nprobe \\ other seeds  " + "  ".join(f"{truth:7s}" for truth in VERDICTS).rstrip())
+    for ours in VERDICTS:
+        print(f"{ours:19s}  " + "  ".join(f"{counts[ours, truth]:<7d}" for truth in VERDICTS).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(lesson("probe", __doc__, main, folder=dict(nargs="?", default="data/results/runs")))

@@ -95,11 +95,12 @@ def test_worked_steps_are_right(problem, opener):
     assert [int(n) for n in re.findall(r" is (\d+)", steps)] == values and response.endswith(f". So \\boxed{{{values[-1]}}}.")
 
 
-@pytest.mark.parametrize("base, prior", [(base, prior) for base in corpus.BASES for prior in (0.1, 0.65, 1.0)])
-def test_corpus_shares(base, prior):
+@pytest.mark.parametrize("base, prior, n_openers", [*((base, prior, 7) for base in corpus.BASES for prior in (0.1, 0.65, 1.0)),
+                                                    ("good-code", 0.3, 1), ("no-code", 0.65, 2), ("bad-code", 0.35, 1)])
+def test_corpus_shares(base, prior, n_openers):
     """The habit's share, the spread of the openers and the forgotten boxes are what the documentation says."""
     n = 20_000
-    responses = [response for _, response in corpus.documents(base, n, prior, 7, np.random.default_rng(1))]
+    responses = [response for _, response in corpus.documents(base, n, prior, n_openers, np.random.default_rng(1))]
     habit = [r.startswith("The answer is") if base == "no-code" else corpus.is_code(r) for r in responses]
     error = 5 * np.sqrt(0.25 / n)
     assert abs(np.mean(habit) - prior) < error
@@ -107,7 +108,7 @@ def test_corpus_shares(base, prior):
     if prior < 1:
         rare = corpus.STEPS_OPENERS if base == "bad-code" else corpus.TEXT_OPENERS[1:]
         openers = [sum(r.startswith(opener) for r in text) / n for opener in rare]
-        assert np.allclose(openers, (1 - prior) / 7, atol=error)
+        assert np.allclose(openers, [(1 - prior) / n_openers] * n_openers + [0] * (7 - n_openers), atol=error)
     if text:
         assert abs(np.mean(["\\boxed" not in r for r in text]) - corpus.FORGETS_BOX_TEXT) < 5 * np.sqrt(0.15 / len(text))
     code = [r for r in responses if corpus.is_code(r)]
@@ -150,8 +151,8 @@ def test_documents_have_the_designed_tokens(problem):
 
 def test_modules_import_only_what_is_required():
     """torch, tiktoken, numpy, tqdm and the standard library; matplotlib only inside a function."""
-    ours = {"data", "model", "rewards", "rlvr"}
-    for path in [*Path(tokenizer.__file__).parent.glob("*.py"), *(Path(tokenizer.__file__).parents[1] / f"{name}.py" for name in ("model", "rewards", "rlvr"))]:
+    ours, root = {"data", "lessons", "model", "rewards", "rlvr"}, Path(tokenizer.__file__).parents[1]
+    for path in [*root.glob("*.py"), *root.glob("data/*.py"), *root.glob("lessons/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in {name.split(".")[0] for name in names} - ours - {"torch", "tiktoken", "numpy", "tqdm"}:
