@@ -1,11 +1,27 @@
 """The lessons' own code: against the project's loss, and the claims that their text makes."""
 
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from lessons import bandit, matched
+import rlvr
+from data.corpus import CODE_OPENER
+from data.task import EASY, draw
+from lessons import anatomy, bandit, elicit, matched, prior, probe
 from tests import adapters
+
+ROOT = Path(rlvr.__file__).parent
+TINY = {"steps": 2, "prompts": 2, "group": 4, "updates": 2, "pool": 5, "max_new_tokens": 8, "eval_problems": 15, "eval_samples": 4, "threads": 1}
 
 
 def test_bandit_is_grpo(monkeypatch):
@@ -54,3 +70,137 @@ def test_matched_reads_the_committed_runs(capsys, tmp_path):
     assert len(lines) == 1 + 2 * len(matched.OTHERS) and all("nan" not in line for line in lines)
     with pytest.raises(ValueError, match="no runs of psr"):
         matched.main(str(tmp_path))
+
+
+# --- the anatomy of a gain
+
+@given(st.integers(1, 6).flatmap(lambda P: st.integers(1, 5).flatmap(lambda n: st.tuples(*[arrays.arrays(bool, (P, n))] * 4))))
+def test_the_switch_matrix_adds_up_to_the_gain(judged):
+    """Against a loop over the pairs in whole numbers: each is in one cell, and nothing of the gain is lost or counted twice."""
+    code_before, right_before, code_after, right_after = judged
+    cells = anatomy.switch_matrix(*judged)
+    n = code_before.size
+    assert sum(round(n * points) for _, points in cells.values()) == int(right_after.sum()) - int(right_before.sum())
+    assert sum(round(n * share) for share, _ in cells.values()) == n
+    names = {False: "text", True: "code"}
+    for cell, (share, points) in cells.items():
+        pairs = [int(new) - int(old) for was, old, now, new in zip(*(a.flat for a in judged)) if cell == f"{names[was]}->{names[now]}"]
+        assert (round(n * share), round(n * points)) == (len(pairs), sum(pairs))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("base") / "tiny.pt")
+    rlvr.pretrain(rlvr.PretrainConfig(out=path, steps=40, batch=16, layers=1, width=16, heads=2, threads=1))
+    return path
+
+
+@pytest.mark.parametrize("p, split", [(0.5, "evaluation"), (0.0, "probe")])
+def test_anatomy_of_a_run(base, tmp_path, p, split):
+    """Its own evaluation, done again, gives the gain of summary.json exactly; where nothing was learned no answer has changed."""
+    rlvr.train(rlvr.TrainConfig(base=base, out=str(tmp_path / "run"), p=p, lr=1.0, eval_split=split, **TINY))
+    run = anatomy.anatomy(tmp_path / "run")
+    assert sum(points for _, points in run["cells"].values()) == pytest.approx(run["gain"]["total"], abs=1e-12)
+    assert run["gain"]["switch"] + run["gain"]["within"] == pytest.approx(run["gain"]["total"], abs=1e-12)
+    code = run["cells"]["text->code"][0] + run["cells"]["code->code"][0]
+    assert code == pytest.approx(run["after"]["code_share"], abs=1e-12)
+    changed = sum(run["cells"][cell][0] for cell in ("text->code", "code->text"))
+    assert (changed > 0) == (p > 0) and (p > 0 or all(points == 0 for _, points in run["cells"].values()))
+
+
+# --- elicitation without training
+
+def test_vote():
+    """By hand: 2 problems x 4 responses in groups of 2 and of 4; no box is no vote, and the earliest of equals wins."""
+    problems = draw(2, "training", (2,), np.random.default_rng(0))
+    one, two = (f"\\boxed{{{rlvr.answer(problem)}}}" for problem in problems)
+    wrong = "\\boxed{x}"
+    responses = [one, wrong, wrong, one,   "no box", two, wrong, wrong]
+    assert elicit.vote(problems, responses, 2) == 2 / 4                # right, wrong, right, wrong
+    assert elicit.vote(problems, responses, 4) == 1 / 2                # a tie that `one` wins; two of three are wrong
+    assert elicit.vote(problems, responses, 1) == 3 / 8
+
+
+def test_a_forced_prefix_is_conditioned_on(base):
+    """Texts have it, ids do not; the log-probabilities are those of the continuation after it."""
+    model = rlvr.load_base(base, torch.device("cpu"))
+    problems = draw(6, "training", EASY, np.random.default_rng(0))
+    [(texts, rollouts)] = rlvr.respond(model, problems, 3, (0,), prefix=CODE_OPENER, max_new_tokens=8)
+    assert all(text == CODE_OPENER + rlvr.decode(ids[mask].tolist()) for text, ids, mask in zip(texts, rollouts.ids, rollouts.mask))
+    prompts = [rlvr.encode_prompt(rlvr.render(problem)) + rlvr.encode(CODE_OPENER) for problem in problems for _ in range(3)]
+    logits = model.head(rlvr.response_hidden(model, prompts, rollouts.ids, rollouts.mask))
+    expected = rlvr.token_logprobs(logits, rollouts.ids[rollouts.mask], 1.0)
+    assert torch.allclose(rollouts.logprobs[rollouts.mask], expected, atol=1e-4)
+
+
+def test_ways_to_elicit(base):
+    """Forced code is all code, forced words none of it; T = 1 and greedy are what `evaluate` measures."""
+    model = rlvr.load_base(base, torch.device("cpu"))
+    problems = draw(20, "evaluation", EASY, np.random.default_rng(0))
+    table = elicit.ways(model, problems, (3,))
+    reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,))
+    assert table["T = 1"] == (reference["accuracy"], reference["code_share"]) and table["greedy"][0] == reference["greedy_accuracy"]
+    assert table["forced code"][1] == 1 and table["forced words"][1] == 0
+    assert set(table) == {"T = 1", "T = 0.7", "T = 0.5", "T = 0.3", "greedy", "majority of 8", "majority of 64", "forced code", "forced words"}
+
+
+# --- the probe
+
+def test_interval_is_students():
+    """The table of quantiles against the integral of Student's density; then the width by hand."""
+    for n, quantile in enumerate(probe.T95):
+        if n:
+            x = torch.linspace(-quantile, quantile, 200_001, dtype=torch.float64)
+            density = math.gamma((n + 1) / 2) / (math.sqrt(n * math.pi) * math.gamma(n / 2)) * (1 + x ** 2 / n) ** (-(n + 1) / 2)
+            assert torch.trapezoid(density, x).item() == pytest.approx(0.95, abs=5e-5)
+    assert probe.interval([1.0, 2.0, 6.0]) == pytest.approx((3 - 4.303 * math.sqrt(7 / 3), 3 + 4.303 * math.sqrt(7 / 3)))
+
+
+def test_interval_covers():
+    """Of 95% of samples of five normal values the interval holds the mean."""
+    rng = np.random.default_rng(0)
+    held = [low < 0.2 < high for low, high in (probe.interval(list(rng.normal(0.2, 0.1, 5))) for _ in range(4000))]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
+
+
+@pytest.mark.parametrize("gains, answer", [
+    ((0.20, 0.22, 0.21), "yes"), ((-0.20, -0.22, -0.21), "harmful"), ((0.00, 0.01, -0.01), "no"), ((0.015, 0.016, 0.017), "no"),
+    ((0.05, 0.051, 0.052), "yes"), ((0.3, -0.3, 0.2), "unclear"), ((0.0, 0.02, 0.04), "unclear"), ((0.029, 0.030, 0.031), "yes")])
+def test_verdict(gains, answer):
+    """Small and sure is no, even if it is surely not 0; wide and around 0 is not no but unclear."""
+    assert probe.verdict(list(gains)) == answer
+    mirrored = {"yes": "harmful", "harmful": "yes"}
+    assert probe.verdict([-gain for gain in gains]) == mirrored.get(answer, answer)
+
+
+def test_probe_command(base, tmp_path, monkeypatch, capsys):
+    """Evidence, interval and verdict; all on the probe split; the same command again trains nothing; another checkpoint is refused."""
+    splits, original = [], rlvr.draw
+    monkeypatch.setattr(rlvr, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
+    monkeypatch.setattr(rlvr.TrainConfig.__init__, "__defaults__", tuple(TINY.get(f.name, f.default) for f in dataclasses.fields(rlvr.TrainConfig)))
+    command = ["probe", base, "--seeds", "3", "--seed", "5", "--threads", "1", "--out", str(tmp_path / "probe")]
+    assert rlvr.main(command) == 0
+    first = capsys.readouterr().out
+    result = json.loads((tmp_path / "probe/probe.json").read_text())
+    runs = [json.loads((tmp_path / f"probe/seed{seed}/summary.json").read_text()) for seed in (5, 6, 7)]
+    assert set(splits) == {"training", "probe"} and all(run["reward"] == "random" for run in runs)
+    assert result["gains"] == [run["gain"]["total"] for run in runs] and result["latent"] == probe.verdict(result["gains"])
+    assert result["interval"] == list(probe.interval(result["gains"])) and f"latent: {result['latent']}\n" in first
+    monkeypatch.setattr(rlvr, "rollout", lambda *_: pytest.fail("trains again"))
+    assert rlvr.main(command) == 0 and capsys.readouterr().out.splitlines()[-1] == first.splitlines()[-1]
+    other = tmp_path / "other.pt"
+    rlvr.pretrain(rlvr.PretrainConfig(out=str(other), steps=1, batch=2, layers=1, width=8, heads=2, threads=1))
+    assert rlvr.main([command[0], str(other), *command[2:]]) == 2 and "another checkpoint" in capsys.readouterr().err
+
+
+def test_the_probe_of_the_command_line_is_the_same_program(tmp_path):
+    """`python rlvr.py probe` runs a lesson that imports rlvr: bad input is still one line and exit code 2."""
+    done = subprocess.run([sys.executable, ROOT / "rlvr.py", "probe", tmp_path / "none.pt"], capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "cannot read checkpoint" in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name, arguments", [("matched", ["--loss"]), ("matched", ["nowhere"]), ("prior", ["nowhere"]), ("elicit", ["nowhere"]),
+                                             ("probe", ["nowhere"]), ("anatomy", []), ("anatomy", ["nowhere"])])
+def test_lessons_refuse_bad_input(name, arguments):
+    done = subprocess.run([sys.executable, "-m", f"lessons.{name}", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
