@@ -27,8 +27,8 @@ def vote(problems: list[Problem], responses: list[str], n: int) -> float:
     """Accuracy of the majority answer of n responses (self-consistency, 2203.11171), over all disjoint groups of n."""
     per_problem, right = len(responses) // len(problems), []
     for i in range(0, len(responses), n):
-        answer = rewards.majority_answer(responses[i:i + n])
-        right.append(answer is not None and rewards.is_correct(problems[i // per_problem], f"\\boxed{{{answer}}}"))
+        answer = rewards.majority_answer(responses[i:i + n])                  # None, if no response has one, is not right either
+        right.append(rewards.is_correct(problems[i // per_problem], f"\\boxed{{{answer}}}"))
     return float(np.mean(right))
 
 

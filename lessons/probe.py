@@ -100,14 +100,15 @@ def main(folder: str) -> None:
     if not found:
         raise InputError(f"no */probe/probe.json in {folder}: ./train.sh probe makes them")
     counts = {(ours, truth): 0 for ours in VERDICTS for truth in VERDICTS}
-    print(f"{'base':28s}  accuracy  forced code  probe: gain, 95% interval   verdict   other seeds             verdict")
+    print(f"{'base':28s}  accuracy  greedy  forced code  probe: gain, 95% interval  verdict  other seeds              verdict")
     for path in found:
         name, result = path.parts[-3], json.loads(path.read_text())
         gains = [json.loads(run.read_text())["gain"]["total"] for run in sorted(path.parents[1].glob("random/seed*/summary.json"))]
         truth = verdict(gains)
-        print(f"{name + (' *' if name in BASES else ''):28s}  {result['before']['accuracy']:.2f}      {result['untrained']['forced code']['accuracy']:.2f}         "
-              f"{100 * result['gain']:+5.1f} ({points(*result['interval'])})".ljust(82) + f"{result['latent']:8s}  "
-              f"{100 * mean(gains):+5.1f} ({points(*interval(gains))})".ljust(34) + f"{truth}")
+        before = [result["before"]["accuracy"], *(result["untrained"][way]["accuracy"] for way in ("greedy", "forced code"))]
+        ours, others = (f"{100 * mean(values):+5.1f} ({points(*interval(values))})" for values in (result["gains"], gains))
+        print(f"{name + (' *' if name in BASES else ''):28s}  {before[0]:<8.2f}  {before[1]:<6.2f}  {before[2]:<11.2f}  "
+              f"{ours:26s}  {result['latent']:7s}  {others:23s}  {truth}")
         counts[result["latent"], truth] += name not in BASES
     print("* not counted below\n\nprobe \\ other seeds  " + "  ".join(f"{truth:7s}" for truth in VERDICTS).rstrip())
     for ours in VERDICTS:

@@ -95,7 +95,7 @@ def base(tmp_path_factory) -> str:
     return path
 
 
-@pytest.mark.parametrize("p, split", [(0.5, "evaluation"), (0.0, "probe")])
+@pytest.mark.parametrize("p, split", [(0.5, "probe"), (0.0, "evaluation")])
 def test_anatomy_of_a_run(base, tmp_path, p, split):
     """Its own evaluation, done again, gives the gain of summary.json exactly; where nothing was learned no answer has changed."""
     rlvr.train(rlvr.TrainConfig(base=base, out=str(tmp_path / "run"), p=p, lr=1.0, eval_split=split, **TINY))
@@ -133,13 +133,22 @@ def test_a_forced_prefix_is_conditioned_on(base):
     assert torch.allclose(rollouts.logprobs[rollouts.mask], expected, atol=1e-4)
 
 
+def test_chunks_are_different_samples(base, monkeypatch):
+    """The same problem in two chunks is answered with other random numbers, as it would be within one chunk."""
+    monkeypatch.setattr(rlvr, "SAMPLED_ROWS", 8)
+    model = rlvr.load_base(base, torch.device("cpu"))
+    one, two = rlvr.respond(model, 2 * draw(1, "training", (3,), np.random.default_rng(0)), 8, (0,), max_new_tokens=8)
+    assert len(one[0]) == len(two[0]) == 8 and one[0] != two[0]
+
+
 def test_ways_to_elicit(base):
     """Forced code is all code, forced words none of it; T = 1 and greedy are what `evaluate` measures."""
     model = rlvr.load_base(base, torch.device("cpu"))
     problems = draw(20, "evaluation", EASY, np.random.default_rng(0))
     table = elicit.ways(model, problems, (3,))
     reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,))
-    assert table["T = 1"] == (reference["accuracy"], reference["code_share"]) and table["greedy"][0] == reference["greedy_accuracy"]
+    _, greedy, greedy_code = rlvr.judged(problems, rlvr.respond(model, problems, 1, (0,), temperature=0.0))
+    assert table["T = 1"] == (reference["accuracy"], reference["code_share"]) and table["greedy"] == (greedy.mean(), greedy_code.mean())
     assert table["forced code"][1] == 1 and table["forced words"][1] == 0
     assert set(table) == {"T = 1", "T = 0.7", "T = 0.5", "T = 0.3", "greedy", "majority of 8", "majority of 64", "forced code", "forced words"}
 
