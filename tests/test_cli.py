@@ -151,6 +151,14 @@ def test_pretraining_resumes(base, tmp_path, monkeypatch):
     assert torch.equal(weights(Path(path)), weights(Path(base)))
 
 
+def test_the_knobs_of_the_corpus_reach_it(tmp_path, monkeypatch):
+    seen, original = [], rlvr.documents
+    monkeypatch.setattr(rlvr, "documents", lambda base, n, prior, openers, rng: seen.append((base, n, prior, openers)) or original(base, n, prior, openers, rng))
+    for name, flags in (("default", []), ("other", ["--code-prior", "0.3", "--text-openers", "2"])):
+        assert rlvr.main(["pretrain", "--out", str(tmp_path / name), *TINY_BASE, *flags]) == 0
+    assert seen == [("good-code", 24, 0.65, 7), ("good-code", 24, 0.3, 2)]
+
+
 def test_finished_work_is_kept(finished, base, capsys):
     before = files(finished)
     assert train(base, finished) == 0 and files(finished) == before
@@ -307,7 +315,9 @@ def test_plot_reads_runs_of_before_a_flag_existed(finished, tmp_path, capsys):
     ["train", "--eps-value", "0"], ["train", "--gae-lambda", "0.9"], ["train", "--loss", "rloo", "--eps", "0.1"],
     ["train", "--loss", "psr", "--psr-weight", "0.2"], ["train", "--eval-num-ops", "9"], ["train", "--eval-problems", "5000", "--eval-num-ops", "1"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
     ["train", "--out", "file"], ["train", "--out", "file/run"], ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
-    ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
+    ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--text-openers", "0"],
+    ["pretrain", "--text-openers", "8"], ["probe"], ["probe", "nowhere.pt"], ["probe", "BASE", "--seeds", "2"], ["probe", "BASE", "--seeds", "11"],
+    ["probe", "BASE", "--out", "file"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
     ["evaluate", "no-such-file.pt"], ["evaluate", "file"], ["evaluate", "BASE", "--k", "65"], ["evaluate", "BASE", "--samples", "4", "--k", "8"],
     ["evaluate", "BASE", "--k", "0"], ["evaluate", "BASE", "--top-p", "0"], ["evaluate", "BASE", "--problems", "9999", "--num-ops", "1"],

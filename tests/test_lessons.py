@@ -141,14 +141,16 @@ def test_chunks_are_different_samples(base, monkeypatch):
     assert len(one[0]) == len(two[0]) == 8 and one[0] != two[0]
 
 
-def test_ways_to_elicit(base):
-    """Forced code is all code, forced words none of it; T = 1 and greedy are what `evaluate` measures."""
+def test_ways_to_elicit(base, monkeypatch):
+    """Forced code is all code, forced words none of it; T = 1 and greedy are what `evaluate` measures (what is right is code here: it does occur)."""
+    monkeypatch.setattr(rlvr.reward_functions, "is_correct", lambda problem, response: rlvr.is_code(response))
     model = rlvr.load_base(base, torch.device("cpu"))
     problems = draw(20, "evaluation", EASY, np.random.default_rng(0))
     table = elicit.ways(model, problems, (3,))
     reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,))
     _, greedy, greedy_code = rlvr.judged(problems, rlvr.respond(model, problems, 1, (0,), temperature=0.0))
     assert table["T = 1"] == (reference["accuracy"], reference["code_share"]) and table["greedy"] == (greedy.mean(), greedy_code.mean())
+    assert reference["greedy_accuracy"] == greedy.mean() != reference["accuracy"]
     assert table["forced code"][1] == 1 and table["forced words"][1] == 0
     assert set(table) == {"T = 1", "T = 0.7", "T = 0.5", "T = 0.3", "greedy", "majority of 8", "majority of 64", "forced code", "forced words"}
 
