@@ -25,9 +25,10 @@ VARIANTS = {OPENERS: "", 1: "-openers1"}  # openers of the text: how the bases a
 
 
 def runs_of(folder: Path, prior: float, openers: int) -> list[dict]:
-    paths = sorted((folder / f"good-code-prior{prior}{VARIANTS[openers]}" / "random").glob("seed*"))
-    if not paths:
-        raise InputError(f"no runs on good-code-prior{prior}{VARIANTS[openers]} in {folder}: ./train.sh prior makes them")
+    cell = folder / f"good-code-prior{prior}{VARIANTS[openers]}" / "random"
+    paths = sorted(cell.glob("seed*"))
+    if len(paths) < 2:
+        raise InputError(f"fewer than two runs in {cell}: ./train.sh prior makes them")
     return [read_run(path, rlvr.flags_of) for path in paths]
 
 

@@ -45,7 +45,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 def verdict(gains: list[float]) -> str:
     """One of VERDICTS, from the gains in accuracy of several seeds under a random reward."""
     low, high = interval(gains)
-    return ("no" if -MARGIN < low and high < MARGIN else "yes" if low > 0 else "harmful" if high < 0 else "unclear")
+    return "no" if -MARGIN < low and high < MARGIN else "yes" if low > 0 else "harmful" if high < 0 else "unclear"
 
 
 def points(low: float, high: float) -> str:
@@ -69,9 +69,9 @@ def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int 
 
     problems = draw(config.eval_problems, "probe", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
     untrained = ways(model, problems, (rlvr.EVALUATION, 0))
-    print(f"{checkpoint}, untrained      accuracy  code share")
+    print(f"{'as it is':14s}  accuracy  code share")
     for way, (accuracy, share) in untrained.items():
-        print(f"  {way:14s}  {accuracy:.3f}     {'' if share is None else f'{share:.2f}'}".rstrip(), flush=True)
+        print(f"{way:14s}  {accuracy:.3f}     {'' if share is None else f'{share:.2f}'}".rstrip(), flush=True)
     runs = []
     for i in range(seed, seed + seeds):
         config.seed, config.out = i, str(out / f"seed{i}")
