@@ -3,7 +3,7 @@
     python -m lessons.prior [FOLDER]          # FOLDER (default data/results/runs) as ./train.sh prior fills runs/; writes runs/prior.png
 
 With seven openers code is the largest of eight ways to begin from 1/8 on; with one it is only from 1/2 on. If what is largest wins, the two
-curves must differ there. The bandit (lessons/bandit.py) with the same arms is the prediction: it knows nothing but the shares.
+curves must differ there. The bandit (lessons/bandit.py, as it is) with the same arms is the prediction: it knows nothing but the shares.
 """
 
 import sys
@@ -45,7 +45,7 @@ def figure(runs: dict[int, dict[float, list[dict]]], predicted: dict[int, list[f
             values = [[value(run) for run in group] for group in by_prior.values()]
             middle, deviation = np.array([mean(v) for v in values]), np.array([stdev(v) for v in values])
             axis.plot(PRIORS, middle, color=f"C{i}", linewidth=2, label=names[openers])
-            axis.fill_between(PRIORS, middle - deviation, middle + deviation, color=f"C{i}", alpha=0.15, linewidth=0)
+            axis.fill_between(PRIORS, middle - deviation, middle + deviation, color=f"C{i}", alpha=0.1, linewidth=0)
             for prior, v in zip(PRIORS, values):
                 axis.plot([prior + 0.01 * (2 * i - 1)] * len(v), v, "o", color=f"C{i}", markersize=3)
         axes[0, 1].plot(PRIORS, predicted[openers], ":", color=f"C{i}", linewidth=2, label=f"the bandit, 1 + {openers} arms")
@@ -54,12 +54,13 @@ def figure(runs: dict[int, dict[float, list[dict]]], predicted: dict[int, list[f
             for k, run in enumerate(group):
                 curves.plot([row["code_share"] for row in run["rows"]], color=plt.colormaps["viridis"](j / (len(PRIORS) - 1)),
                             linewidth=0.9, label=f"{prior:.1f}" if k == 0 else None)
-        curves.set(title=f"{names[openers]}: every run", xlabel="rollout batch", ylabel="code share in training", ylim=(-0.02, 1.02))
+        curves.set(title=f"{names[openers]}: every run", xlabel="rollout batch", ylabel="code share in training", ylim=(-0.02, 1.02), xticks=range(0, 20, 5))
     axes[1, 1].legend(title="code in the corpus", fontsize=7, title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes[0, 0].axhline(0, color="black", linewidth=0.8)
-    axes[0, 0].set(xlabel="share of code in the corpus", ylabel="gain in accuracy (points)", title="Random reward: line mean, band ± standard deviation, dot a seed")
+    axes[0, 0].set(xlabel="share of code in the corpus", ylabel="gain in accuracy (points)", title="gain under a random reward")
     axes[0, 1].plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="no change")
-    axes[0, 1].set(xlabel="share of code in the corpus", ylabel="share of code after RL", ylim=(-0.02, 1.02))
+    axes[0, 1].set(xlabel="share of code in the corpus", ylabel="share of code after RL", ylim=(-0.02, 1.02),
+                   title="line: mean, band: ± standard deviation, dot: a seed")
     axes[0, 1].legend(fontsize=8)
     axes[0, 0].legend(fontsize=8)
     return png(canvas)

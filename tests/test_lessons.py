@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 import rlvr
 from data.corpus import CODE_OPENER
 from data.task import EASY, draw
-from lessons import anatomy, bandit, elicit, matched, prior, probe
+from lessons import anatomy, bandit, elicit, kernel, matched, prior, probe
 from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
@@ -70,6 +70,32 @@ def test_matched_reads_the_committed_runs(capsys, tmp_path):
     assert len(lines) == 1 + 2 * len(matched.OTHERS) and all("nan" not in line for line in lines)
     with pytest.raises(ValueError, match="no runs of psr"):
         matched.main(str(tmp_path))
+
+
+def test_the_kernel_is_how_far_the_arms_move(base):
+    """A small step along the gradient of arm b's mean logit moves that of arm a by K_ab, by central differences in float64."""
+    model = rlvr.load_base(base, torch.device("cpu")).double()
+    problems = draw(4, "training", EASY, np.random.default_rng(0))
+    K, shares = kernel.kernel(model, problems)
+    prompts = [torch.tensor([rlvr.encode_prompt(rlvr.render(problem))]) for problem in problems]
+    first = [rlvr.encode(opener)[0] for opener in kernel.ARMS]
+
+    def logits():
+        return torch.stack([model.head(model(prompt))[0, -1] for prompt in prompts])
+
+    assert torch.allclose(shares, logits().softmax(-1)[:, first].mean(0))
+    for b in (0, 3):
+        direction = torch.autograd.grad(logits()[:, first[b]].mean(), list(model.parameters()))
+        moved = []
+        for step in (1e-5, -2e-5):                                            # to +1e-5, then back to -1e-5
+            with torch.no_grad():
+                for parameter, d in zip(model.parameters(), direction):
+                    parameter += step * d
+                moved.append(logits()[:, first].mean(0))
+        assert torch.allclose((moved[0] - moved[1]) / 2e-5, K[:, b], rtol=1e-4)
+        with torch.no_grad():
+            for parameter, d in zip(model.parameters(), direction):
+                parameter += 1e-5 * d
 
 
 # --- the anatomy of a gain
@@ -210,7 +236,7 @@ def test_the_probe_of_the_command_line_is_the_same_program(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "cannot read checkpoint" in done.stderr and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name, arguments", [("matched", ["--loss"]), ("matched", ["nowhere"]), ("prior", ["nowhere"]), ("elicit", ["nowhere"]),
+@pytest.mark.parametrize("name, arguments", [("matched", ["--loss"]), ("matched", ["nowhere"]), ("prior", ["nowhere"]), ("elicit", ["nowhere"]), ("kernel", ["nowhere"]),
                                              ("probe", ["nowhere"]), ("anatomy", []), ("anatomy", ["nowhere"])])
 def test_lessons_refuse_bad_input(name, arguments):
     done = subprocess.run([sys.executable, "-m", f"lessons.{name}", *arguments], capture_output=True, text=True, cwd=ROOT)
