@@ -98,6 +98,20 @@ def test_the_kernel_is_how_far_the_arms_move(base):
                 parameter += 1e-5 * d
 
 
+def test_prior_reads_the_committed_runs(capsys, tmp_path, monkeypatch):
+    """18 bases; what the README says of them: at least 0.6 of code always wins against seven openers, at most 0.2 never against one."""
+    folder = str(ROOT / "data/results/runs")
+    monkeypatch.chdir(tmp_path)                                               # the figure goes to runs/ of the working directory
+    prior.main(folder)
+    lines = capsys.readouterr().out.splitlines()
+    rows = {(int(line[:1]), float(line[9:12])): line for line in lines[1:19]}
+    assert set(rows) == {(openers, p) for openers in (7, 1) for p in prior.PRIORS} and not any("nan" in line for line in lines)
+    assert all("8 of 8" in rows[7, p] for p in (0.6, 0.7, 0.8, 0.9)) and all("0 of 8" in rows[1, p] for p in (0.1, 0.2))
+    assert (tmp_path / "runs/prior.png").exists()
+    with pytest.raises(ValueError, match="fewer than two runs"):
+        prior.main(str(tmp_path))
+
+
 # --- the anatomy of a gain
 
 @given(st.integers(1, 6).flatmap(lambda P: st.integers(1, 5).flatmap(lambda n: st.tuples(*[arrays.arrays(bool, (P, n))] * 4))))
