@@ -225,7 +225,7 @@ def png(figure) -> bytes:
 
 
 def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
-    """Top: gain per base and cell, a dot per seed, the paper's as a line. Below: accuracy and code share over the run."""
+    """Top: gain per base and cell, a dot per seed, the paper's as a line. Below: accuracy and code share over the run, in 20 parts at most."""
     import matplotlib.pyplot as plt
 
     bases = list(dict.fromkeys(row["base"] for row in rows))
@@ -256,9 +256,11 @@ def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
                           if cell_of(run) == (base, *name) and not (metric == "accuracy" and run["reward"] == "incorrect")]
                 if curves:
                     values = np.array([curve[:min(map(len, curves))] for curve in curves])   # (seeds, rollout batches)
-                    share = np.linspace(0, 1, values.shape[1])
-                    axis.plot(share, values.mean(axis=0), color=colors[name])
-                    axis.fill_between(share, values.min(axis=0), values.max(axis=0), color=colors[name], alpha=0.15, linewidth=0)
+                    values = np.array([part.mean(axis=1) for part in np.array_split(values, min(20, values.shape[1]), axis=1)])   # (parts, seeds)
+                    share = np.linspace(0, 1, len(values))
+                    axis.plot(share, values.mean(axis=1), color=colors[name])
+                    if len(names) <= 8:                                                              # more bands hide one another
+                        axis.fill_between(share, values.min(axis=1), values.max(axis=1), color=colors[name], alpha=0.15, linewidth=0)
             axis.set_ylabel(label if column == 0 else None)
             axis.set_xlabel("share of the run" if line == 1 else None)
     figure.legend([plt.Line2D([], [], color=colors[name], linewidth=3) for name in names], short_names(names), loc="outside lower center",
