@@ -65,7 +65,7 @@ def main(folder: str = "data/results/full") -> None:
         before = table["T = 1"][0]
         for way, (accuracy, share) in table.items():
             gain = cell["gain_mean"] if way == "random reward" else 100 * (accuracy - before)   # RL's over its own 8 samples
-            part = f"{gain / cell['gain_mean']:.0%}" if abs(cell["gain_mean"]) > 3 else "-"   # a share of nothing says nothing
+            part = f"{gain / cell['gain_mean']:.0%}" if abs(cell["gain_mean"]) > 3 and gain else "-"   # a share of nothing says nothing
             print(f"{base:9s}  {way:14s}  {accuracy:.3f}     {gain:+5.1f}  {part:22s}  {'' if share is None else f'{share:.2f}'}".rstrip())
 
 

@@ -86,9 +86,9 @@ def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int 
     print(f"random reward: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, code share {before['code_share']:.2f} -> "
           f"{after['code_share']:.2f}; gain {100 * mean(gains):+.1f} points, 95% interval {points(low, high)} over {seeds} seeds")
     print(f"latent: {answer}")
-    lift = untrained["forced code"][0] - untrained["T = 1"][0]
-    if answer != "yes" and lift > MARGIN:
-        print(f"though forced code is {100 * lift:+.1f} points above what it does: code is a skill that it has, but not the habit that a random reward feeds")
+    for way in ("forced code", "forced words"):
+        if answer != "yes" and (lift := untrained.get(way, (0.0,))[0] - untrained["T = 1"][0]) > MARGIN:
+            print(f"though {way} is right {100 * lift:.0f} points more often: a skill that is there, but not the habit that a random reward feeds")
 
 
 def main(folder: str) -> None:
