@@ -550,7 +550,7 @@ def pretrain(config: PretrainConfig) -> None:
     partial = out.with_name(out.name + ".partial")
     same = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
     for path in (out, partial):
-        if path.exists() and load(path, device)[1].get("pretrain") != same:
+        if path.exists() and not same_flags(config, load(path, device)[1].get("pretrain"), same):
             raise InputError(f"{path} was pretrained with other flags: delete it or choose another --out")
     if out.exists():
         return print(f"{out} exists already")
@@ -612,12 +612,12 @@ METRICS = ("reward", "accuracy", "code_share", "format_rate", "entropy", "mean_t
            "clip_high", "clip_low", "approx_kl", "grad_norm", "kl", "value_loss")  # the last two only where the loss has them
 
 
-def load_base(base: str, device: torch.device) -> Transformer:
-    """A base by its name (runs/bases/NAME.pt) or a checkpoint's path."""
+def base_path(base: str) -> Path:
+    """The checkpoint of a base, given by its name (runs/bases/NAME.pt) or by its path."""
     named = BASE_FOLDER / f"{base}.pt"
     if base in BASES and not named.exists():
         raise InputError(f"base {base} is not pretrained yet: python rlvr.py pretrain --base {base}")
-    return load(named if named.exists() else Path(base), device)[0]
+    return named if named.exists() else Path(base)
 
 
 def train(config: TrainConfig, command: str = "") -> None:
@@ -634,7 +634,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     if (out / "model.pt").exists():
         model, info = load(out / "model.pt", device)
         state = info.get("train")
-        if state is None or state["config"] != same:
+        if state is None or not same_flags(config, state["config"], same):
             raise InputError(f"{out} holds a run with other flags: choose another --out or delete it")
         if state["step"] > config.steps:
             raise InputError(f"{out} has {state['step']} rollout batches already, more than --steps {config.steps}")
@@ -642,8 +642,8 @@ def train(config: TrainConfig, command: str = "") -> None:
             return print(f"{out} is finished already")
     else:
         state = None
-        model = load_base(config.base, device)
-    base = load_base(config.base, device)
+        model, _ = load(base_path(config.base), device)
+    base, _ = load(base_path(config.base), device)
     evaluation = draw(config.eval_problems, config.eval_split, config.eval_num_ops, numpy_rng(EVALUATION, 0))
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
@@ -681,6 +681,8 @@ def train(config: TrainConfig, command: str = "") -> None:
         write(out / "metrics.csv", to_csv(state["rows"]))
         write(out / "samples.txt", "\n".join(state["samples"]))
 
+    if state["step"] < config.steps:
+        (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
     name = f"{config.base} {config.reward}"
     with stop_signals() as stopped, tqdm(total=config.steps, initial=state["step"], desc=name, disable=None) as bar:
         for step in range(state["step"], config.steps):
@@ -739,6 +741,11 @@ def start(config) -> torch.device:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def same_flags(config, saved: dict | None, now: dict) -> bool:
+    """Whether a checkpoint was made with the flags `now`; one that did not exist yet when it was made counts as its default."""
+    return saved is not None and now == {f.name: saved.get(f.name, f.default) for f in fields(config) if f.name in now}
 
 
 def save_checkpoint(path: Path, model: Transformer, **extra) -> None:

@@ -44,7 +44,7 @@ case $door in
                runs good-code random 1 p-0 "--p 0"
                for lr in 1e-4 3e-4; do cell "adamw-lr$lr" "--optimizer adamw --lr $lr"; done) ;;
     prior | probe)
-        bases=$(for prior in $(seq 0.1 0.1 0.9); do echo "good-code-prior$prior good-code-prior$prior-openers1"; done)
+        bases=$(for prior in 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9; do echo "good-code-prior$prior good-code-prior$prior-openers1"; done)
         [ $door = prior ] || bases="$bases good-code no-code bad-code good-code-seed3 no-code-seed3 bad-code-seed3 good-code-seed3-prior0.4
             bad-code-prior0.35 bad-code-prior0.35-openers1 good-code-steps100 good-code-steps200 good-code-steps400 no-code-steps300 bad-code-steps400"
         list=$(runs "$bases" random "1 2 3 4 5 6 7 8")
@@ -103,7 +103,12 @@ logged() {
 train_one() {
     [ -f "$1/summary.json" ] || logged "$1/log.txt" train --out "$@" --threads 1
 }
-export -f logged train_one
+probe_one() {
+    [ -f "runs/$1/probe/probe.json" ] && return
+    mkdir -p "runs/$1/probe"
+    logged "runs/$1/probe/log.txt" probe "runs/bases/$1.pt" --seed 101 --threads 1 --out "runs/$1/probe" > "runs/$1/probe/report.txt"
+}
+export -f logged train_one probe_one
 
 # 2. Pretrain the bases, side by side; those that exist are kept.
 count=$(echo $bases | wc -w)
@@ -132,8 +137,8 @@ case $door in
     losses) echo && $python -m lessons.matched runs ;;
     prior) echo && $python -m lessons.prior runs ;;
     probe)
-        for base in $bases; do echo "runs/$base/probe/log.txt probe runs/bases/$base.pt --seed 101 --threads 1 --out runs/$base/probe"; done |
-            xargs -P "$jobs" -L 1 bash -c 'logged "$@"' _
+        echo "probing the same bases with 5 other seeds; reports in runs/BASE/probe/report.txt"
+        echo $bases | xargs -P "$jobs" -n 1 bash -c 'probe_one "$@"' _
         echo && $python -m lessons.probe runs ;;
 esac
 echo "$door: $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

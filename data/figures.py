@@ -224,6 +224,17 @@ def png(figure) -> bytes:
     return image.getvalue()
 
 
+def save_figure(path: str, draw: Callable[[], bytes]) -> None:
+    """What `draw` returns, into a file; without matplotlib a line that says so."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return print("no figure: pip install matplotlib")
+    matplotlib.use("Agg")
+    write(Path(path), draw())
+    print(f"wrote {path}")
+
+
 def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:
     """Top: gain per base and cell, a dot per seed, the paper's as a line. Below: accuracy and code share over the run, in 20 parts at most."""
     import matplotlib.pyplot as plt

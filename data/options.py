@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from dataclasses import field, fields
 from typing import Callable, get_args
 
@@ -51,14 +50,12 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
                             metavar=None if choices and not many else kind.__name__.upper())
 
 
-def lesson(name: str, about: str, main: Callable[..., None], **arguments: dict) -> int:
-    """The command line of a lesson: main with positional arguments, each given as argparse wants it, and `about` as its --help."""
+def lesson(name: str, about: str, main: Callable[..., None], **arguments: dict) -> None:
+    """The command line of a lesson: main with positional arguments, each as argparse wants it, and `about` as its --help. Exits."""
     parser = Parser(prog=f"python -m lessons.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     for argument, options in arguments.items():
         parser.add_argument(argument, **options)
     try:
         main(**vars(parser.parse_args()))
     except InputError as error:
-        print(f"lessons.{name}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        parser.error(str(error))

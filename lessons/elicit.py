@@ -6,7 +6,6 @@ Training on a coin flip makes the model do more of what it does most. So does a 
 """
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -51,16 +50,18 @@ def ways(model: torch.nn.Module, problems: list[Problem], key: tuple[int, ...]) 
     return table
 
 
-def main(folder: str = "data/results/full") -> None:
+def main(folder: str) -> None:
     try:
         cells = json.loads((Path(folder) / "results.json").read_text())["cells"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{folder} holds no results.json of python rlvr.py plot") from None
-    random = {cell["base"]: cell for cell in cells if (cell["reward"], cell["loss"], cell["flags"]) == ("random", "grpo", "")}
+        random = {cell["base"]: cell for cell in cells if (cell["reward"], cell["loss"], cell["flags"]) == ("random", "grpo", "")}
+        assert random
+    except Exception:  # missing, or not ours, in many ways
+        raise InputError(f"{folder} holds no results.json of python rlvr.py plot with a random reward") from None
     problems = draw(400, "evaluation", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
     print("base       way             accuracy  gain   of the random reward's  code share")
     for base, cell in random.items():
-        table = ways(rlvr.load_base(base, torch.device("cpu")), problems, (rlvr.EVALUATION, 0))
+        model, _ = rlvr.load(rlvr.base_path(base), torch.device("cpu"))
+        table = ways(model, problems, (rlvr.EVALUATION, 0))
         table["random reward"] = cell["accuracy_after"], cell["code_share_after"]
         before = table["T = 1"][0]
         for way, (accuracy, share) in table.items():
@@ -70,4 +71,4 @@ def main(folder: str = "data/results/full") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(lesson("elicit", __doc__, main, folder=dict(nargs="?", default="data/results/full")))
+    lesson("elicit", __doc__, main, folder=dict(nargs="?", default="data/results/full"))

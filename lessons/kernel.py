@@ -10,33 +10,32 @@ to first order. If K = kappa 1 + a constant, the constant drops out and this is 
 lessons/bandit.py with LR = lr kappa. What is not of this form couples the arms. The tokens after the opener are left out.
 """
 
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import rlvr
-from data.corpus import CODE_OPENER, TEXT_OPENERS
 from data.options import lesson
 from data.task import EASY, Problem, draw
 from lessons import bandit
 
-ARMS = (CODE_OPENER, *TEXT_OPENERS[1:])
+RARE = 0.005  # a first token below this probability is no arm
 
 
-def kernel(model: torch.nn.Module, problems: list[Problem]) -> tuple[Tensor, Tensor]:
-    """K (arms, arms) at these weights, and the mean probability of each arm (arms,)."""
-    first = torch.tensor([rlvr.encode(opener)[0] for opener in ARMS])
+def kernel(model: torch.nn.Module, problems: list[Problem]) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens that responses begin with (arms,), the most likely first; their mean probabilities (arms,); K (arms, arms) at these weights."""
     logits = torch.stack([model.head(model(torch.tensor([rlvr.encode_prompt(rlvr.render(problem))]))[0, -1]) for problem in problems])   # (P, V)
+    shares, tokens = logits.softmax(-1).mean(0).detach().sort(descending=True)
+    arms = tokens[shares > RARE]
     gradients = torch.stack([torch.cat([g.flatten() for g in torch.autograd.grad(z, list(model.parameters()), retain_graph=True)])
-                             for z in logits[:, first].mean(0)])                                                          # (arms, parameters)
-    return gradients @ gradients.T, logits.softmax(-1)[:, first].mean(0).detach()
+                             for z in logits[:, arms].mean(0)])                                                           # (arms, parameters)
+    return arms, shares[shares > RARE], gradients @ gradients.T
 
 
 def main(checkpoint: str) -> None:
     model, _ = rlvr.load(Path(checkpoint), torch.device("cpu"))
-    K, shares = kernel(model, draw(100, "training", EASY, rlvr.numpy_rng(0)))
+    _, shares, K = kernel(model, draw(100, "training", EASY, rlvr.numpy_rng(0)))
     own, others = K.diag(), K[~torch.eye(len(K), dtype=torch.bool)]
     kappa = (own.mean() - others.mean()).item()
     lr = rlvr.TrainConfig.lr
@@ -47,4 +46,4 @@ def main(checkpoint: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(lesson("kernel", __doc__, main, checkpoint=dict(nargs="?", default="runs/bases/good-code.pt")))
+    lesson("kernel", __doc__, main, checkpoint=dict(nargs="?", default="runs/bases/good-code.pt"))

@@ -7,7 +7,6 @@ lies above that curve at its own pass@1, in points: mean ± standard deviation o
 """
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -33,7 +32,7 @@ def ahead(run: dict, curve: list[dict], k: str) -> float:
     return 100 * (run[k] - float(np.interp(run["1"], [point["1"] for point in curve], [point[k] for point in curve])))
 
 
-def main(folder: str = "data/results/runs") -> None:
+def main(folder: str) -> None:
     ks = ("16", "64", "256")
     lines = ["base        loss           step    pass@1         " + "  ".join(f"ahead at pass@{k:4s}" for k in ks).rstrip()]
     for base in ("good-code", "early-code"):
@@ -50,4 +49,4 @@ def main(folder: str = "data/results/runs") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(lesson("matched", __doc__, main, folder=dict(nargs="?", default="data/results/runs")))
+    lesson("matched", __doc__, main, folder=dict(nargs="?", default="data/results/runs"))

@@ -159,6 +159,31 @@ def test_the_knobs_of_the_corpus_reach_it(tmp_path, monkeypatch):
     assert seen == [("good-code", 24, 0.65, 7), ("good-code", 24, 0.3, 2)]
 
 
+def test_work_from_before_a_flag_existed_is_kept(base, finished, tmp_path, capsys):
+    """A base and a run whose checkpoints lack a flag have it at its default: not refused, and not taken for another value either."""
+    for path, key, flag in ((Path(base), "pretrain", "text_openers"), (finished / "model.pt", "train", "eval_split")):
+        old = torch.load(path, weights_only=True)
+        del (old[key] if key == "pretrain" else old[key]["config"])[flag]
+        (tmp_path / "run").mkdir(exist_ok=True)
+        torch.save(old, tmp_path / ("run/model.pt" if key == "train" else "base.pt"))
+    shutil.copy(finished / "summary.json", tmp_path / "run")
+    assert rlvr.main(["pretrain", "--base", "good-code", "--out", str(tmp_path / "base.pt"), *TINY_BASE]) == 0 and train(base, tmp_path / "run") == 0
+    assert "exists already" in (out := capsys.readouterr().out) and "finished already" in out
+    assert rlvr.main(["pretrain", "--base", "good-code", "--out", str(tmp_path / "base.pt"), *TINY_BASE, "--text-openers", "2"]) == 2
+    assert train(base, tmp_path / "run", "--eval-split", "probe") == 2
+
+
+def test_a_longer_run_has_no_summary_of_the_shorter(base, finished, tmp_path, monkeypatch):
+    """Interrupted in its last evaluation, it must not be taken for finished because of the summary that was there before."""
+    assert train(base, tmp_path / "run", "--steps", "1") == 0
+    monkeypatch.setattr(rlvr, "gain", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert train(base, tmp_path / "run") == 130
+    monkeypatch.undo()
+    assert train(base, tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 4
+    assert (tmp_path / "run/metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+
+
 def test_finished_work_is_kept(finished, base, capsys):
     before = files(finished)
     assert train(base, finished) == 0 and files(finished) == before
@@ -316,7 +341,7 @@ def test_plot_reads_runs_of_before_a_flag_existed(finished, tmp_path, capsys):
     ["train", "--loss", "psr", "--psr-weight", "0.2"], ["train", "--eval-num-ops", "9"], ["train", "--eval-problems", "5000", "--eval-num-ops", "1"], ["train", "--num-ops", "8"], ["train", "--num-ops"], ["train", "--updates", "1025"], ["train", "--prompts", "0"],
     ["train", "--out", "file"], ["train", "--out", "file/run"], ["train", "--device", "tpu"], ["train", "--threads", "0"], ["train", "--pool", "5000", "--num-ops", "1"],
     ["pretrain", "--base", "great-code"], ["pretrain", "--code-prior", "1.2"], ["pretrain", "--text-openers", "0"],
-    ["pretrain", "--text-openers", "8"], ["probe"], ["probe", "nowhere.pt"], ["probe", "BASE", "--seeds", "2"], ["probe", "BASE", "--seeds", "11"],
+    ["pretrain", "--text-openers", "8"], ["probe"], ["probe", "nowhere.pt"], ["probe", "."], ["probe", ""], ["probe", "truncated.pt"], ["probe", "BASE", "--seeds", "2"], ["probe", "BASE", "--seeds", "11"],
     ["probe", "BASE", "--out", "file"], ["pretrain", "--base", "no-code", "--code-prior", "0.5"],
     ["pretrain", "--heads", "3"], ["pretrain", "--width", "4", "--heads", "4"], ["pretrain", "--steps", "0"], ["pretrain", "--out", "file/inside.pt"],
     ["evaluate", "no-such-file.pt"], ["evaluate", "file"], ["evaluate", "BASE", "--k", "65"], ["evaluate", "BASE", "--samples", "4", "--k", "8"],

@@ -26,8 +26,8 @@ TINY = {"steps": 2, "prompts": 2, "group": 4, "updates": 2, "pool": 5, "max_new_
 
 def test_bandit_is_grpo(monkeypatch):
     """Its update per arm is the project's clipped loss on the same pulls, one by one, by autograd; the second update clips."""
-    for name, value in {"SEEDS": 1, "BATCHES": 1, "SAMPLES": 80, "UPDATES": 4, "LR": 5.0}.items():
-        monkeypatch.setattr(bandit, name, value)
+    monkeypatch.setattr(bandit, "SEEDS", 1)
+    monkeypatch.setattr(bandit, "LR", 5.0)
     prior = (0.5, 0.3, 0.2)
     old = torch.tensor(prior, dtype=torch.float64)
     z, rng, clipped = old.log(), np.random.default_rng(0), 0
@@ -44,7 +44,7 @@ def test_bandit_is_grpo(monkeypatch):
         clipped += int((((ratio > 1.2) & (advantages > 0)) | ((ratio < 0.8) & (advantages < 0))).sum())
         z = z - 5.0 * z.grad
     assert clipped > 0
-    assert bandit.first_arm(prior, 0.2)[-1, 0] == pytest.approx(z.softmax(-1)[0].item(), abs=1e-8)
+    assert bandit.first_arm(prior, 0.2, 1, 80, 4)[-1, 0] == pytest.approx(z.softmax(-1)[0].item(), abs=1e-8)
 
 
 def test_the_clip_feeds_the_largest_arm():
@@ -65,7 +65,7 @@ def test_ahead_is_measured_at_the_same_pass_at_1():
 
 
 def test_matched_reads_the_committed_runs(capsys, tmp_path):
-    matched.main()
+    matched.main("data/results/runs")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 2 * len(matched.OTHERS) and all("nan" not in line for line in lines)
     with pytest.raises(ValueError, match="no runs of psr"):
@@ -74,24 +74,24 @@ def test_matched_reads_the_committed_runs(capsys, tmp_path):
 
 def test_the_kernel_is_how_far_the_arms_move(base):
     """A small step along the gradient of arm b's mean logit moves that of arm a by K_ab, by central differences in float64."""
-    model = rlvr.load_base(base, torch.device("cpu")).double()
+    model = rlvr.load(Path(base), torch.device("cpu"))[0].double()
     problems = draw(4, "training", EASY, np.random.default_rng(0))
-    K, shares = kernel.kernel(model, problems)
+    arms, shares, K = kernel.kernel(model, problems)
     prompts = [torch.tensor([rlvr.encode_prompt(rlvr.render(problem))]) for problem in problems]
-    first = [rlvr.encode(opener)[0] for opener in kernel.ARMS]
 
     def logits():
         return torch.stack([model.head(model(prompt))[0, -1] for prompt in prompts])
 
-    assert torch.allclose(shares, logits().softmax(-1)[:, first].mean(0))
+    probabilities = logits().softmax(-1).mean(0)
+    assert torch.allclose(shares, probabilities[arms]) and 3 < len(arms) == (probabilities > kernel.RARE).sum() and shares[0] == probabilities.max()
     for b in (0, 3):
-        direction = torch.autograd.grad(logits()[:, first[b]].mean(), list(model.parameters()))
+        direction = torch.autograd.grad(logits()[:, arms[b]].mean(), list(model.parameters()))
         moved = []
         for step in (1e-5, -2e-5):                                            # to +1e-5, then back to -1e-5
             with torch.no_grad():
                 for parameter, d in zip(model.parameters(), direction):
                     parameter += step * d
-                moved.append(logits()[:, first].mean(0))
+                moved.append(logits()[:, arms].mean(0))
         assert torch.allclose((moved[0] - moved[1]) / 2e-5, K[:, b], rtol=1e-4)
         with torch.no_grad():
             for parameter, d in zip(model.parameters(), direction):
@@ -100,6 +100,7 @@ def test_the_kernel_is_how_far_the_arms_move(base):
 
 def test_prior_reads_the_committed_runs(capsys, tmp_path, monkeypatch):
     """18 bases; what the README says of them: at least 0.6 of code always wins against seven openers, at most 0.2 never against one."""
+    pytest.importorskip("matplotlib")
     folder = str(ROOT / "data/results/runs")
     monkeypatch.chdir(tmp_path)                                               # the figure goes to runs/ of the working directory
     prior.main(folder)
@@ -148,6 +149,22 @@ def test_anatomy_of_a_run(base, tmp_path, p, split):
     assert (changed > 0) == (p > 0) and (p > 0 or all(points == 0 for _, points in run["cells"].values()))
 
 
+def test_anatomy_prints_a_row_per_cell_and_refuses_another_model(base, tmp_path, capsys, monkeypatch):
+    """Runs with other flags are other rows, not more seeds; a model.pt that is not that of summary.json is not read as if it were."""
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("a", 1.0), ("b", 1.0), ("c", 0.5)):
+        rlvr.train(rlvr.TrainConfig(base=base, out=name, lr=lr, seed=ord(name), **TINY))
+    capsys.readouterr()
+    anatomy.main(["a", "b", "c"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert [row[:5] for row in rows] == [["tiny", "random", "--lr", "0.5", "1"], ["tiny", "random", "--lr", "1", "2"]]
+    summary = json.loads(Path("a/summary.json").read_text())
+    summary["gain"]["total"] += 0.02
+    Path("a/summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ValueError, match="one of them has changed"):
+        anatomy.main(["a"])
+
+
 # --- elicitation without training
 
 def test_vote():
@@ -163,7 +180,7 @@ def test_vote():
 
 def test_a_forced_prefix_is_conditioned_on(base):
     """Texts have it, ids do not; the log-probabilities are those of the continuation after it."""
-    model = rlvr.load_base(base, torch.device("cpu"))
+    model = rlvr.load(Path(base), torch.device("cpu"))[0]
     problems = draw(6, "training", EASY, np.random.default_rng(0))
     [(texts, rollouts)] = rlvr.respond(model, problems, 3, (0,), prefix=CODE_OPENER, max_new_tokens=8)
     assert all(text == CODE_OPENER + rlvr.decode(ids[mask].tolist()) for text, ids, mask in zip(texts, rollouts.ids, rollouts.mask))
@@ -176,23 +193,33 @@ def test_a_forced_prefix_is_conditioned_on(base):
 def test_chunks_are_different_samples(base, monkeypatch):
     """The same problem in two chunks is answered with other random numbers, as it would be within one chunk."""
     monkeypatch.setattr(rlvr, "SAMPLED_ROWS", 8)
-    model = rlvr.load_base(base, torch.device("cpu"))
+    model = rlvr.load(Path(base), torch.device("cpu"))[0]
     one, two = rlvr.respond(model, 2 * draw(1, "training", (3,), np.random.default_rng(0)), 8, (0,), max_new_tokens=8)
     assert len(one[0]) == len(two[0]) == 8 and one[0] != two[0]
 
 
 def test_ways_to_elicit(base, monkeypatch):
-    """Forced code is all code, forced words none of it; T = 1 and greedy are what `evaluate` measures (what is right is code here: it does occur)."""
+    """What is sampled is what `evaluate` measures; forced code is all code, forced words none of it. (Right is code here: that does occur.)"""
+    prefixes, respond = [], rlvr.respond
+    monkeypatch.setattr(rlvr, "respond", lambda *args, **more: prefixes.append(more.get("prefix")) or respond(*args, **more))
     monkeypatch.setattr(rlvr.reward_functions, "is_correct", lambda problem, response: rlvr.is_code(response))
-    model = rlvr.load_base(base, torch.device("cpu"))
+    monkeypatch.setattr(elicit, "vote", lambda problems, responses, n: (len(problems), len(responses), n))
+    model = rlvr.load(Path(base), torch.device("cpu"))[0]
     problems = draw(20, "evaluation", EASY, np.random.default_rng(0))
     table = elicit.ways(model, problems, (3,))
-    reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,))
-    _, greedy, greedy_code = rlvr.judged(problems, rlvr.respond(model, problems, 1, (0,), temperature=0.0))
-    assert table["T = 1"] == (reference["accuracy"], reference["code_share"]) and table["greedy"] == (greedy.mean(), greedy_code.mean())
-    assert reference["greedy_accuracy"] == greedy.mean() != reference["accuracy"]
-    assert table["forced code"][1] == 1 and table["forced words"][1] == 0
     assert set(table) == {"T = 1", "T = 0.7", "T = 0.5", "T = 0.3", "greedy", "majority of 8", "majority of 64", "forced code", "forced words"}
+    forced = [prefix for prefix in prefixes if prefix]
+    for temperature in (1.0, 0.7, 0.5, 0.3):
+        reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,), temperature)
+        assert table[f"T = {temperature:g}"] == (reference["accuracy"], reference["code_share"])
+    _, greedy, greedy_code = rlvr.judged(problems, respond(model, problems, 1, (0,), temperature=0.0))
+    assert table["greedy"] == (greedy.mean(), greedy_code.mean()) and reference["greedy_accuracy"] == greedy.mean() != reference["accuracy"]
+    assert all(table[f"majority of {n}"] == ((20, 20 * 64, n), None) for n in (8, 64))
+    responses, _, _ = rlvr.judged(problems, respond(model, problems, elicit.SAMPLES, (3,)))
+    count = {first: sum(rlvr.encode(response)[:1] == [first] for response in responses) for first in range(rlvr.VOCABULARY_SIZE)}
+    count[rlvr.encode(CODE_OPENER)[0]] = 0
+    assert forced == [CODE_OPENER, rlvr.decode([max(count, key=count.get)])] and max(count.values()) > 0
+    assert table["forced code"][1] == 1 and table["forced words"][1] == 0
 
 
 # --- the probe
@@ -227,7 +254,8 @@ def test_verdict(gains, answer):
 def test_probe_command(base, tmp_path, monkeypatch, capsys):
     """Evidence, interval and verdict; all on the probe split; the same command again trains nothing; another checkpoint is refused."""
     splits, original = [], rlvr.draw
-    monkeypatch.setattr(rlvr, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
+    for module in rlvr, probe:
+        monkeypatch.setattr(module, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
     monkeypatch.setattr(rlvr.TrainConfig.__init__, "__defaults__", tuple(TINY.get(f.name, f.default) for f in dataclasses.fields(rlvr.TrainConfig)))
     command = ["probe", base, "--seeds", "3", "--seed", "5", "--threads", "1", "--out", str(tmp_path / "probe")]
     assert rlvr.main(command) == 0
@@ -242,6 +270,28 @@ def test_probe_command(base, tmp_path, monkeypatch, capsys):
     other = tmp_path / "other.pt"
     rlvr.pretrain(rlvr.PretrainConfig(out=str(other), steps=1, batch=2, layers=1, width=8, heads=2, threads=1))
     assert rlvr.main([command[0], str(other), *command[2:]]) == 2 and "another checkpoint" in capsys.readouterr().err
+
+
+def test_confusion_table(tmp_path, capsys):
+    """By hand: three bases, of which good-code is shown and not counted; rows are the probe's verdicts, columns the other seeds'."""
+    up, none, mixed = [0.2, 0.21, 0.22], [0.0, 0.001, 0.002], [0.3, -0.3, 0.1]
+    for name, ours, others in (("one", up, none), ("two", none, mixed), ("good-code", up, up)):
+        (tmp_path / name / "probe").mkdir(parents=True)
+        (tmp_path / name / "probe/probe.json").write_text(json.dumps({
+            "latent": probe.verdict(ours), "gains": ours, "before": {"accuracy": 0.5}, "untrained": {"greedy": {"accuracy": 0.6}, "forced code": {"accuracy": 0.7}}}))
+        for seed, value in enumerate(others):
+            (tmp_path / name / f"random/seed{seed}").mkdir(parents=True)
+            (tmp_path / name / f"random/seed{seed}/summary.json").write_text(json.dumps({"gain": {"total": value}}))
+    probe.main(str(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines[1:4]}
+    assert rows["one"].endswith("  no") and "yes" in rows["one"] and rows["two"].endswith("  unclear") and "good-code *" in rows["good-code"]
+    table = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in lines[-4:]}
+    assert table == {"yes": [0, 1, 0, 0], "no": [0, 0, 0, 1], "harmful": [0, 0, 0, 0], "unclear": [0, 0, 0, 0]}
+    (tmp_path / "one/random/seed0/summary.json").unlink()
+    (tmp_path / "one/random/seed1/summary.json").unlink()
+    with pytest.raises(ValueError, match="1 finished runs"):
+        probe.main(str(tmp_path))
 
 
 def test_the_probe_of_the_command_line_is_the_same_program(tmp_path):
