@@ -262,7 +262,7 @@ def test_probe_command(base, tmp_path, monkeypatch, capsys):
     first = capsys.readouterr().out
     result = json.loads((tmp_path / "probe/probe.json").read_text())
     runs = [json.loads((tmp_path / f"probe/seed{seed}/summary.json").read_text()) for seed in (5, 6, 7)]
-    assert set(splits) == {"training", "probe"} and all(run["reward"] == "random" for run in runs)
+    assert set(splits) == {"training", "probe"} and [(run["seed"], run["reward"]) for run in runs] == [(5, "random"), (6, "random"), (7, "random")]
     assert result["gains"] == [run["gain"]["total"] for run in runs] and result["latent"] == probe.verdict(result["gains"])
     assert result["interval"] == list(probe.interval(result["gains"])) and f"latent: {result['latent']}\n" in first
     monkeypatch.setattr(rlvr, "rollout", lambda *_: pytest.fail("trains again"))
