@@ -844,7 +844,7 @@ def main(arguments: list[str] | None = None) -> int:
     plotter.add_argument("folders", nargs="+", metavar="DIR", help="folders written by train")
     plotter.add_argument("--out", default="runs", help="where to write results.csv, results.json and figure.png (default runs)")
     prober = commands.add_parser("probe", allow_abbrev=False, help="is a skill latent in a checkpoint? random rewards tell")
-    prober.add_argument("checkpoint", help="a .pt file written by pretrain or train")
+    prober.add_argument("checkpoint", help="a base's name, or a .pt file written by pretrain or train")
     prober.add_argument("--seeds", type=number(int, least=3, most=10), default=5, help="RL runs with a random reward (default 5)")
     prober.add_argument("--seed", type=number(int, least=0), default=1, help="seed of the first (default 1)")
     prober.add_argument("--out", help="folder of the runs and probe.json (default: the checkpoint's name without .pt, and -probe)")

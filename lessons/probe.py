@@ -56,7 +56,7 @@ def points(low: float, high: float) -> str:
 def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int | None, device: str) -> None:
     """Print how a checkpoint answers as it is, what `seeds` runs of a random reward make of it, and the verdict; write `out`/probe.json."""
     config = rlvr.TrainConfig(reward="random", eval_split="probe", threads=threads, device=device)
-    path = Path(checkpoint).resolve()
+    path = rlvr.base_path(checkpoint)
     model, _ = rlvr.load(path, rlvr.start(config))
     out = Path(out or path.with_name(path.stem + "-probe"))
     check_writable(out)
@@ -84,7 +84,7 @@ def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int 
     before, after = runs[0]["before"], {key: mean(run["after"][key] for run in runs) for key in ("accuracy", "code_share")}
     answer, (low, high) = verdict(gains), interval(gains)
     write(out / "probe.json", to_json({
-        "checkpoint": checkpoint, "latent": answer, "gain": mean(gains), "interval": [low, high], "gains": gains,
+        "checkpoint": str(path), "latent": answer, "gain": mean(gains), "interval": [low, high], "gains": gains,
         "before": before, "after": after, "untrained": {way: {"accuracy": a, "code_share": c} for way, (a, c) in untrained.items()}}))
     print(f"random reward: accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, code share {before['code_share']:.2f} -> "
           f"{after['code_share']:.2f}; gain {100 * mean(gains):+.1f} points, 95% interval {points(low, high)} over {seeds} seeds")
