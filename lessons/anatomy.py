@@ -64,6 +64,8 @@ def figure(rows: list[tuple[str, list[dict]]]) -> bytes:
         axis.bar(range(len(rows)), values, bottom=np.where(values > 0, above, below), label=cell, width=0.7)
         above, below = above + values.clip(min=0), below + values.clip(max=0)
     axis.plot(range(len(rows)), above + below, "o", color="black", label="gain")
+    axis.margins(y=0.08)
+    axis.use_sticky_edges = False
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(rows)), [name for name, _ in rows], rotation=60, ha="right", fontsize=8)
     axis.set(ylabel="points of accuracy", title="What each change of mode contributes to the gain")
@@ -82,7 +84,7 @@ def main(folders: list[str]) -> None:
         line = f"{name:{width}s}  {len(runs):<5d}  "
         for cell in CELLS:
             share, points = (mean(run["cells"][cell][i] for run in runs) * 100 for i in (0, 1))
-            part = f" ({points / mean(gains):.0%})" if abs(mean(gains)) > 3 else ""             # a share of nothing says nothing
+            part = f" ({round(100 * points / mean(gains))}%)" if abs(mean(gains)) > 3 else ""   # a share of nothing says nothing
             line += f"{f'{share:3.0f}%: {points:+5.1f}{part}':22s}"
         line += f"{mean(gains):+5.1f} " + (f"± {stdev(gains):<4.1f}" if len(gains) > 1 else " " * 6)
         print(line + "  " + "   ".join(f"{100 * mean(run['gain'][part] for run in runs):+5.1f}" for part in ("switch", "within")))
