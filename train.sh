@@ -113,7 +113,7 @@ export -f logged train_one probe_one
 # 2. Pretrain the bases, side by side; those that exist are kept.
 count=$(echo $bases | wc -w)
 threads=$((jobs / count)); [ $threads -ge 1 ] || threads=1
-echo "pretraining $bases (one to three minutes each; progress in runs/bases/*.log)"
+echo "pretraining" $bases "(one to three minutes each; progress in runs/bases/*.log)"
 for base in $bases; do
     # A base's name says its flags: good-code-prior0.3-openers1 is --base good-code --code-prior 0.3 --text-openers 1.
     flags=$(sed -E 's/-prior/ --code-prior /; s/-openers/ --text-openers /; s/-(seed|steps)/ --\1 /g; s/early-code/good-code --steps 600/' <<< "$base")

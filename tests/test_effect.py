@@ -32,7 +32,9 @@ def summaries(tmp_path_factory) -> dict:
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         list(workers.map(lambda base: command("pretrain", "--base", base, "--seed", 7), ("good-code", "no-code")))
-        return dict(workers.map(run, RUNS))
+        results = dict(workers.map(run, RUNS))
+        list(workers.map(lambda base: command("probe", base, "--seeds", 3, "--seed", 21), ("good-code", "no-code")))
+    return results | {("probe", base): json.loads((folder / f"runs/bases/{base}-probe/probe.json").read_text()) for base in ("good-code", "no-code")}
 
 
 def test_the_base_has_a_latent_accurate_mode(summaries):
@@ -70,3 +72,8 @@ def test_every_loss_learns_what_the_base_can_solve(summaries, loss):
     but none of 30 of dr_grpo, the same with a clip (data/results/losses/easy-15-seeds).
     """
     assert summaries["good-code", f"correct --loss {loss}", 11]["gain"]["total"] >= (0.05 if loss in ("rloo", "reinforce") else 0.25)
+
+
+def test_the_probe_finds_the_latent_mode_and_only_where_it_is(summaries):
+    assert summaries["probe", "good-code"]["latent"] == "yes" and summaries["probe", "no-code"]["latent"] == "no"
+    assert summaries["probe", "good-code"]["untrained"]["forced code"]["accuracy"] > 0.97
