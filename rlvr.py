@@ -339,7 +339,7 @@ def training_pool(config: TrainConfig, model: Transformer) -> list[tuple[Problem
     pool = list(zip(problems, labels))
     if reward_functions.uses(config.reward, reward_functions.WRONG_LABELS_ONLY):
         pool = [(problem, label) for problem, label in pool
-                if label is not None and not reward_functions.is_correct(problem, f"\\boxed{{{label}}}")]
+                if label not in (None, str(answer(problem)))]
         if not pool:
             raise InputError(f"reward {config.reward}: the base's majority answer is right on all {config.pool} prompts of "
                              "the pool; take a larger --pool or a harder --num-ops")
@@ -490,6 +490,11 @@ def kl_to_base(model: Transformer, base: Transformer, problems: list[Problem], s
         pi, ref = (m.head(response_hidden(m, prompts, ids, mask)).log_softmax(-1) for m in (model, base))   # (R, V)
         total, done = total + (pi.exp() * (pi - ref)).sum().item(), done + len(ids)
     return total / len(problems)
+
+
+def evaluation_problems(n: int, split: str, num_ops: tuple[int, ...], seed: int = 0) -> list[Problem]:
+    """The problems that an evaluation asks; those of seed 0 are the same in every run, lesson and table."""
+    return draw(n, split, num_ops, numpy_rng(EVALUATION, seed))
 
 
 def evaluate(model: Transformer, problems: list[Problem], samples: int, ks: list[int], key: tuple[int, ...], temperature: float = 1.0,
@@ -644,7 +649,7 @@ def train(config: TrainConfig, command: str = "") -> None:
         state = None
         model, _ = load(base_path(config.base), device)
     base, _ = load(base_path(config.base), device)
-    evaluation = draw(config.eval_problems, config.eval_split, config.eval_num_ops, numpy_rng(EVALUATION, 0))
+    evaluation = evaluation_problems(config.eval_problems, config.eval_split, config.eval_num_ops)
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
 
     def evaluation_now() -> dict:
@@ -797,7 +802,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 def evaluate_command(args: argparse.Namespace) -> None:
     if max(args.k) > args.samples:
         raise InputError(f"pass@{max(args.k)} needs at least {max(args.k)} samples a problem: --samples {args.samples} is too few")
-    problems = draw(args.problems, args.split, tuple(args.num_ops), numpy_rng(EVALUATION, args.seed))
+    problems = evaluation_problems(args.problems, args.split, tuple(args.num_ops), args.seed)
     device = start(args)
     model, _ = load(Path(args.checkpoint), device)
     result = evaluate(model, problems, args.samples, sorted(set(args.k)), (EVALUATION, args.seed),
@@ -814,11 +819,6 @@ def sample_command(args: argparse.Namespace) -> None:
     for i, response in enumerate(texts(rollouts)):
         verdict = "correct" if reward_functions.is_correct(problem, response) else f"wrong, the answer is {answer(problem)}"
         print(f"--- {i + 1}: {verdict}, log-probability {rollouts.logprobs[i].sum():.2f}\n{response}")
-
-
-def probe_command(args: argparse.Namespace) -> None:
-    from lessons.probe import probe  # here and not above, because it imports this file
-    probe(**vars(args))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -862,8 +862,11 @@ def main(arguments: list[str] | None = None) -> int:
             train(TrainConfig(**args), shlex.join(["python", "rlvr.py", *(sys.argv[1:] if arguments is None else arguments)]))
         elif command == "plot":
             plot(**args, flags_of=flags_of)
+        elif command == "probe":
+            from lessons.probe import probe  # here and not above, because it imports this file
+            probe(**args)
         else:
-            {"evaluate": evaluate_command, "sample": sample_command, "probe": probe_command}[command](argparse.Namespace(**args))
+            {"evaluate": evaluate_command, "sample": sample_command}[command](argparse.Namespace(**args))
     except InputError as error:
         print(f"rlvr.py: error: {error}", file=sys.stderr)
         return 2

@@ -188,11 +188,8 @@ def plot(folders: list[str], out: str, flags_of: Callable[[dict], str]) -> None:
     if pass_rows:
         put("pass_at_k.csv", to_csv(pass_rows))
         print(f"\npass@k of the base; below it what each loss gains, in points\n{pass_at_k_table(pass_rows)}")
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        return print("no figure: pip install matplotlib")
-    matplotlib.use("Agg")
+    if not can_draw():
+        return
     put("figure.png", draw_gains(runs, rows))
     if pass_rows:
         put("pass_at_k.png", draw_pass_at_k(runs, pass_rows))
@@ -224,15 +221,22 @@ def png(figure) -> bytes:
     return image.getvalue()
 
 
-def save_figure(path: str, draw: Callable[[], bytes]) -> None:
-    """What `draw` returns, into a file; without matplotlib a line that says so."""
+def can_draw() -> bool:
+    """Whether matplotlib is there, set to draw into files; if not, a line says so."""
     try:
         import matplotlib
     except ModuleNotFoundError:
-        return print("no figure: pip install matplotlib")
+        print("no figure: pip install matplotlib")
+        return False
     matplotlib.use("Agg")
-    write(Path(path), draw())
-    print(f"wrote {path}")
+    return True
+
+
+def save_figure(path: str, draw: Callable[[], bytes]) -> None:
+    """What `draw` returns, into a file, if we can draw."""
+    if can_draw():
+        write(Path(path), draw())
+        print(f"wrote {path}")
 
 
 def draw_gains(runs: list[dict], rows: list[dict]) -> bytes:

@@ -22,7 +22,7 @@ import torch
 import rlvr
 from data.figures import grouped, png, read_run, save_figure, short_names
 from data.options import lesson
-from data.task import InputError, draw
+from data.task import InputError
 
 CELLS = ("text->code", "code->code", "text->text", "code->text")
 
@@ -38,7 +38,7 @@ def switch_matrix(code_before: np.ndarray, right_before: np.ndarray, code_after:
 def judged(checkpoint: Path, problems: int, split: str, num_ops: tuple[int, ...], samples: int, max_new_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """The evaluation of `rlvr.train` on a checkpoint: whether each answer is code, and whether it is right, (P, n) each."""
     model, _ = rlvr.load(checkpoint, torch.device("cpu"))
-    drawn = draw(problems, split, num_ops, rlvr.numpy_rng(rlvr.EVALUATION, 0))
+    drawn = rlvr.evaluation_problems(problems, split, num_ops)
     _, right, code = rlvr.judged(drawn, rlvr.respond(model, drawn, samples, (rlvr.EVALUATION,), max_new_tokens=max_new_tokens))
     return code, right
 

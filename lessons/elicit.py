@@ -1,4 +1,4 @@
-"""What does a base give without any training? Ways to draw its habit out, beside what a random reward gains. Half a minute.
+"""What does a base give without any training? Ways to draw its habit out, beside what a random reward gains. A quarter of a minute.
 
     python -m lessons.elicit [FOLDER]         # FOLDER (default data/results/full) as ./train.sh full fills runs/full: the gains of RL
 
@@ -14,9 +14,10 @@ import torch
 
 import rewards
 import rlvr
-from data.corpus import CODE_OPENER
+from data.corpus import CODE_OPENER, is_code
 from data.options import lesson
-from data.task import EASY, InputError, Problem, draw
+from data.task import EASY, InputError, Problem, answer
+from data.tokenizer import decode, encode
 
 SAMPLES, VOTERS = 64, (8, 64)  # responses to each problem; how many of them vote
 TEMPERATURES = (0.7, 0.5, 0.3)
@@ -26,8 +27,7 @@ def vote(problems: list[Problem], responses: list[str], n: int) -> float:
     """Accuracy of the majority answer of n responses (self-consistency, 2203.11171), over all disjoint groups of n."""
     per_problem, right = len(responses) // len(problems), []
     for i in range(0, len(responses), n):
-        answer = rewards.majority_answer(responses[i:i + n])                  # None, if no response has one, is not right either
-        right.append(rewards.is_correct(problems[i // per_problem], f"\\boxed{{{answer}}}"))
+        right.append(rewards.majority_answer(responses[i:i + n]) == str(answer(problems[i // per_problem])))
     return float(np.mean(right))
 
 
@@ -36,17 +36,17 @@ def ways(model: torch.nn.Module, problems: list[Problem], key: tuple[int, ...]) 
 
     `forced words` begins every response with the opener, other than code's, that the model itself uses most.
     """
-    def measured(n: int = SAMPLES, **sampling) -> tuple[list[str], tuple[float, float]]:
-        responses, right, code = rlvr.judged(problems, rlvr.respond(model, problems, n, key, **sampling))
-        return responses, (right.mean().item(), code.mean().item())
+    def measured(n: int = SAMPLES, **sampling) -> tuple[float, float]:
+        _, right, code = rlvr.judged(problems, rlvr.respond(model, problems, n, key, **sampling))
+        return right.mean().item(), code.mean().item()
 
-    responses, sampled = measured()
-    table = {"T = 1": sampled, **{f"T = {t:g}": measured(temperature=t)[1] for t in TEMPERATURES}, "greedy": measured(1, temperature=0.0)[1]}
-    table |= {f"majority of {n}": (vote(problems, responses, n), None) for n in VOTERS}
-    table["forced code"] = measured(prefix=CODE_OPENER)[1]
-    openers = Counter(rlvr.decode(rlvr.encode(response)[:1]) for response in responses if response and not rlvr.is_code(response))
+    responses, right, code = rlvr.judged(problems, rlvr.respond(model, problems, SAMPLES, key))
+    table = {"T = 1": (right.mean().item(), code.mean().item()),
+             **{f"T = {t:g}": measured(temperature=t) for t in TEMPERATURES}, "greedy": measured(1, temperature=0.0),
+             **{f"majority of {n}": (vote(problems, responses, n), None) for n in VOTERS}, "forced code": measured(prefix=CODE_OPENER)}
+    openers = Counter(decode(encode(response)[:1]) for response in responses if response and not is_code(response))
     if openers:
-        table["forced words"] = measured(prefix=openers.most_common(1)[0][0])[1]
+        table["forced words"] = measured(prefix=openers.most_common(1)[0][0])
     return table
 
 
@@ -57,7 +57,7 @@ def main(folder: str) -> None:
         assert random
     except Exception:  # missing, or not ours, in many ways
         raise InputError(f"{folder} holds no results.json of python rlvr.py plot with a random reward") from None
-    problems = draw(400, "evaluation", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
+    problems = rlvr.evaluation_problems(400, "evaluation", EASY)
     print("base       way             accuracy  gain   of the random reward's  code share")
     for base, cell in random.items():
         model, _ = rlvr.load(rlvr.base_path(base), torch.device("cpu"))

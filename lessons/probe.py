@@ -25,7 +25,7 @@ import rlvr
 from data.corpus import BASES
 from data.files import check_writable, to_json, write
 from data.options import lesson
-from data.task import EASY, InputError, draw
+from data.task import InputError
 from lessons.elicit import ways
 
 MARGIN = 0.03  # below this a gain is of no interest
@@ -61,15 +61,12 @@ def probe(checkpoint: str, seeds: int, seed: int, out: str | None, threads: int 
     out = Path(out or path.with_name(path.stem + "-probe"))
     check_writable(out)
     fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-    try:
-        known = (out / "checkpoint.txt").read_text()
-    except OSError:
-        known = fingerprint
-    if known != fingerprint:
+    of = out / "checkpoint.txt"
+    if of.exists() and of.read_text() != fingerprint:
         raise InputError(f"{out} is the probe of another checkpoint: choose another --out or delete it")
-    write(out / "checkpoint.txt", fingerprint)
+    write(of, fingerprint)
 
-    problems = draw(config.eval_problems, "probe", EASY, rlvr.numpy_rng(rlvr.EVALUATION, 0))
+    problems = rlvr.evaluation_problems(config.eval_problems, config.eval_split, config.eval_num_ops)
     untrained = ways(model, problems, (rlvr.EVALUATION, 0))
     print(f"{'as it is':14s}  accuracy  code share")
     for way, (accuracy, share) in untrained.items():

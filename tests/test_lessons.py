@@ -254,8 +254,7 @@ def test_verdict(gains, answer):
 def test_probe_command(base, tmp_path, monkeypatch, capsys):
     """Evidence, interval and verdict; all on the probe split; the same command again trains nothing; another checkpoint is refused."""
     splits, original = [], rlvr.draw
-    for module in rlvr, probe:
-        monkeypatch.setattr(module, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
+    monkeypatch.setattr(rlvr, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
     monkeypatch.setattr(rlvr.TrainConfig.__init__, "__defaults__", tuple(TINY.get(f.name, f.default) for f in dataclasses.fields(rlvr.TrainConfig)))
     command = ["probe", base, "--seeds", "3", "--seed", "5", "--threads", "1", "--out", str(tmp_path / "probe")]
     assert rlvr.main(command) == 0
