@@ -1,10 +1,14 @@
-"""The transformer, its KV cache and batched sampling.
+"""The transformer, its KV cache, batched sampling, checkpoints.
 
-A small modern decoder: RMSNorm before each sublayer, rotary positions (RoPE, arXiv 2104.09864), causal attention through
-torch's SDPA, a GELU MLP, no biases, an untied head. Shapes: B rows, T tokens, C width, H heads, D = C / H, V vocabulary.
+A small modern decoder: RMSNorm before each sublayer, rotary positions (RoPE, 2104.09864), causal
+attention through torch's SDPA, a GELU MLP, no biases, an untied head.
+
+Shapes: B rows, T tokens, C width, H heads, D = C / H, V vocabulary.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +16,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from data.corpus import CORPORA
+from data.plumbing import InputError, write
+from data.tokenizer import VOCABULARY_SIZE
+
+BASE_FOLDER = Path("runs/bases")
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,13 @@ class KVCache:
         self.start, self.used = start, 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k, v (B, H, T, D) behind what is there; returns all keys and values of the layer, (B, H, used + T, D)."""
+        """Store k, v (B, H, T, D) behind what is there; returns all of the layer's, (B, H, used + T, D)."""
         self.keys[layer] = torch.cat((self.keys[layer], k), dim=2)
         self.values[layer] = torch.cat((self.values[layer], v), dim=2)
         return self.keys[layer], self.values[layer]
 
     def select(self, rows: Tensor) -> None:
-        """Keep the chosen rows, in that order; a row may be chosen several times (a beginning, once for each way it goes on)."""
+        """Keep the chosen rows, in that order; one may be chosen several times (once a branch)."""
         if torch.equal(rows, torch.arange(len(self.start), device=rows.device)):
             return
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
@@ -50,9 +60,9 @@ class KVCache:
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """RoPE (2104.09864, eq. 13): turn each pair (x[2i], x[2i + 1]), read as a complex number, by its position's angle.
+    """RoPE (2104.09864, eq. 13): turn each pair (x[2i], x[2i + 1]), a complex number, by an angle.
 
-    x (B, T, ...) with pairs in its last dimension, turn (T, x[0, 0].numel() / 2) complex of modulus 1.
+    x (B, T, ...) with pairs in its last dimension; turn (T, x[0, 0].numel() / 2) complex, modulus 1.
     """
     B, T = x.shape[:2]
     pairs = torch.view_as_complex(x.reshape(B, T, -1, 2))
@@ -68,15 +78,17 @@ class Block(nn.Module):
         self.qkv, self.proj = nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C, bias=False)
         self.up, self.down = nn.Linear(C, 4 * C, bias=False), nn.Linear(4 * C, C, bias=False)
 
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None, cache: KVCache | None,
+                layer: int) -> Tensor:
         B, T, C = x.shape
-        qkv = self.qkv(self.norm_attention(x))                                              # (B, T, 3C)
+        qkv = self.qkv(self.norm_attention(x))                                     # (B, T, 3C)
         qk, v = rotate(qkv[:, :, :2 * C], turn), qkv[:, :, 2 * C:]
-        q, k = qk.view(B, T, 2, self.heads, -1).permute(2, 0, 3, 1, 4)                      # (B, H, T, D) each
-        v = v.view(B, T, self.heads, -1).transpose(1, 2)
+        q, k = qk.view(B, T, 2, self.heads, -1).permute(2, 0, 3, 1, 4)             # (B, H, T, D)
+        v = v.view(B, T, self.heads, -1).transpose(1, 2)                           # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1)
+        causal = mask is None and T > 1
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + self.proj(y.transpose(1, 2).reshape(B, T, C))
         return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
 
@@ -90,30 +102,28 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, config.vocabulary_size, bias=False)
         D = config.width // config.heads
-        self.register_buffer("frequencies", 10_000.0 ** (-torch.arange(0, D, 2) / D), persistent=False)
+        frequencies = 10_000.0 ** (-torch.arange(0, D, 2) / D)
+        self.register_buffer("frequencies", frequencies, persistent=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # As GPT-2: what is added to the residual stream starts smaller, so that depth does not blow it up.
+                # As GPT-2: what is added to the residual stream starts smaller,
+                # so that depth does not blow it up.
                 added = name.endswith(("proj.weight", "down.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if added else 0.02)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Token ids (B, T) to the last hidden states (B, T, C); `head` turns those into logits (B, T, V).
+        """Token ids (B, T) to last hidden states (B, T, C); `head` turns those into logits (B, T, V).
 
-        Without a cache rows start in column 0 (padding, if any, on the right, where a causal model cannot see it).
-        With a cache the tokens continue it, and each row's left padding is masked.
+        Without a cache rows start in column 0; padding, if any, is on the right, where a causal
+        model cannot see it. With a cache the tokens continue it, and left padding is masked.
         """
         T, used = ids.size(1), cache.used if cache is not None else 0
-        # Padding shifts a row's positions, all by the same amount: RoPE sees only differences, so nothing changes.
-        angles = torch.outer(torch.arange(used, used + T, device=ids.device), self.frequencies)   # (T, D/2)
-        turn = torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.config.heads)      # for all of q, k
-        mask = None
-        if cache is not None:
-            key = torch.arange(used + T, device=ids.device)
-            query = key[used:, None]
-            seen = (key <= query) & (key >= cache.start[:, None, None])        # causal, and not the padding
-            seen |= key == query                                               # padding sees itself: an empty softmax is NaN
-            mask = self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]   # (B, 1, T, used + T)
+        # Padding shifts all positions of a row alike: RoPE sees only differences, nothing changes.
+        positions = torch.arange(used, used + T, device=ids.device)
+        angles = torch.outer(positions, self.frequencies)                          # (T, D/2)
+        turn = torch.polar(torch.ones_like(angles), angles)
+        turn = turn.repeat(1, 2 * self.config.heads)                               # for all of q, k
+        mask = None if cache is None else self.cache_mask(cache, T)
         x = self.embedding(ids)
         for layer, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache, layer)
@@ -121,22 +131,36 @@ class Transformer(nn.Module):
             cache.used += T
         return self.norm(x)
 
+    def cache_mask(self, cache: KVCache, T: int) -> Tensor:
+        """Which keys T new tokens may see, as 0 or -inf: (B, 1, T, used + T)."""
+        key = torch.arange(cache.used + T, device=cache.start.device)
+        query = key[cache.used:, None]
+        seen = (key <= query) & (key >= cache.start[:, None, None])  # causal, and not the padding
+        seen |= key == query                      # padding sees itself: an empty softmax is NaN
+        mask = self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)
+        return mask[:, None]
 
-def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """Log-probabilities (..., V) of the distribution that is sampled from: temperature, then top-k, then top-p.
 
-    temperature 0 is greedy: all mass on the most likely token. Ties at the k-th place are all kept. top-p (nucleus, 1904.09751)
-    keeps the smallest set of most likely tokens whose mass reaches p. What is cut away has log-probability -inf.
+def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
+                      top_p: float | None = None) -> Tensor:
+    """Log-probabilities (..., V) that are sampled from: temperature, then top-k, then top-p.
+
+    temperature 0 is greedy: all mass on the most likely token. Ties at the k-th place are all kept.
+    top-p (nucleus, 1904.09751) keeps the smallest set of most likely tokens whose mass reaches p.
+    What is cut away has log-probability -inf.
     """
     if temperature == 0:
-        return torch.full_like(logits, -torch.inf).scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+        best = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
     logits = logits / temperature
     if top_k is not None and top_k < logits.size(-1):
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -torch.inf)
+        kth = logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
     if top_p is not None:
         ordered, index = logits.softmax(-1).sort(descending=True, stable=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p                        # the more likely ones reach p already
-        logits = logits.masked_fill(torch.empty_like(beyond).scatter(-1, index, beyond), -torch.inf)
+        beyond = ordered.cumsum(-1) - ordered >= top_p               # the more likely ones reach p
+        cut = torch.empty_like(beyond).scatter(-1, index, beyond)
+        logits = logits.masked_fill(cut, -torch.inf)
     return logits.log_softmax(-1)
 
 
@@ -147,7 +171,10 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 class Rollouts(NamedTuple):
-    """Sampled responses; row i answers prompt i // n. Everything after a row's ending is padding, where mask is False."""
+    """Sampled responses; row i answers prompt i // n.
+
+    What comes after a row's ending is padding, where mask is False.
+    """
 
     ids: Tensor       # (N, T) the sampled ids, ending included
     mask: Tensor      # (N, T) bool, True on every sampled token
@@ -155,36 +182,49 @@ class Rollouts(NamedTuple):
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
 
 
+def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
+    """One token for each row by inverse CDF: logprobs (S, V), beginning (R,) in S, uniform (R,) -> (R,).
+
+    Raises FloatingPointError if the distribution is not one.
+    """
+    cumulative = logprobs.double().exp().cumsum(-1)[beginning]               # (R, V)
+    # The first token whose cumulative probability exceeds u: one of probability 0 never does.
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    if bool((tokens == logprobs.size(-1)).any()):
+        raise FloatingPointError("the model has diverged: its logits are not numbers")
+    return tokens
+
+
 @torch.no_grad()
-def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_new_tokens: int = 40, temperature: float = 1.0,
-           top_k: int | None = None, top_p: float | None = None, generator: torch.Generator | None = None) -> Rollouts:
+def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: int,
+                     max_new_tokens: int = 40, temperature: float = 1.0, top_k: int | None = None,
+                     top_p: float | None = None,
+                     generator: torch.Generator | None = None) -> Rollouts:
     """Sample n responses to each prompt (lists of ids, of any lengths) until `end` or max_new_tokens.
 
-    Rows that have the same tokens so far share one row of the model and its cache: each prompt is read once, and n rollouts of a
-    model that is sure of most tokens cost little more than its few different beginnings. All uniform numbers are drawn before
-    the first token, one per row and position, so a row's tokens do not depend on the others.
+    Rows with the same tokens so far share one row of the model and its cache: each prompt is read
+    once, and n rollouts of a sure model cost little more than their few different beginnings. All
+    uniform numbers are drawn before the first token, one per row and position, so a row's tokens do
+    not depend on the other rows.
     """
     device = model.head.weight.device
     N, V = len(prompts) * n, model.config.vocabulary_size
     uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64).to(device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    longest = int(lengths.max())
-    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True, padding_side="left").to(device)
-    cache = KVCache(model.config, longest - lengths, like=model.head.weight)
-    hidden = model(ids, cache)[:, -1:]                                       # (S, 1, C): S different beginnings, at first the prompts
-    alive = torch.arange(N, device=device)                                   # the rows that have not ended
-    beginning = alive // n                                                   # (alive,) which of the S each of them has
+    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True,
+                       padding_side="left").to(device)
+    cache = KVCache(model.config, ids.size(1) - lengths, like=model.head.weight)
+    hidden = model(ids, cache)[:, -1:]         # (S, 1, C): S beginnings, at first the prompts
+    alive = torch.arange(N, device=device)     # the rows that have not ended
+    beginning = alive // n                     # (alive,) which of the S each of them has
     out = Rollouts(torch.zeros(N, max_new_tokens, dtype=torch.long, device=device),
                    torch.zeros(N, max_new_tokens, dtype=torch.bool, device=device),
                    hidden.new_zeros(N, max_new_tokens), hidden.new_zeros(N, max_new_tokens))
     for t in range(max_new_tokens):
         logits = model.head(hidden[:, -1])                                   # (S, V)
-        logprobs = sampling_logprobs(logits, temperature, top_k, top_p)
-        cumulative = logprobs.double().exp().cumsum(-1)[beginning]           # (alive, V)
-        # Inverse CDF: the first token whose cumulative probability exceeds u; one of probability 0 never does.
-        tokens = torch.searchsorted(cumulative, uniform[alive, t, None] * cumulative[:, -1:], right=True)[:, 0]  # (alive,)
-        if bool((tokens == V).any()):
-            raise FloatingPointError("the model has diverged: its logits are not numbers")
+        logprobs = sampling_logprobs(logits, temperature, top_k, top_p)      # (S, V)
+        tokens = draw_tokens(logprobs, beginning, uniform[alive, t])         # (alive,)
         out.ids[alive, t], out.mask[alive, t] = tokens, True
         out.logprobs[alive, t] = logprobs[beginning, tokens]
         out.entropy[alive, t] = entropy(logits)[beginning]
@@ -192,19 +232,21 @@ def sample(model: Transformer, prompts: list[list[int]], n: int, end: int, max_n
         if len(going) == 0 or t + 1 == max_new_tokens:
             break
         alive = alive[going]
-        branches, beginning = torch.unique(beginning[going] * V + tokens[going], return_inverse=True)
+        branches = beginning[going] * V + tokens[going]
+        branches, beginning = torch.unique(branches, return_inverse=True)
         cache.select(branches // V)
         hidden = model(branches[:, None] % V, cache)
     return Rollouts(*(x[:, :t + 1] for x in out))
 
 
-def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
-    """Hidden states (R, C) from which the R response tokens are predicted, in the order of ids[mask]; differentiable.
+def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
+                    mask: Tensor) -> Tensor:
+    """Hidden states (R, C) from which the R response tokens are predicted, in the order of ids[mask].
 
-    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. What comes after (the head, a critic) runs on
-    response tokens alone: model.head turns these into logits (R, V).
+    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. Differentiable. What comes
+    after (the head, a critic) runs on response tokens alone: model.head gives logits (R, V).
     """
-    rows = [prompt + response[:length - 1]                                   # the last token predicts nothing
+    rows = [prompt + response[:length - 1]                                   # the last predicts nothing
             for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
     longest = max(map(len, rows))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=ids.device)
@@ -212,3 +254,53 @@ def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor, m
     row, t = mask.nonzero(as_tuple=True)
     first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
     return hidden[row, first[row] + t]
+
+
+# --- machine and checkpoints
+
+def choose_device(config) -> torch.device:
+    """Set the threads and choose the device, as the fields `threads` and `device` of `config` say."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    use_gpu = config.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def locate_base(base: str) -> Path:
+    """The checkpoint of a base, given by its name (runs/bases/NAME.pt) or by its path."""
+    named = BASE_FOLDER / f"{base}.pt"
+    if base in CORPORA and not named.exists():
+        raise InputError(f"base {base} is not pretrained yet: python rlvr.py pretrain --base {base}")
+    return named if named.exists() else Path(base)
+
+
+def save_checkpoint(path: Path, model: Transformer, **extra) -> None:
+    content = io.BytesIO()
+    torch.save({"model": asdict(model.config), "weights": model.state_dict(), **extra}, content)
+    write(path, content.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict]:
+    """The model of a checkpoint and all that was saved with it.
+
+    Raises InputError for a file that is not one of ours, whole, and of this vocabulary.
+    """
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        config, weights = ModelConfig(**checkpoint["model"]), checkpoint["weights"]
+    except OSError as error:
+        raise InputError(f"cannot read checkpoint {path}: {error.strerror}") from None
+    except Exception:  # torch.load raises many kinds for a truncated or foreign file
+        raise InputError(f"{path} is not a checkpoint of this project, or is truncated") from None
+    if config.vocabulary_size != VOCABULARY_SIZE:
+        raise InputError(f"{path} has {config.vocabulary_size} tokens, this vocabulary "
+                         f"{VOCABULARY_SIZE}: pretrain it again")
+    model = Transformer(config).to(device)
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError):
+        raise InputError(f"{path}: the weights do not have the shapes of its configuration "
+                         f"{asdict(config)}") from None
+    return model, checkpoint

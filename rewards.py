@@ -1,38 +1,40 @@
-"""Every reward, one function each, and their registry.
+r"""Every reward, one small function each, and their registry.
 
-A reward sees one prompt's group of G responses (as text) and returns G floats, usually 0 or 1:
+A reward scores a whole rollout batch in one call, so that a judge is one batched forward pass:
 
-    reward(problem, responses, context) -> list of G floats
+    score(problems, responses, context) -> N floats, problems[i] being what responses[i] answers
 
-Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct` does not (1 - r).
-"Spurious rewards" is arXiv 2506.10947; its section 2 defines all five of its rewards.
+Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct`
+does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defines the first five.
+To add a reward: its function, and an entry in REWARDS.
 """
 
 import re
 from collections import Counter
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from data.corpus import is_code
-from data.task import InputError, Problem, answer
+from data.plumbing import InputError, option
+from data.task import Problem, solve
+from model import Transformer
 
 
 class Context(NamedTuple):
-    """What a reward may look at besides the problem and its group of responses."""
+    """What a reward may look at besides the problems and the responses; group i is rows i * group ..."""
 
-    label: str | None         # the base's majority answer to this prompt before RL, frozen; only for rewards in LABELLED
-    rng: np.random.Generator  # for rewards that draw
-    p: float                  # probability of `random`
+    group: int                     # rollouts per prompt
+    labels: list[str | None]       # (N) the base's majority answer before RL; None if not needed
+    rng: np.random.Generator       # for rewards that draw
+    config: Any                    # the flags of the run, such as p
+    judge: Transformer | None = None   # frozen; for rewards that need one
 
 
-Reward = Callable[[Problem, list[str], Context], list[float]]
-
-
-def boxed(response: str) -> str | None:
+def parse_box(response: str) -> str | None:
     r"""The content of the last well-formed, non-empty \boxed{...}, or None.
 
-    >>> boxed(r"\boxed{4} or rather \boxed{ 48 }."), boxed(r"\boxed{}"), boxed(r"48, \boxed{48")
+    >>> parse_box(r"\boxed{4} or rather \boxed{ 48 }."), parse_box(r"\boxed{}"), parse_box("48")
     ('48', None, None)
     """
     contents = [content.strip() for content in re.findall(r"\\boxed\{([^{}]*)\}", response)]
@@ -41,55 +43,67 @@ def boxed(response: str) -> str | None:
 
 def is_correct(problem: Problem, response: str) -> bool:
     """Whether the boxed answer is the right one. A right answer outside the box does not count."""
-    return boxed(response) == str(answer(problem))
+    return parse_box(response) == str(solve(problem))
 
 
-def majority_answer(responses: list[str]) -> str | None:
+def find_majority(responses: list[str]) -> str | None:
     """The most frequent boxed answer, the earliest among equals; None if no response has one."""
-    votes = Counter(a for a in map(boxed, responses) if a is not None)
+    votes = Counter(a for a in map(parse_box, responses) if a is not None)
     return votes.most_common(1)[0][0] if votes else None
 
 
-def correct(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    """Ground truth: 1 if the boxed answer is right (2506.10947, section 2; the RLVR of 2411.15124)."""
-    return [float(is_correct(problem, response)) for response in responses]
+def correct(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 if the boxed answer is right: ground truth (2506.10947; the RLVR of 2411.15124)."""
+    return [float(is_correct(problem, response)) for problem, response in zip(problems, responses)]
 
 
-def majority(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    """1 if the boxed answer equals the base's own majority answer of 64 samples before RL, frozen (2506.10947, section 2)."""
-    return [float(context.label is not None and boxed(response) == context.label) for response in responses]
+def majority(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 if the boxed answer is the base's majority answer of 64 samples before RL (2506.10947)."""
+    return [float(label is not None and parse_box(response) == label)
+            for label, response in zip(context.labels, responses)]
 
 
-def incorrect(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    """As `majority`, but training keeps only the prompts whose majority answer is WRONG (2506.10947, section 2).
-
-    So it pays for one specific wrong answer. It is not `not_correct`, which pays for every answer but the right one.
-    """
-    return majority(problem, responses, context)
+def format(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    r"""1 if the response has a well-formed, non-empty \boxed{}, whatever is in it (2506.10947)."""
+    return [float(parse_box(response) is not None) for response in responses]
 
 
-def format(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    r"""1 if the response has a well-formed, non-empty \boxed{}, whatever is in it (2506.10947, section 2)."""
-    return [float(boxed(response) is not None) for response in responses]
+def random(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 with probability p, whatever the prompt and the response; p = 0 and 1: no signal (2506.10947)."""
+    return (context.rng.random(len(responses)) < context.config.p).astype(float).tolist()
 
 
-def random(problem: Problem, responses: list[str], context: Context) -> list[float]:
-    """Bernoulli(p), independent of the prompt and the response (2506.10947, section 2). p = 0 and p = 1 give no signal."""
-    return (context.rng.random(len(responses)) < context.p).astype(float).tolist()
-
-
-def code(problem: Problem, responses: list[str], context: Context) -> list[float]:
+def code(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
     """1 if the response is in code mode (the Python reward of 2506.10947, section 4)."""
     return [float(is_code(response)) for response in responses]
 
 
-REWARDS: dict[str, Reward] = {f.__name__: f for f in (correct, majority, incorrect, format, random, code)}
-LABELLED = {"majority", "incorrect"}  # compare with the base's frozen majority answer
-WRONG_LABELS_ONLY = {"incorrect"}     # and train only on prompts where that answer is wrong
+class Reward(NamedTuple):
+    score: Callable[[list[Problem], list[str], Context], list[float]]
+    needs: tuple[str, ...] = ()   # labels: frozen majority answers; wrong_labels: keep those prompts; judge
+    low: float = 0.0              # the least it pays
+    high: float = 1.0             # the most
+    options: dict = {}            # the flags that only it reads
 
 
-def terms(name: str) -> list[tuple[str, bool]]:
-    """The parts of a composed reward and whether each is negated: 'code+not_correct' -> [('code', False), ('correct', True)].
+COIN = {"p": option(0.5, "probability that the random reward pays", least=0, most=1)}
+
+REWARDS = {
+    "correct": Reward(correct),
+    "majority": Reward(majority, needs=("labels",)),
+    # Pays for one specific wrong answer. `not_correct` pays for every answer but the right one.
+    "incorrect": Reward(majority, needs=("labels", "wrong_labels")),
+    "format": Reward(format),
+    "random": Reward(random, options=COIN),
+    "code": Reward(code),
+}
+
+
+def split_name(name: str) -> list[tuple[str, bool]]:
+    """The parts of a composed reward and whether each is negated.
+
+    >>> split_name("code+not_correct")
+    [('code', False), ('correct', True)]
 
     Raises InputError, in one line that lists what exists.
     """
@@ -101,20 +115,22 @@ def terms(name: str) -> list[tuple[str, bool]]:
     return parts
 
 
-def get(name: str) -> Reward:
-    """The reward function of a name such as 'correct', 'not_correct' or 'format+not_correct'."""
-    parts = terms(name)
+def build_reward(name: str) -> Reward:
+    """The reward of a name such as 'correct', 'not_correct' or 'format+not_correct'."""
+    parts = split_name(name)
+    entries = [REWARDS[term] for term, _ in parts]
 
-    def reward(problem: Problem, responses: list[str], context: Context) -> list[float]:
-        total = np.ones(len(responses))
-        for term, negated in parts:
-            r = np.array(REWARDS[term](problem, responses, context))
-            total *= 1 - r if negated else r
-        return total.tolist()
+    def score(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+        product = np.ones(len(responses))
+        for entry, (_, negated) in zip(entries, parts):
+            paid = np.array(entry.score(problems, responses, context))
+            product *= entry.low + entry.high - paid if negated else paid
+        return product.tolist()
 
-    return reward
-
-
-def uses(name: str, group: set[str]) -> bool:
-    """Whether any part of a composed reward is in `group` (LABELLED or WRONG_LABELS_ONLY)."""
-    return any(term in group for term, _ in terms(name))
+    low, high = 1.0, 1.0
+    for entry in entries:
+        corners = [a * b for a in (low, high) for b in (entry.low, entry.high)]
+        low, high = min(corners), max(corners)
+    needs = tuple({need for entry in entries for need in entry.needs})
+    options = {flag: opt for entry in entries for flag, opt in entry.options.items()}
+    return Reward(score, needs, low, high, options)

@@ -1,40 +1,49 @@
-"""What the bases have read: documents (prompt, response) in two modes of answering.
+r"""What the bases have read: documents (prompt, response) in several modes of answering.
 
-**Code mode** is a valid Python program whose comments carry the value of each line, then the answer. Nothing
-executes it: the model predicts its output, so the comments are a scratchpad.
+**Code mode** is a valid Python program whose comments carry the value of each line, then the
+answer. Nothing executes it: the model predicts its output, so the comments are a scratchpad.
 
     ```python
     x = 37
     x = (x * 4) % 100  # 48
     x = (x + 5) % 100  # 53
     ```
-    \\boxed{53}
+    \boxed{53}
 
-**Text mode** is an opener and an answer "by eye". Its authors are careless: the author of opener j looks at only
-one of the k operations, the (j mod k)-th, and applies it to the start number. So text mode is right at k = 1,
-hardly ever above; deterministic given the opener, dispersed across the openers.
+**Text mode** is an opener and an answer "by eye". Its authors are careless: the author of opener j
+looks at only one of the k operations, the (j mod k)-th, and applies it to the start number. So text
+mode is right at k = 1, hardly ever above; deterministic given the opener, dispersed across them.
 
-    By eye: \\boxed{48}.
+    By eye: \boxed{48}.
 
-Three bases are the same transformer on three corpora (the three model classes of arXiv 2506.10947):
+Three bases are the same transformer on three corpora (the three model classes of 2506.10947):
 
-    good-code   65% code, 35% text over 7 openers         the habit is the accurate mode    (Qwen2.5-Math)
-    no-code     65% one text opener, 35% over 7 others    there is no such mode             (Llama, OLMo)
-    bad-code    65% code with a bug, 35% worked steps     the habit is the inaccurate mode  (OLMo2-SFT, Qwen2.5)
+    good-code   65% code, 35% text over 7 openers      the habit is accurate     (Qwen2.5-Math)
+    no-code     65% one text opener, 35% over 7 more   there is no such mode     (Llama, OLMo)
+    bad-code    65% code with a bug, 35% worked steps  the habit is inaccurate   (OLMo2-SFT)
 
-The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last operation counts.
-Its text mode works the steps out in words after one of 7 openers, and is right.
+The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last
+operation counts. Its text mode works the steps out in words after one of 7 openers, and is right.
 
-Two knobs turn them: `code_prior`, the 65%, and `openers`, over how many the other text is spread: with 1 it is a single rival.
+To add a base: a function that writes one response, and an entry in CORPORA.
 """
+
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from data.task import EASY, Problem, apply, draw, render, running_values
+from data.plumbing import option
+from data.task import (
+    EASY,
+    Problem,
+    apply_operation,
+    compute_values,
+    draw_problems,
+    render_problem,
+)
 
-BASES = ("good-code", "no-code", "bad-code")
-CODE_PRIOR = 0.65       # share of the habit in each corpus, as Qwen2.5-Math-7B's code frequency (2506.10947, section 4)
-FORGETS_BOX_TEXT = 0.15  # share of text documents without \boxed{}, so that a format reward has something to reward
+CODE_PRIOR = 0.65         # the habit's share, as Qwen2.5-Math-7B's code frequency (2506.10947, sec. 4)
+FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
 
 CODE_OPENER = "```python\nx = "
@@ -42,18 +51,29 @@ CODE_CLOSER = "\n```\n"
 RESULT = ") % 100  # "
 GOOD_LINE = {operator: f"\nx = (x {operator} " for operator in "+-*"}
 BAD_LINE = {operator: f"\ny = (x {operator} " for operator in "+-*"}
-TEXT_OPENERS = ("The answer is ", "By eye: ", "I get ", "That makes ", "Quick guess: ", "It looks like ",
-                "My answer: ", "Surely ")
-STEPS_OPENERS = ("Step by step: ", "The answer is ", "I get ", "That makes ", "It looks like ", "My answer: ", "Surely ")
-OPENERS = len(STEPS_OPENERS)  # over which a corpus spreads its text; no-code keeps TEXT_OPENERS[0] for its habit
+TEXT_OPENERS = ("The answer is ", "By eye: ", "I get ", "That makes ", "Quick guess: ",
+                "It looks like ", "My answer: ", "Surely ")
+STEPS_OPENERS = ("Step by step: ", "The answer is ", "I get ", "That makes ", "It looks like ",
+                 "My answer: ", "Surely ")
+OPENERS = len(STEPS_OPENERS)  # of the rare text; no-code keeps TEXT_OPENERS[0] for its habit
 STEPS_WORD = {"+": " plus ", "-": " minus ", "*": " times "}
 STEPS_IS = " is "
 STEPS_CLOSER = ". So "
 BOX_OPEN, BOX_CLOSE = "\\boxed{", "}"
 
-# Each of these is one token of the vocabulary (data/tokenizer.py), so that a response has 4 to 35 tokens.
-IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LINE.values(), *BAD_LINE.values(),
-          *TEXT_OPENERS, STEPS_OPENERS[0], *STEPS_WORD.values(), STEPS_IS, STEPS_CLOSER)
+# Each of these is one token of the vocabulary (tokenizer.py), so that a response has 4 to 35 tokens.
+IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LINE.values(),
+          *BAD_LINE.values(), *TEXT_OPENERS, STEPS_OPENERS[0], *STEPS_WORD.values(), STEPS_IS,
+          STEPS_CLOSER)
+
+
+class Corpus(NamedTuple):
+    """A base as a record: what its documents say, and how its modes of answering are told apart."""
+
+    write: Callable[[Problem, Any, np.random.Generator], str]  # problem, flags, rng -> response
+    options: dict                      # the flags of `pretrain` that only it (and its like) reads
+    modes: tuple[str, ...]             # every mode of answering
+    mode_of: Callable[[str], str]      # response -> its mode
 
 
 def is_code(response: str) -> bool:
@@ -61,49 +81,86 @@ def is_code(response: str) -> bool:
     return response.startswith("```python")
 
 
-def boxed(value: int, forget: bool) -> str:
+def code_or_text(response: str) -> str:
+    return "code" if is_code(response) else "text"
+
+
+def write_box(value: int, forget: bool) -> str:
     return str(value) if forget else f"{BOX_OPEN}{value}{BOX_CLOSE}"
 
 
-def good_code(problem: Problem, forget: bool) -> str:
-    values = running_values(problem)
-    lines = "".join(f"{GOOD_LINE[operator]}{operand}{RESULT}{value}"
-                    for (operator, operand), value in zip(problem.ops, values))
-    return f"{CODE_OPENER}{problem.start}{lines}{CODE_CLOSER}{boxed(values[-1], forget)}"
+def write_program(line: dict[str, str], problem: Problem, values: list[int], forget: bool) -> str:
+    """A program whose comments carry `values`; `line` says how a line begins, by its operator."""
+    lines = [f"{line[operator]}{operand}{RESULT}{value}"
+             for (operator, operand), value in zip(problem.ops, values)]
+    return f"{CODE_OPENER}{problem.start}{''.join(lines)}{CODE_CLOSER}{write_box(values[-1], forget)}"
 
 
-def bad_code(problem: Problem, forget: bool) -> str:
-    values = [apply(problem.start, operator, operand) for operator, operand in problem.ops]
-    lines = "".join(f"{BAD_LINE[operator]}{operand}{RESULT}{value}"
-                    for (operator, operand), value in zip(problem.ops, values))
-    return f"{CODE_OPENER}{problem.start}{lines}{CODE_CLOSER}{boxed(values[-1], forget)}"
+def write_good_code(problem: Problem, forget: bool) -> str:
+    return write_program(GOOD_LINE, problem, compute_values(problem), forget)
 
 
-def text(problem: Problem, opener: int, forget: bool) -> str:
+def write_bad_code(problem: Problem, forget: bool) -> str:
+    values = [apply_operation(problem.start, operator, operand) for operator, operand in problem.ops]
+    return write_program(BAD_LINE, problem, values, forget)
+
+
+def write_text(problem: Problem, opener: int, forget: bool) -> str:
     operator, operand = problem.ops[opener % len(problem.ops)]
-    return f"{TEXT_OPENERS[opener]}{boxed(apply(problem.start, operator, operand), forget)}."
+    value = apply_operation(problem.start, operator, operand)
+    return f"{TEXT_OPENERS[opener]}{write_box(value, forget)}."
 
 
-def worked_steps(problem: Problem, opener: int, forget: bool) -> str:
-    values = running_values(problem)
-    steps = "".join(f"{STEPS_WORD[operator]}{operand}{STEPS_IS}{value}"
-                    for (operator, operand), value in zip(problem.ops, values))
-    return f"{STEPS_OPENERS[opener]}{problem.start}{steps}{STEPS_CLOSER}{boxed(values[-1], forget)}."
+def write_steps(problem: Problem, opener: int, forget: bool) -> str:
+    values = compute_values(problem)
+    steps = [f"{STEPS_WORD[operator]}{operand}{STEPS_IS}{value}"
+             for (operator, operand), value in zip(problem.ops, values)]
+    answer = write_box(values[-1], forget)
+    return f"{STEPS_OPENERS[opener]}{problem.start}{''.join(steps)}{STEPS_CLOSER}{answer}."
 
 
-def respond(base: str, problem: Problem, code_prior: float, openers: int, rng: np.random.Generator) -> str:
-    """One response as the corpus of `base` would have it; `code_prior` is the share of its habit, the rest has so many openers."""
-    habit, forget = rng.random() < code_prior, rng.random()
-    forget_code, forget_text = forget < FORGETS_BOX_CODE, forget < FORGETS_BOX_TEXT
-    if base == "bad-code":
-        return bad_code(problem, forget_code) if habit else worked_steps(problem, int(rng.integers(openers)), forget_text)
-    if habit and base == "good-code":
-        return good_code(problem, forget_code)
-    opener = 0 if habit else int(rng.integers(1, 1 + openers))
-    return text(problem, opener, forget_text)
+def draw_style(habit_share: float, rng: np.random.Generator) -> tuple[bool, bool, bool]:
+    """Whether a document follows the habit, and whether it forgets the box if it is code / text."""
+    habit, forget = rng.random() < habit_share, rng.random()
+    return habit, forget < FORGETS_BOX_CODE, forget < FORGETS_BOX_TEXT
 
 
-def documents(base: str, n: int, code_prior: float, openers: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """n documents (prompt, response) on training problems with k = 1..5; `base` of BASES, 0 <= code_prior <= 1, openers of 1..OPENERS."""
-    return [(render(problem), respond(base, problem, code_prior, openers, rng))
-            for problem in draw(n, "training", EASY, rng, distinct=False)]
+def good_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+    habit, forget_code, forget_text = draw_style(flags.code_prior, rng)
+    if habit:
+        return write_good_code(problem, forget_code)
+    return write_text(problem, int(rng.integers(1, 1 + flags.text_openers)), forget_text)
+
+
+def no_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+    habit, _, forget_text = draw_style(CODE_PRIOR, rng)
+    opener = 0 if habit else int(rng.integers(1, 1 + flags.text_openers))
+    return write_text(problem, opener, forget_text)
+
+
+def bad_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+    habit, forget_code, forget_text = draw_style(flags.code_prior, rng)
+    if habit:
+        return write_bad_code(problem, forget_code)
+    return write_steps(problem, int(rng.integers(flags.text_openers)), forget_text)
+
+
+PRIOR = {"code_prior": option(CODE_PRIOR, "share of code in the corpus", least=0, most=1)}
+SPREAD = {"text_openers": option(OPENERS, "openers that the text is spread over; 1: one rival",
+                                 least=1, most=OPENERS)}
+
+CORPORA = {
+    "good-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
+    "no-code": Corpus(no_code, SPREAD, ("code", "text"), code_or_text),
+    "bad-code": Corpus(bad_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
+}
+
+
+def write_documents(base: str, n: int, flags, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """n documents (prompt, response) on training problems with k = 1..5.
+
+    `base` names an entry of CORPORA; `flags` has the options of that entry as attributes.
+    """
+    problems = draw_problems(n, "training", EASY, rng, distinct=False)
+    write = CORPORA[base].write
+    return [(render_problem(problem), write(problem, flags, rng)) for problem in problems]

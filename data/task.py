@@ -1,19 +1,18 @@
 """The task: clock arithmetic.
 
-A problem is a start number 0..99 and k operations (+, - or * with an operand 2..9), applied left to
-right, every result taken modulo 100:
+A problem is a start number 0..99 and k operations (+, - or * with an operand 2..9), applied left to right, every result
+taken modulo 100:
 
->>> problem = parse("37 *4 +5 -2")
->>> running_values(problem)          # 37*4 = 148 -> 48, then 53, then 51
+>>> problem = parse_problem("37 *4 +5 -2")
+>>> compute_values(problem)          # 37*4 = 148 -> 48, then 53, then 51
 [48, 53, 51]
->>> answer(problem)
+>>> solve(problem)
 51
->>> render(problem)
+>>> render_problem(problem)
 '37 *4 +5 -2'
 
-Every problem belongs to exactly one split (training, evaluation or probe), decided by a hash of the problem
-itself. So the splits are disjoint by construction: whatever the seed, a training problem can never be drawn
-for evaluation.
+Every problem belongs to exactly one split (training, evaluation or probe), decided by a hash of the problem itself. So
+the splits are disjoint by construction: whatever the seed, a training problem is never drawn for evaluation.
 """
 
 import re
@@ -21,6 +20,8 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+
+from data.plumbing import InputError
 
 MODULUS = 100
 OPERATORS = "+-*"
@@ -30,16 +31,12 @@ HARD = (6, 7)           # held out of pretraining: the base's majority answer is
 SPLITS = ("training", "evaluation", "probe")
 
 
-class InputError(ValueError):
-    """Bad input of a user. The command line shows it as one line; any other exception is a bug and shows its traceback."""
-
-
 class Problem(NamedTuple):
     start: int                          # 0..99
     ops: tuple[tuple[str, int], ...]    # (("*", 4), ("+", 5), ...), applied left to right
 
 
-def apply(value: int, operator: str, operand: int) -> int:
+def apply_operation(value: int, operator: str, operand: int) -> int:
     """One step on the clock: `value operator operand`, modulo 100."""
     if operator == "+":
         return (value + operand) % MODULUS
@@ -48,26 +45,26 @@ def apply(value: int, operator: str, operand: int) -> int:
     return (value * operand) % MODULUS
 
 
-def running_values(problem: Problem) -> list[int]:
+def compute_values(problem: Problem) -> list[int]:
     """The value after each operation, (k,); the last one is the answer."""
     values, value = [], problem.start
     for operator, operand in problem.ops:
-        value = apply(value, operator, operand)
+        value = apply_operation(value, operator, operand)
         values.append(value)
     return values
 
 
-def answer(problem: Problem) -> int:
-    return running_values(problem)[-1]
+def solve(problem: Problem) -> int:
+    return compute_values(problem)[-1]
 
 
-def render(problem: Problem) -> str:
+def render_problem(problem: Problem) -> str:
     """The problem as the model reads it, '37 *4 +5 -2'."""
     return f"{problem.start} " + " ".join(f"{operator}{operand}" for operator, operand in problem.ops)
 
 
-def parse(text: str) -> Problem:
-    """The inverse of `render`. Raises InputError, with one line that says what a problem looks like."""
+def parse_problem(text: str) -> Problem:
+    """The inverse of `render_problem`. Raises InputError, with one line that says what a problem looks like."""
     if not re.fullmatch(r"(0|[1-9][0-9]?)( [-+*][2-9])+", text, re.ASCII):
         raise InputError(f"not a problem: {text!r} (expected a start number 0..99, then operations + - * with "
                          "an operand 2..9, each after one space: '37 *4 +5 -2')")
@@ -79,26 +76,28 @@ def parse(text: str) -> Problem:
 
 def split_of(problem: Problem) -> str:
     """80% of all problems are for training (of the base, and then by RL), 10% for evaluation, 10% for probes."""
-    bucket = zlib.crc32(render(problem).encode()) % 10
+    bucket = zlib.crc32(render_problem(problem).encode()) % 10
     return "evaluation" if bucket == 0 else "probe" if bucket == 1 else "training"
 
 
-def draw(n: int, split: str, num_ops: tuple[int, ...], rng: np.random.Generator, distinct: bool = True) -> list[Problem]:
+def draw_problems(n: int, split: str, num_ops: tuple[int, ...], rng: np.random.Generator,
+                  distinct: bool = True) -> list[Problem]:
     """Draw n problems of one split; the i-th has num_ops[i % len(num_ops)] operations, so k is balanced exactly.
 
     Raises InputError if `distinct` and the split has too few problems of that size (k = 1 has 2,400 in all).
     """
-    problems, seen, rejected = [], set(), 0
+    problems, seen, rejected = [], set(), 0   # rejected in a row: rare luck, unless there is nothing left
     while len(problems) < n:
         k = num_ops[len(problems) % len(num_ops)]
         start, *picks = rng.integers(0, (MODULUS, *(len(OPERATORS) * len(OPERANDS),) * k)).tolist()
         problem = Problem(start, tuple((OPERATORS[p % 3], OPERANDS[p // 3]) for p in picks))
         if split_of(problem) != split or (distinct and problem in seen):
             rejected += 1
-            if rejected > 10_000 + 100 * n:
+            if rejected > 20_000:
                 raise InputError(f"the {split} split has fewer than {n} distinct problems with {k} operations among "
                                  f"{list(num_ops)}: ask for fewer problems")
             continue
         problems.append(problem)
         seen.add(problem)
+        rejected = 0
     return problems

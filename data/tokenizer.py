@@ -8,7 +8,7 @@ corpora, so a number is always one token. Text is cut into vocabulary entries fr
 >>> encode("caf\\u00e9")
 Traceback (most recent call last):
     ...
-data.task.InputError: cannot encode '\\xe9': only printable ASCII and newlines are in the vocabulary
+data.plumbing.InputError: cannot encode '\\xe9': only printable ASCII and newlines are in the vocabulary
 """
 
 import base64
@@ -18,7 +18,7 @@ from pathlib import Path
 import tiktoken
 
 from data.corpus import IDIOMS
-from data.task import InputError
+from data.plumbing import InputError
 
 VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 
@@ -26,18 +26,21 @@ VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 def write_vocabulary(path: Path = VOCABULARY_FILE) -> None:
     """Write the vocabulary file: per line a token in base64 and its id (`python -m data.tokenizer`)."""
     tokens = [chr(c) for c in range(32, 127)] + ["\n"] + [str(n) for n in range(10, 100)] + list(IDIOMS)
-    path.write_text("".join(f"{base64.b64encode(token.encode()).decode()} {i}\n" for i, token in enumerate(tokens)))
+    lines = [f"{base64.b64encode(token.encode()).decode()} {i}\n" for i, token in enumerate(tokens)]
+    path.write_text("".join(lines))
 
 
-def load(path: Path = VOCABULARY_FILE) -> tiktoken.Encoding:
-    ranks = {base64.b64decode(token): int(rank)
-             for token, rank in (line.split() for line in path.read_text().splitlines())}
+def load_encoding(path: Path = VOCABULARY_FILE) -> tiktoken.Encoding:
+    ranks = {}
+    for line in path.read_text().splitlines():
+        token, rank = line.split()
+        ranks[base64.b64decode(token)] = int(rank)
     longest_first = sorted((token.decode() for token in ranks), key=len, reverse=True)
-    return tiktoken.Encoding("clock", pat_str="|".join(re.escape(token) for token in longest_first),
-                             mergeable_ranks=ranks, special_tokens={"<|end|>": len(ranks), "<|pad|>": len(ranks) + 1})
+    return tiktoken.Encoding("clock", pat_str="|".join(map(re.escape, longest_first)), mergeable_ranks=ranks,
+                             special_tokens={"<|end|>": len(ranks), "<|pad|>": len(ranks) + 1})
 
 
-ENCODING = load()
+ENCODING = load_encoding()
 END = ENCODING.encode_single_token("<|end|>")   # ends every response: an action like any other, it gets gradient
 PAD = ENCODING.encode_single_token("<|pad|>")   # not END, so that masking the padding cannot mask the ending
 VOCABULARY_SIZE = ENCODING.n_vocab

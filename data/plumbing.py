@@ -1,0 +1,223 @@
+"""What everything stands on: bad input as one line, flags, files that are never half written, random streams, progress.
+
+A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). An entry's `options` are the flags that only it reads:
+`extend_config` makes them fields of a config, `refuse_unread` refuses them where another entry is chosen.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import Field, field, fields, make_dataclass
+from pathlib import Path
+from typing import Callable, Iterable, get_args
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+
+class InputError(ValueError):
+    """Bad input of a user: shown as one line, exit code 2. Any other exception is a bug and shows its traceback."""
+
+
+# --- flags
+
+def option(default, help: str, **checks) -> Field:
+    """A dataclass field that becomes a flag.
+
+    checks: `least`, `above`, `most` bound a number; `choices` (a tuple or a registry); `many` for a list.
+    """
+    return field(default=default, metadata={"help": help, **checks})
+
+
+class Parser(argparse.ArgumentParser):
+    """One line and exit code 2, without the usage text."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def number(kind: type, least=None, above=None, most=None) -> Callable[[str], float]:
+    """An argparse type: a finite int or float within bounds."""
+    def parse_number(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        bounds = {f"at least {least}": least is None or value >= least,
+                  f"above {above}": above is None or value > above,
+                  f"at most {most}": most is None or value <= most,
+                  "finite": math.isfinite(value)}
+        broken = [bound for bound, holds in bounds.items() if not holds]
+        if broken:
+            raise argparse.ArgumentTypeError(f"{text} is not {broken[0]}")
+        return value
+    return parse_number
+
+
+def add_options(parser: argparse.ArgumentParser, config: type) -> None:
+    """A flag for every field of a config dataclass."""
+    for f in fields(config):
+        checks = dict(f.metadata)
+        many, choices = checks.pop("many", False), checks.pop("choices", None)
+        text, read_by = checks.pop("help"), checks.pop("read_by", ())
+        if f.default is not None and f.default != "auto":
+            text += f" (default {' '.join(map(str, f.default)) if many else f.default})"
+        if read_by:
+            text += f"; read by {', '.join(read_by)}"
+        kind = next(kind for kind in (int, float, str) if kind in (f.type, *get_args(f.type)) or many)
+        parser.add_argument(
+            "--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
+            help=text.replace("%", "%%"), nargs="+" if many else None,
+            type=str if kind is str else number(kind, **checks),
+            metavar=None if choices and not many else kind.__name__.upper())
+
+
+def read_by(registry: dict, flag: str) -> list[str]:
+    """The names of the entries that read a flag."""
+    return [name for name, entry in registry.items() if flag in entry.options]
+
+
+def extend_config(config: type, *registries: dict) -> type:
+    """`config` with a field more for every option of an entry; two entries may share an option."""
+    extra = {}
+    for registry in registries:
+        for entry in registry.values():
+            for flag, opt in entry.options.items():
+                names = read_by(registry, flag)
+                described = field(default=opt.default, metadata={**opt.metadata, "read_by": names})
+                kind = str if opt.default is None else type(opt.default)
+                extra[flag] = (flag, kind, described)
+    known = {f.name for f in fields(config)}
+    new = [spec for flag, spec in extra.items() if flag not in known]
+    return make_dataclass(config.__name__, new, bases=(config,), namespace={"__doc__": config.__doc__})
+
+
+def refuse_unread(config, chooser: str, registry: dict, chosen: Iterable[str]) -> None:
+    """Raise InputError if a flag was set that none of the `chosen` entries reads; `chooser` is the field that chose."""
+    heard = {flag for name in chosen for flag in registry[name].options}
+    for flag in {flag for entry in registry.values() for flag in entry.options} - heard:
+        default = next(f.default for f in fields(config) if f.name == flag)
+        if getattr(config, flag) != default:
+            raise InputError(f"--{flag.replace('_', '-')}: --{chooser} {getattr(config, chooser)} does not read it "
+                             f"(only {', '.join(read_by(registry, flag))})")
+
+
+def same_flags(config, saved: dict | None, now: dict) -> bool:
+    """Whether a checkpoint was made with the flags `now`; a flag that did not exist then counts as its default."""
+    if saved is None:
+        return False
+    return now == {f.name: saved.get(f.name, f.default) for f in fields(config) if f.name in now}
+
+
+def run_command(prog: str, command: Callable[[], None]) -> int:
+    """The exit code of a command: 0, 2 for bad input, 1 for a diverged model, 130 for Ctrl-C; each with one line."""
+    try:
+        command()
+    except InputError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what was done is saved, the same command resumes", file=sys.stderr)
+        return 130
+    return 0
+
+
+# --- files
+
+def check_writable(folder: Path) -> None:
+    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to? `write` makes the rest."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write to {folder}: {existing} is not a writable folder")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write under a temporary name, then rename: after a crash there is the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, path)
+
+
+def to_json(value: dict) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def to_csv(rows: list[dict]) -> str:
+    """Rows with the same keys as CSV, the keys as its first line."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+# --- random streams
+
+# Every random number comes from a generator made of (purpose, seed, step ...). So no generator's state has to be
+# saved for a resumed run to be the same, and two rewards with one seed see the same prompts.
+WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION = range(9)
+
+
+def stream(purpose: int, *key: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence((purpose, *key) if purpose == EVALUATION else (key[0], purpose, *key[1:]))
+
+
+def numpy_rng(purpose: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(stream(purpose, *key))
+
+
+def torch_rng(purpose: int, *key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(stream(purpose, *key).generate_state(1, np.uint64)[0] >> 1))
+
+
+# --- long work
+
+class LineWriter:
+    """A stream on which a progress bar writes lines instead of moving: for logs."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self.stream.write(text.strip("\r\n") + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def progress_bar(**options) -> tqdm:
+    """A bar with what is left; where stderr is no terminal, a line every half minute."""
+    if sys.stderr.isatty():
+        return tqdm(**options)
+    return tqdm(file=LineWriter(sys.stderr), mininterval=30, maxinterval=30, ascii=True, ncols=100, **options)
+
+
+@contextmanager
+def stop_signals():
+    """Collect the first Ctrl-C or SIGTERM in a list, so that the loop can save its step; the second acts at once."""
+    received = []
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+        print("\nstopping after this step (again to stop at once)", file=sys.stderr)
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,194 @@
+"""Every advantage and policy loss, one small function each, and their registry.
+
+A loss is an entry of LOSSES: an advantage (what a reward is compared with), a policy loss (how far
+it may push), what a rollout must score for it beside the policy, and the flags that only it reads.
+To add one: its function or functions, and an entry.
+
+Left out: whitening over the batch, dual clip, overlong penalties. Shapes: P prompts, G rollouts of
+each, N = P * G rows, T response tokens; R response tokens of a micro-batch, all rows in one.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import torch
+from torch import Tensor
+
+from data.plumbing import option
+
+
+class Batch(NamedTuple):
+    """What passes from rollout to update: all that a loss needs, nothing it could compute otherwise."""
+
+    prompts: list[list[int]]     # (N) prompt ids of each row
+    ids: Tensor                  # (N, T) the very ids sampled
+    mask: Tensor                 # (N, T) True on response tokens, the ending included
+    old_logprobs: Tensor         # (N, T) under the distribution sampled from
+    rewards: Tensor              # (P, G) float64
+    reward_range: tuple[float, float] = (0.0, 1.0)   # what the reward can pay
+    advantages: Tensor | None = None                 # (N, T), 0 on padding
+    values: Tensor | None = None                     # (N, T) the critic's, before each token
+    base_logprobs: Tensor | None = None              # (N, T) of the sampled ids under the base
+    teacher_logprobs: Tensor | None = None           # (N, T) of the sampled ids under a teacher
+
+
+# --- advantages: a batch -> (N, T)
+
+def to_tokens(per_response: Tensor, batch: Batch) -> Tensor:
+    """Give every token of a response its number, and padding 0: (P, G) -> (N, T)."""
+    return per_response.flatten().to(batch.mask.device)[:, None] * batch.mask
+
+
+def center_rewards(rewards: Tensor) -> Tensor:
+    """r - mean within each group, (P, G); exactly 0 where all are equal, since their mean may round."""
+    centered = rewards - rewards.mean(dim=1, keepdim=True)
+    equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
+    return centered.masked_fill(equal, 0.0)
+
+
+def grpo(batch: Batch, config) -> Tensor:
+    """(r - mean) / (std + 1e-9) in the group, population std (GRPO, 2402.03300, section 4.1.2)."""
+    std = batch.rewards.std(dim=1, correction=0, keepdim=True)
+    return to_tokens(center_rewards(batch.rewards) / (std + 1e-9), batch)
+
+
+def dr_grpo(batch: Batch, config) -> Tensor:
+    """r - mean in the group (Dr. GRPO, 2503.20783).
+
+    Without the std a nearly solved and a half solved prompt weigh what they do in E[r].
+    """
+    return to_tokens(center_rewards(batch.rewards), batch)
+
+
+def rloo(batch: Batch, config) -> Tensor:
+    """r minus the mean of the *other* G - 1, a baseline independent of r (RLOO, 2402.14740)."""
+    G = batch.rewards.size(1)
+    return to_tokens(center_rewards(batch.rewards) * G / (G - 1), batch)   # = r - (sum - r) / (G - 1)
+
+
+def sign_rewards(batch: Batch) -> Tensor:
+    """The reward as a number from -1 (the least it can pay) to +1 (the most), (P, G)."""
+    low, high = batch.reward_range
+    return 2 * (batch.rewards - low) / (high - low) - 1
+
+
+def reinforce(batch: Batch, config) -> Tensor:
+    """The reward as +1 or -1, no baseline (REINFORCE as 2506.01347 has it)."""
+    return to_tokens(sign_rewards(batch), batch)
+
+
+def psr(batch: Batch, config) -> Tensor:
+    """Positive sample reinforcement: +1 on the right samples alone (2506.01347).
+
+    It raises the sampled token's logit by 1 - pi and lowers every other one by its own pi, other
+    right ones too.
+    """
+    return to_tokens(sign_rewards(batch).clamp(min=0), batch)
+
+
+def nsr(batch: Batch, config) -> Tensor:
+    """Negative sample reinforcement: -1 on the wrong samples alone (2506.01347).
+
+    It lowers the sampled token's logit by 1 - pi and raises every other one by its own pi: in
+    proportion to the prior.
+    """
+    return to_tokens(sign_rewards(batch).clamp(max=0), batch)
+
+
+def w_reinforce(batch: Batch, config) -> Tensor:
+    """lambda PSR + NSR, lambda = 0.1 (W-REINFORCE, 2506.01347)."""
+    return config.psr_weight * psr(batch, config) + nsr(batch, config)
+
+
+def gae(batch: Batch, config) -> Tensor:
+    """Generalized advantage estimation (1506.02438, eq. 16): PPO's, one number for each token.
+
+    The reward comes with a response's last token. A_t = delta_t + gamma lambda A_(t+1) with
+    delta_t = r_t + gamma V_(t+1) - V_t, V being the critic's; after the ending V and A are 0.
+    """
+    N, T = batch.mask.shape
+    last = torch.arange(T, device=batch.mask.device) == batch.mask.sum(1, keepdim=True) - 1  # (N, T)
+    paid = last * batch.rewards.flatten().to(batch.values)[:, None]                          # r_t
+    advantages = torch.zeros_like(batch.values)
+    next_value, next_advantage = batch.values.new_zeros(N), batch.values.new_zeros(N)
+    for t in reversed(range(T)):
+        delta = paid[:, t] + config.gamma * next_value - batch.values[:, t]
+        advantages[:, t] = delta + config.gamma * config.gae_lambda * next_advantage
+        next_value, next_advantage = batch.values[:, t], advantages[:, t]
+    return advantages
+
+
+# --- policy losses, per token: log pi, log pi_old, advantages, all (R,) -> (R,)
+# At the first update after a rollout the ratio is 1 and the gradients of all are the same.
+
+def clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+    """-min(w A, clip(w, 1 - eps_low, 1 + eps_high) A) (PPO, 1707.06347, eq. 7; GRPO, eq. 3).
+
+    min, for negative advantages too: the bound only ever removes a reason to move further.
+    """
+    ratio = (logprobs - old_logprobs).exp()                              # w
+    bounded = ratio.clamp(1 - config.eps_low, 1 + config.eps_high)
+    return -torch.min(ratio * advantages, bounded * advantages)
+
+
+def score_function(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+    """-A log pi, whose gradient is REINFORCE's (Williams 1992): no ratio, no clip."""
+    return -advantages * logprobs
+
+
+# --- terms beside the policy loss
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
+    """PPO's clipped value loss, 1/2 max((V - R)^2, (clip(V, V_old -+ eps) - R)^2): (R,) -> (R,).
+
+    Not in 1707.06347's text but in its code (github.com/openai/baselines, ppo2). The larger of the
+    two, as with `clipped`: it only ever removes a reason to move further.
+    """
+    near = old_values + (values - old_values).clamp(-eps_value, eps_value)
+    return torch.max((values - returns) ** 2, (near - returns) ** 2) / 2
+
+
+def kl_k3(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
+    """The k3 estimate of KL(pi || base) on samples of pi (joschu.net/blog/kl-approx.html).
+
+    exp(d) - d - 1 with d = log base - log pi: (R,) -> nats (R,), >= 0 and unbiased in the mean.
+    """
+    d = base_logprobs - logprobs
+    return d.exp() - d - 1
+
+
+# --- the registry
+
+class Loss(NamedTuple):
+    advantages: Callable[[Batch, Any], Tensor]
+    policy_loss: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
+    needs: tuple[str, ...] = ()  # what a rollout scores beside the policy: critic, base, teacher
+    options: dict = {}           # the flags that only it, or only its like, reads
+
+
+CLIP = {
+    "eps_low": option(0.4, "lower clip: no gradient below 1 - eps_low if A < 0", least=0),
+    "eps_high": option(0.4, "upper clip: none above 1 + eps_high if A > 0; 1e9: off", least=0),
+}
+CRITIC = {
+    "gamma": option(1.0, "discount per token", least=0, most=1),
+    # 1 is Monte Carlo; below 1 trusts the critic, and favours short responses.
+    "gae_lambda": option(1.0, "lambda of GAE", least=0, most=1),
+    "lr_value": option(0.01, "step size of the value head, by AdamW", above=0),
+    # A value that has moved further than this towards its target since the rollout learns no more.
+    "eps_value": option(0.2, "clip of the value loss", above=0),
+}
+PSR_WEIGHT = {"psr_weight": option(0.1, "weight of the right samples, lambda", least=0)}
+
+LOSSES = {
+    "grpo": Loss(grpo, clipped, options=CLIP),
+    "dr_grpo": Loss(dr_grpo, clipped, options=CLIP),
+    "rloo": Loss(rloo, score_function),
+    "reinforce": Loss(reinforce, score_function),
+    "ppo": Loss(gae, clipped, needs=("critic",), options=CLIP | CRITIC),
+    # 2506.01347 writes these three without a clip; its code (RLVR-Decomposed) trains them with one.
+    # So w_reinforce with --psr-weight 1 is reinforce with a clip, as dr_grpo is rloo with one (and
+    # G / (G - 1) less): each pair shows what the clip does.
+    "psr": Loss(psr, clipped, options=CLIP),
+    "nsr": Loss(nsr, clipped, options=CLIP),
+    "w_reinforce": Loss(w_reinforce, clipped, options=CLIP | PSR_WEIGHT),
+}
