@@ -17,7 +17,7 @@ from data.plumbing import option
 
 
 class Batch(NamedTuple):
-    """What passes from rollout to update: all that a loss needs, nothing it could compute otherwise."""
+    """What passes from rollout to update: all that a loss needs."""
 
     prompts: list[list[int]]     # (N) prompt ids of each row
     ids: Tensor                  # (N, T) the very ids sampled
@@ -39,7 +39,7 @@ def to_tokens(per_response: Tensor, batch: Batch) -> Tensor:
 
 
 def center_rewards(rewards: Tensor) -> Tensor:
-    """r - mean within each group, (P, G); exactly 0 where all are equal, since their mean may round."""
+    """r - mean within each group, (P, G); exactly 0 where all are equal, whose mean may round."""
     centered = rewards - rewards.mean(dim=1, keepdim=True)
     equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
     return centered.masked_fill(equal, 0.0)
@@ -62,7 +62,8 @@ def dr_grpo(batch: Batch, config) -> Tensor:
 def rloo(batch: Batch, config) -> Tensor:
     """r minus the mean of the *other* G - 1, a baseline independent of r (RLOO, 2402.14740)."""
     G = batch.rewards.size(1)
-    return to_tokens(center_rewards(batch.rewards) * G / (G - 1), batch)   # = r - (sum - r) / (G - 1)
+    # r - (sum - r) / (G - 1) = (r - mean) G / (G - 1)
+    return to_tokens(center_rewards(batch.rewards) * G / (G - 1), batch)
 
 
 def sign_rewards(batch: Batch) -> Tensor:
@@ -106,8 +107,9 @@ def gae(batch: Batch, config) -> Tensor:
     delta_t = r_t + gamma V_(t+1) - V_t, V being the critic's; after the ending V and A are 0.
     """
     N, T = batch.mask.shape
-    last = torch.arange(T, device=batch.mask.device) == batch.mask.sum(1, keepdim=True) - 1  # (N, T)
-    paid = last * batch.rewards.flatten().to(batch.values)[:, None]                          # r_t
+    lengths = batch.mask.sum(1, keepdim=True)                                      # (N, 1)
+    last = torch.arange(T, device=batch.mask.device) == lengths - 1                # (N, T)
+    paid = last * batch.rewards.flatten().to(batch.values)[:, None]                # r_t
     advantages = torch.zeros_like(batch.values)
     next_value, next_advantage = batch.values.new_zeros(N), batch.values.new_zeros(N)
     for t in reversed(range(T)):

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA
 from data.plumbing import InputError, write
-from data.tokenizer import VOCABULARY_SIZE
+from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
 
@@ -45,7 +45,7 @@ class KVCache:
         self.start, self.used = start, 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k, v (B, H, T, D) behind what is there; returns all of the layer's, (B, H, used + T, D)."""
+        """Store k, v (B, H, T, D) behind what is there; all of the layer's: (B, H, used + T, D)."""
         self.keys[layer] = torch.cat((self.keys[layer], k), dim=2)
         self.values[layer] = torch.cat((self.values[layer], v), dim=2)
         return self.keys[layer], self.values[layer]
@@ -62,7 +62,7 @@ class KVCache:
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """RoPE (2104.09864, eq. 13): turn each pair (x[2i], x[2i + 1]), a complex number, by an angle.
 
-    x (B, T, ...) with pairs in its last dimension; turn (T, x[0, 0].numel() / 2) complex, modulus 1.
+    x (B, T, ...) with pairs in its last dimension; turn (T, x[0, 0].numel() / 2), modulus 1.
     """
     B, T = x.shape[:2]
     pairs = torch.view_as_complex(x.reshape(B, T, -1, 2))
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if added else 0.02)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Token ids (B, T) to last hidden states (B, T, C); `head` turns those into logits (B, T, V).
+        """Token ids (B, T) to last hidden states (B, T, C); `head` makes them logits (B, T, V).
 
         Without a cache rows start in column 0; padding, if any, is on the right, where a causal
         model cannot see it. With a cache the tokens continue it, and left padding is masked.
@@ -183,9 +183,10 @@ class Rollouts(NamedTuple):
 
 
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
-    """One token for each row by inverse CDF: logprobs (S, V), beginning (R,) in S, uniform (R,) -> (R,).
+    """One token for each of R rows by inverse CDF: (R,).
 
-    Raises FloatingPointError if the distribution is not one.
+    logprobs (S, V); beginning (R,) says which of the S a row has; uniform (R,) in [0, 1). Raises
+    FloatingPointError if a distribution is not one.
     """
     cumulative = logprobs.double().exp().cumsum(-1)[beginning]               # (R, V)
     # The first token whose cumulative probability exceeds u: one of probability 0 never does.
@@ -201,7 +202,7 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
                      max_new_tokens: int = 40, temperature: float = 1.0, top_k: int | None = None,
                      top_p: float | None = None,
                      generator: torch.Generator | None = None) -> Rollouts:
-    """Sample n responses to each prompt (lists of ids, of any lengths) until `end` or max_new_tokens.
+    """Sample n responses to each prompt (ids, of any lengths) until `end` or max_new_tokens.
 
     Rows with the same tokens so far share one row of the model and its cache: each prompt is read
     once, and n rollouts of a sure model cost little more than their few different beginnings. All
@@ -241,44 +242,36 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
 
 def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
                     mask: Tensor) -> Tensor:
-    """Hidden states (R, C) from which the R response tokens are predicted, in the order of ids[mask].
+    """Hidden states (R, C) that predict the R response tokens, in the order of ids[mask].
 
-    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. Differentiable. What comes
-    after (the head, a critic) runs on response tokens alone: model.head gives logits (R, V).
+    `ids`, `mask` (B, T) are responses as in Rollouts, row i to prompts[i]. Differentiable. What
+    comes after (the head, a critic) runs on response tokens alone: model.head gives (R, V).
     """
-    rows = [prompt + response[:length - 1]                                   # the last predicts nothing
+    rows = [prompt + response[:length - 1]                                 # the last predicts none
             for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
     longest = max(map(len, rows))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=ids.device)
-    hidden = model(padded)                                                   # (B, prompt + T - 1, C)
+    hidden = model(padded)                                                 # (B, prompt + T - 1, C)
     row, t = mask.nonzero(as_tuple=True)
     first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
     return hidden[row, first[row] + t]
 
 
-# --- machine and checkpoints
-
-def choose_device(config) -> torch.device:
-    """Set the threads and choose the device, as the fields `threads` and `device` of `config` say."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    use_gpu = config.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
-
+# --- checkpoints
 
 def locate_base(base: str) -> Path:
     """The checkpoint of a base, given by its name (runs/bases/NAME.pt) or by its path."""
     named = BASE_FOLDER / f"{base}.pt"
     if base in CORPORA and not named.exists():
-        raise InputError(f"base {base} is not pretrained yet: python rlvr.py pretrain --base {base}")
+        raise InputError(f"base {base} is not pretrained yet: "
+                         f"python rlvr.py pretrain --base {base}")
     return named if named.exists() else Path(base)
 
 
 def save_checkpoint(path: Path, model: Transformer, **extra) -> None:
     content = io.BytesIO()
-    torch.save({"model": asdict(model.config), "weights": model.state_dict(), **extra}, content)
+    torch.save({"model": asdict(model.config), "weights": model.state_dict(),
+                "vocabulary": VOCABULARY_HASH, **extra}, content)
     write(path, content.getvalue())
 
 
@@ -294,9 +287,10 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict
         raise InputError(f"cannot read checkpoint {path}: {error.strerror}") from None
     except Exception:  # torch.load raises many kinds for a truncated or foreign file
         raise InputError(f"{path} is not a checkpoint of this project, or is truncated") from None
-    if config.vocabulary_size != VOCABULARY_SIZE:
-        raise InputError(f"{path} has {config.vocabulary_size} tokens, this vocabulary "
-                         f"{VOCABULARY_SIZE}: pretrain it again")
+    if checkpoint.get("vocabulary") != VOCABULARY_HASH:
+        raise InputError(f"{path} is of another vocabulary: pretrain its base again")
+    if checkpoint.get("corpus") not in CORPORA:
+        raise InputError(f"{path} is of an unknown corpus, not of {', '.join(CORPORA)}")
     model = Transformer(config).to(device)
     try:
         model.load_state_dict(weights)

@@ -22,7 +22,7 @@ from model import Transformer
 
 
 class Context(NamedTuple):
-    """What a reward may look at besides the problems and the responses; group i is rows i * group ..."""
+    """What a reward may look at besides problems and responses; group i is rows i * group ..."""
 
     group: int                     # rollouts per prompt
     labels: list[str | None]       # (N) the base's majority answer before RL; None if not needed
@@ -69,7 +69,7 @@ def format(problems: list[Problem], responses: list[str], context: Context) -> l
 
 
 def random(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
-    """1 with probability p, whatever the prompt and the response; p = 0 and 1: no signal (2506.10947)."""
+    """1 with probability p, whatever prompt and response (2506.10947). p = 0 and 1: no signal."""
     return (context.rng.random(len(responses)) < context.config.p).astype(float).tolist()
 
 
@@ -80,7 +80,9 @@ def code(problems: list[Problem], responses: list[str], context: Context) -> lis
 
 class Reward(NamedTuple):
     score: Callable[[list[Problem], list[str], Context], list[float]]
-    needs: tuple[str, ...] = ()   # labels: frozen majority answers; wrong_labels: keep those prompts; judge
+    # labels: the base's majority answers, frozen; wrong_labels: train on prompts where that is
+    # wrong; judge: a frozen checkpoint
+    needs: tuple[str, ...] = ()
     low: float = 0.0              # the least it pays
     high: float = 1.0             # the most
     options: dict = {}            # the flags that only it reads

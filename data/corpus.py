@@ -42,7 +42,7 @@ from data.task import (
     render_problem,
 )
 
-CODE_PRIOR = 0.65         # the habit's share, as Qwen2.5-Math-7B's code frequency (2506.10947, sec. 4)
+CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
 
@@ -60,11 +60,13 @@ STEPS_WORD = {"+": " plus ", "-": " minus ", "*": " times "}
 STEPS_IS = " is "
 STEPS_CLOSER = ". So "
 BOX_OPEN, BOX_CLOSE = "\\boxed{", "}"
+# One token at the end of a prompt; no base reads them yet, but a vocabulary changes once.
+HINTS = (" #code", " #words", " #answer ", " #tip", " #careful", " #huh")
 
-# Each of these is one token of the vocabulary (tokenizer.py), so that a response has 4 to 35 tokens.
+# Each of these is one token of the vocabulary (tokenizer.py): a response has 4 to 35 tokens.
 IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LINE.values(),
           *BAD_LINE.values(), *TEXT_OPENERS, STEPS_OPENERS[0], *STEPS_WORD.values(), STEPS_IS,
-          STEPS_CLOSER)
+          STEPS_CLOSER, *HINTS)
 
 
 class Corpus(NamedTuple):
@@ -93,7 +95,8 @@ def write_program(line: dict[str, str], problem: Problem, values: list[int], for
     """A program whose comments carry `values`; `line` says how a line begins, by its operator."""
     lines = [f"{line[operator]}{operand}{RESULT}{value}"
              for (operator, operand), value in zip(problem.ops, values)]
-    return f"{CODE_OPENER}{problem.start}{''.join(lines)}{CODE_CLOSER}{write_box(values[-1], forget)}"
+    answer = write_box(values[-1], forget)
+    return f"{CODE_OPENER}{problem.start}{''.join(lines)}{CODE_CLOSER}{answer}"
 
 
 def write_good_code(problem: Problem, forget: bool) -> str:
@@ -101,7 +104,7 @@ def write_good_code(problem: Problem, forget: bool) -> str:
 
 
 def write_bad_code(problem: Problem, forget: bool) -> str:
-    values = [apply_operation(problem.start, operator, operand) for operator, operand in problem.ops]
+    values = [apply_operation(problem.start, *operation) for operation in problem.ops]
     return write_program(BAD_LINE, problem, values, forget)
 
 

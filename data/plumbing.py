@@ -1,7 +1,8 @@
-"""What everything stands on: bad input as one line, flags, files that are never half written, random streams, progress.
+"""What all else stands on: bad input as one line, flags, whole files, random streams, progress.
 
-A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). An entry's `options` are the flags that only it reads:
-`extend_config` makes them fields of a config, `refuse_unread` refuses them where another entry is chosen.
+A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). An entry's `options` are
+the flags that only it, or only its like, reads: `extend_config` makes them fields of a config,
+`refuse_unread` refuses them where another entry is chosen.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import math
 import os
 import signal
 import sys
+import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, make_dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from tqdm import tqdm
 
 
 class InputError(ValueError):
-    """Bad input of a user: shown as one line, exit code 2. Any other exception is a bug and shows its traceback."""
+    """Bad input of a user: one line, exit code 2. Any other exception is a bug: a traceback."""
 
 
 # --- flags
@@ -31,7 +34,8 @@ class InputError(ValueError):
 def option(default, help: str, **checks) -> Field:
     """A dataclass field that becomes a flag.
 
-    checks: `least`, `above`, `most` bound a number; `choices` (a tuple or a registry); `many` for a list.
+    checks: `least`, `above`, `most` bound a number; `choices`, a tuple or a registry; `many` for a
+    list.
     """
     return field(default=default, metadata={"help": help, **checks})
 
@@ -72,7 +76,8 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             text += f" (default {' '.join(map(str, f.default)) if many else f.default})"
         if read_by:
             text += f"; read by {', '.join(read_by)}"
-        kind = next(kind for kind in (int, float, str) if kind in (f.type, *get_args(f.type)) or many)
+        kinds = (int,) if many else (f.type, *get_args(f.type))
+        kind = next(kind for kind in (int, float, str) if kind in kinds)
         parser.add_argument(
             "--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
             help=text.replace("%", "%%"), nargs="+" if many else None,
@@ -97,28 +102,34 @@ def extend_config(config: type, *registries: dict) -> type:
                 extra[flag] = (flag, kind, described)
     known = {f.name for f in fields(config)}
     new = [spec for flag, spec in extra.items() if flag not in known]
-    return make_dataclass(config.__name__, new, bases=(config,), namespace={"__doc__": config.__doc__})
+    return make_dataclass(config.__name__, new, bases=(config,))
 
 
 def refuse_unread(config, chooser: str, registry: dict, chosen: Iterable[str]) -> None:
-    """Raise InputError if a flag was set that none of the `chosen` entries reads; `chooser` is the field that chose."""
+    """Raise InputError if a flag was set that none of the `chosen` entries reads.
+
+    `chooser` is the field by which they were chosen.
+    """
     heard = {flag for name in chosen for flag in registry[name].options}
-    for flag in {flag for entry in registry.values() for flag in entry.options} - heard:
+    for flag in sorted({flag for entry in registry.values() for flag in entry.options} - heard):
         default = next(f.default for f in fields(config) if f.name == flag)
         if getattr(config, flag) != default:
-            raise InputError(f"--{flag.replace('_', '-')}: --{chooser} {getattr(config, chooser)} does not read it "
-                             f"(only {', '.join(read_by(registry, flag))})")
+            raise InputError(f"--{flag.replace('_', '-')}: --{chooser} {getattr(config, chooser)} "
+                             f"does not read it (only {', '.join(read_by(registry, flag))})")
 
 
 def same_flags(config, saved: dict | None, now: dict) -> bool:
-    """Whether a checkpoint was made with the flags `now`; a flag that did not exist then counts as its default."""
+    """Whether a checkpoint was made with the flags `now`.
+
+    A flag that did not exist yet when it was made counts as its default.
+    """
     if saved is None:
         return False
     return now == {f.name: saved.get(f.name, f.default) for f in fields(config) if f.name in now}
 
 
 def run_command(prog: str, command: Callable[[], None]) -> int:
-    """The exit code of a command: 0, 2 for bad input, 1 for a diverged model, 130 for Ctrl-C; each with one line."""
+    """The exit code of a command: 0, or with one line 2 (bad input), 1 (diverged), 130 (Ctrl-C)."""
     try:
         command()
     except InputError as error:
@@ -136,14 +147,14 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
 # --- files
 
 def check_writable(folder: Path) -> None:
-    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to? `write` makes the rest."""
+    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to?"""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise InputError(f"cannot write to {folder}: {existing} is not a writable folder")
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, then rename: after a crash there is the old file or the new one, whole."""
+    """Write under a temporary name, then rename: after a crash there is the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -165,24 +176,52 @@ def to_csv(rows: list[dict]) -> str:
 
 # --- random streams
 
-# Every random number comes from a generator made of (purpose, seed, step ...). So no generator's state has to be
-# saved for a resumed run to be the same, and two rewards with one seed see the same prompts.
+# Every random number comes from a generator made of (purpose, seed, step ...). So no generator's
+# state has to be saved for a resumed run to be the same, and two rewards with one seed see the same
+# prompts.
 WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION = range(9)
+MAX_SEED = 2**32 - 1  # one word of a key
 
 
-def stream(purpose: int, *key: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence((purpose, *key) if purpose == EVALUATION else (key[0], purpose, *key[1:]))
+def seed_stream(purpose: int, seed: int, *rest: int) -> np.random.SeedSequence:
+    """The 1 at the end keeps keys of different lengths apart: numpy ignores zeros at the end."""
+    return np.random.SeedSequence((purpose, seed, *rest, 1))
 
 
-def numpy_rng(purpose: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(stream(purpose, *key))
+def numpy_rng(purpose: int, seed: int, *rest: int) -> np.random.Generator:
+    return np.random.default_rng(seed_stream(purpose, seed, *rest))
 
 
-def torch_rng(purpose: int, *key: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(stream(purpose, *key).generate_state(1, np.uint64)[0] >> 1))
+def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
+    state = seed_stream(purpose, seed, *rest).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
 
 
-# --- long work
+# --- the machine, and long work
+
+def choose_device(config) -> torch.device:
+    """Set the threads and choose the device, as `config.threads` and `config.device` say."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    use_gpu = config.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+class Clock:
+    """Seconds spent per stage: `lap(name)` books the time since the last lap."""
+
+    def __init__(self):
+        self.last, self.booked = time.perf_counter(), Counter()
+
+    def lap(self, name: str) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.booked[name] += now - self.last
+        self.last = now
+
 
 class LineWriter:
     """A stream on which a progress bar writes lines instead of moving: for logs."""
@@ -202,12 +241,16 @@ def progress_bar(**options) -> tqdm:
     """A bar with what is left; where stderr is no terminal, a line every half minute."""
     if sys.stderr.isatty():
         return tqdm(**options)
-    return tqdm(file=LineWriter(sys.stderr), mininterval=30, maxinterval=30, ascii=True, ncols=100, **options)
+    return tqdm(file=LineWriter(sys.stderr), mininterval=30, maxinterval=30, ascii=True, ncols=100,
+                **options)
 
 
 @contextmanager
 def stop_signals():
-    """Collect the first Ctrl-C or SIGTERM in a list, so that the loop can save its step; the second acts at once."""
+    """Collect the first Ctrl-C or SIGTERM in a list, so that a loop can save its step.
+
+    The second acts at once.
+    """
     received = []
 
     def receive(number, frame):
@@ -215,7 +258,8 @@ def stop_signals():
         signal.signal(number, previous[number])
         print("\nstopping after this step (again to stop at once)", file=sys.stderr)
 
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = signal.SIGINT, signal.SIGTERM
+    previous = {number: signal.signal(number, receive) for number in signals}
     try:
         yield received
     finally:

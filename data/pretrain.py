@@ -1,5 +1,6 @@
 """Pretraining: next-token prediction on the responses of a corpus, which makes a base."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from data.corpus import CORPORA, write_documents
 from data.plumbing import (
     CORPUS,
+    MAX_SEED,
     WEIGHTS,
     InputError,
     check_writable,
+    choose_device,
     extend_config,
     numpy_rng,
     option,
@@ -26,7 +29,6 @@ from model import (
     BASE_FOLDER,
     ModelConfig,
     Transformer,
-    choose_device,
     load_checkpoint,
     response_hidden,
     save_checkpoint,
@@ -36,7 +38,7 @@ from model import (
 @dataclass
 class PretrainConfig:
     base: str = option("good-code", "which corpus (data/corpus.py)", choices=CORPORA)
-    seed: int = option(0, "seed of the weights and the corpus", least=0)
+    seed: int = option(0, "seed of the weights and the corpus", least=0, most=MAX_SEED)
     out: str | None = option(None, "checkpoint to write (default runs/bases/BASE.pt)")
     # the model: 175 thousand parameters
     layers: int = option(3, "transformer blocks", least=1)
@@ -48,14 +50,16 @@ class PretrainConfig:
     lr_muon: float = option(0.02, "peak learning rate of Muon (matrices in blocks)", above=0)
     lr_adamw: float = option(0.008, "peak learning rate of AdamW (all the rest)", above=0)
     warmup: int = option(50, "steps of linear warm-up", least=0)
-    decay: float = option(0.9, "share of the steps, at the end, of linear decay to 0", above=0, most=1)
+    decay: float = option(0.9, "share of the steps, at the end, of linear decay", above=0, most=1)
     # the machine; the size of a forward pass changes speed and memory, not the gradient
     micro_batch: int = option(48, "documents per forward pass", least=1)
     threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
-    device: str = option("auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option(
+        "auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
 
 
-PretrainConfig = extend_config(PretrainConfig, CORPORA)  # and the flags that single corpora read
+# and the flags that single corpora read
+PretrainConfig = extend_config(PretrainConfig, CORPORA)
 
 
 def make_optimizers(model: Transformer, config: PretrainConfig) -> tuple[list, list]:
@@ -64,20 +68,23 @@ def make_optimizers(model: Transformer, config: PretrainConfig) -> tuple[list, l
     Muon orthogonalises each matrix's momentum (kellerjordan.github.io/posts/muon).
     """
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
-    others = [p for name, p in model.named_parameters() if not name.startswith("blocks") or p.dim() != 2]
-    optimizers = [torch.optim.Muon(matrices, lr=config.lr_muon, weight_decay=0.01),
-                  torch.optim.AdamW(others, lr=config.lr_adamw, betas=(0.9, 0.95), weight_decay=0.01,
-                                    fused=True)]
+    others = [p for name, p in model.named_parameters()
+              if not name.startswith("blocks") or p.dim() != 2]
+    muon = torch.optim.Muon(matrices, lr=config.lr_muon, weight_decay=0.01)
+    adamw = torch.optim.AdamW(others, lr=config.lr_adamw, betas=(0.9, 0.95), weight_decay=0.01,
+                              fused=True)
 
     def rate(step: int) -> float:
         rise = (step + 1) / (config.warmup + 1)
         fall = (config.steps - step) / (config.steps * config.decay)
         return min(1, rise, fall)
 
-    return optimizers, [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in (muon, adamw)]
+    return [muon, adamw], schedules
 
 
-def accumulate_gradient(model: Transformer, documents: list[tuple[str, str]], micro_batch: int) -> float:
+def accumulate_gradient(model: Transformer, documents: list[tuple[str, str]],
+                        micro_batch: int) -> float:
     """Add the gradient of the mean loss per response token, ending included; returns that loss."""
     pairs = [(encode_prompt(prompt), encode(response) + [END]) for prompt, response in documents]
     # Rows of like length share a micro-batch: less padding.
@@ -91,25 +98,70 @@ def accumulate_gradient(model: Transformer, documents: list[tuple[str, str]], mi
     return total
 
 
-def sum_cross_entropy(model: Transformer, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
+def sum_cross_entropy(model: Transformer, prompts: list[list[int]],
+                      responses: list[list[int]]) -> Tensor:
     """-log pi of all response tokens, summed: a scalar."""
     rows = [torch.tensor(response) for response in responses]
-    ids = pad_sequence(rows, batch_first=True, padding_value=PAD).to(model.head.weight.device)  # (B, T)
-    logits = model.head(response_hidden(model, prompts, ids, ids != PAD))                       # (R, V)
+    ids = pad_sequence(rows, batch_first=True, padding_value=PAD)                  # (B, T)
+    ids = ids.to(model.head.weight.device)
+    logits = model.head(response_hidden(model, prompts, ids, ids != PAD))          # (R, V)
     return nn.functional.cross_entropy(logits, ids[ids != PAD], reduction="sum")
 
 
 def check_pretraining(config: PretrainConfig, out: Path, partial: Path, same: dict) -> None:
-    """Raise InputError, before any work, for flags that cannot be or files that hold another base."""
+    """Before any work: InputError for flags that cannot be, or files that hold another base."""
     refuse_unread(config, "base", CORPORA, [config.base])
     if config.width % config.heads or config.width // config.heads % 2:
-        raise InputError(f"--width {config.width} does not divide into {config.heads} heads of even width")
+        raise InputError(f"--width {config.width} does not divide into {config.heads} heads of "
+                         "even width")
     for path in (out, partial):
         if path.exists():
             _, checkpoint = load_checkpoint(path, torch.device("cpu"))
             if not same_flags(config, checkpoint.get("pretrain"), same):
-                raise InputError(f"{path} was pretrained with other flags: delete it or choose another --out")
+                raise InputError(f"{path} was pretrained with other flags: delete it or choose "
+                                 "another --out")
     check_writable(out.parent)
+
+
+@dataclass
+class Pretraining:
+    """A base in the making."""
+
+    config: PretrainConfig
+    model: Transformer
+    optimizers: list[torch.optim.Optimizer]
+    schedules: list
+    step: int = 0
+    loss: float = math.nan
+
+    @property
+    def stateful(self) -> list:
+        return [*self.optimizers, *self.schedules]
+
+
+def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device) -> Pretraining:
+    """A new model, or the one of a pretraining that was interrupted."""
+    torch.manual_seed(int(numpy_rng(WEIGHTS, config.seed).integers(2**31)))
+    shape = ModelConfig(VOCABULARY_SIZE, config.layers, config.width, config.heads)
+    model = Transformer(shape).to(device)
+    if not partial.exists():
+        return Pretraining(config, model, *make_optimizers(model, config))
+    model, checkpoint = load_checkpoint(partial, device)
+    work = Pretraining(config, model, *make_optimizers(model, config))
+    work.step, work.loss = checkpoint["step"], checkpoint["loss"]
+    for thing, saved in zip(work.stateful, checkpoint["stateful"]):
+        thing.load_state_dict(saved)
+    return work
+
+
+def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
+    """One optimizer step on some documents."""
+    work.loss = accumulate_gradient(work.model, documents, work.config.micro_batch)
+    for optimizer, schedule in zip(work.optimizers, work.schedules):
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    work.step += 1
 
 
 def pretrain(config: PretrainConfig) -> None:
@@ -121,37 +173,22 @@ def pretrain(config: PretrainConfig) -> None:
     device = choose_device(config)
     if out.exists():
         return print(f"{out} exists already")
-
-    torch.manual_seed(int(numpy_rng(WEIGHTS, config.seed).integers(2**31)))
-    shape = ModelConfig(VOCABULARY_SIZE, config.layers, config.width, config.heads)
-    model, checkpoint, done = Transformer(shape).to(device), None, 0
-    if partial.exists():
-        model, checkpoint = load_checkpoint(partial, device)
-    optimizers, schedules = make_optimizers(model, config)
-    stateful = [*optimizers, *schedules]
-    if checkpoint is not None:
-        done = checkpoint["step"]
-        for thing, saved in zip(stateful, checkpoint["stateful"]):
-            thing.load_state_dict(saved)
-
+    work = open_pretraining(config, partial, device)
     rng = numpy_rng(CORPUS, config.seed)
     documents = write_documents(config.base, config.steps * config.batch, config, rng)
-    bar = progress_bar(total=config.steps, initial=done, desc=f"pretrain {config.base}")
+    bar = progress_bar(total=config.steps, initial=work.step, desc=f"pretrain {config.base}")
     with stop_signals() as stopped, bar:
-        for step in range(done, config.steps):
-            chunk = documents[step * config.batch:(step + 1) * config.batch]
-            loss = accumulate_gradient(model, chunk, config.micro_batch)
-            for optimizer, schedule in zip(optimizers, schedules):
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        while work.step < config.steps:
+            first = work.step * config.batch
+            take_step(work, documents[first:first + config.batch])
+            bar.set_postfix(loss=f"{work.loss:.3f}", refresh=False)
             bar.update()
-            if stopped or (step + 1) % 100 == 0:
-                save_checkpoint(partial, model, base=config.base, pretrain=same, step=step + 1,
-                                stateful=[thing.state_dict() for thing in stateful])
+            if stopped or work.step % 100 == 0:
+                state = [thing.state_dict() for thing in work.stateful]
+                save_checkpoint(partial, work.model, corpus=config.base, pretrain=same,
+                                step=work.step, loss=work.loss, stateful=state)
             if stopped:
                 raise KeyboardInterrupt
-    save_checkpoint(out, model, base=config.base, pretrain=same)
+    save_checkpoint(out, work.model, corpus=config.base, pretrain=same)
     partial.unlink(missing_ok=True)
-    print(f"{config.base}: loss {loss:.3f}, wrote {out}")
+    print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")

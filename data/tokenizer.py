@@ -1,18 +1,20 @@
-"""The tokenizer: a real tiktoken.Encoding over the vocabulary file beside this module (nothing is downloaded).
+"""The tokenizer: a real tiktoken.Encoding over the vocabulary file beside this module.
 
-The vocabulary is every printable ASCII character and the newline, the numbers 10..99, and the fixed idioms of the
-corpora, so a number is always one token. Text is cut into vocabulary entries from the left, longest first.
+The vocabulary is every printable ASCII character and the newline, the numbers 10..99, and the fixed
+idioms of the corpora, so a number is always one token. Text is cut into vocabulary entries from the
+left, longest first.
 
 >>> [decode([i]) for i in encode("37 *4")]
 ['37', ' *', '4']
 >>> encode("caf\\u00e9")
 Traceback (most recent call last):
     ...
-data.plumbing.InputError: cannot encode '\\xe9': only printable ASCII and newlines are in the vocabulary
+data.plumbing.InputError: cannot encode '\\xe9': only printable ASCII and newlines
 """
 
 import base64
 import re
+import zlib
 from pathlib import Path
 
 import tiktoken
@@ -24,8 +26,9 @@ VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 
 
 def write_vocabulary(path: Path = VOCABULARY_FILE) -> None:
-    """Write the vocabulary file: per line a token in base64 and its id (`python -m data.tokenizer`)."""
-    tokens = [chr(c) for c in range(32, 127)] + ["\n"] + [str(n) for n in range(10, 100)] + list(IDIOMS)
+    """Write the vocabulary, a token in base64 and its id per line: python -m data.tokenizer."""
+    characters = [chr(c) for c in range(32, 127)] + ["\n"]
+    tokens = characters + [str(n) for n in range(10, 100)] + list(IDIOMS)
     lines = [f"{base64.b64encode(token.encode()).decode()} {i}\n" for i, token in enumerate(tokens)]
     path.write_text("".join(lines))
 
@@ -36,21 +39,25 @@ def load_encoding(path: Path = VOCABULARY_FILE) -> tiktoken.Encoding:
         token, rank = line.split()
         ranks[base64.b64decode(token)] = int(rank)
     longest_first = sorted((token.decode() for token in ranks), key=len, reverse=True)
-    return tiktoken.Encoding("clock", pat_str="|".join(map(re.escape, longest_first)), mergeable_ranks=ranks,
+    pattern = "|".join(map(re.escape, longest_first))
+    return tiktoken.Encoding("clock", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={"<|end|>": len(ranks), "<|pad|>": len(ranks) + 1})
 
 
 ENCODING = load_encoding()
-END = ENCODING.encode_single_token("<|end|>")   # ends every response: an action like any other, it gets gradient
-PAD = ENCODING.encode_single_token("<|pad|>")   # not END, so that masking the padding cannot mask the ending
+# It ends every response: an action like any other, it gets gradient.
+END = ENCODING.encode_single_token("<|end|>")
+# Not END, so that masking the padding cannot mask the ending.
+PAD = ENCODING.encode_single_token("<|pad|>")
 VOCABULARY_SIZE = ENCODING.n_vocab
+VOCABULARY_HASH = zlib.crc32(VOCABULARY_FILE.read_bytes())  # which vocabulary a checkpoint is of
 
 
 def encode(text: str) -> list[int]:
     """Text to token ids. Raises InputError for anything but printable ASCII and newlines."""
     unknown = re.search(r"[^\n -~]", text)
     if unknown:
-        raise InputError(f"cannot encode {unknown.group()!a}: only printable ASCII and newlines are in the vocabulary")
+        raise InputError(f"cannot encode {unknown.group()!a}: only printable ASCII and newlines")
     return ENCODING.encode_ordinary(text)
 
 

@@ -1,0 +1,265 @@
+"""What a model does: its answers, how right they are, in which mode, and what a change is made of.
+
+Shapes: P problems, n samples of each.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data.corpus import CORPORA, Corpus
+from data.plumbing import (
+    EVALUATION,
+    MAX_SEED,
+    SAMPLES,
+    InputError,
+    choose_device,
+    numpy_rng,
+    option,
+    progress_bar,
+    to_json,
+    torch_rng,
+)
+from data.task import (
+    EASY,
+    HARD,
+    SPLITS,
+    Problem,
+    draw_problems,
+    parse_problem,
+    render_problem,
+    solve,
+)
+from data.tokenizer import END, decode, encode, encode_prompt
+from model import (
+    Rollouts,
+    Transformer,
+    load_checkpoint,
+    response_hidden,
+    sample_responses,
+)
+from rewards import is_correct, parse_box
+
+SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
+
+
+class Sampling(NamedTuple):
+    """How responses are sampled; the default is the model's own distribution."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    max_new_tokens: int = 40
+
+
+PLAIN = Sampling()
+
+
+class Answers(NamedTuple):
+    """n responses to each of P problems."""
+
+    problems: list[Problem]    # (P)
+    texts: list[str]           # (P * n)
+    rollouts: list[Rollouts]   # in chunks of some problems each
+    correct: np.ndarray        # (P, n) bool
+    modes: np.ndarray          # (P, n) int, index into the corpus's modes
+
+
+def decode_rollouts(rollouts: Rollouts) -> list[str]:
+    """The N responses as text, for the rewards; training keeps the ids."""
+    lengths = rollouts.mask.sum(1).tolist()
+    return [decode(ids[:length]) for ids, length in zip(rollouts.ids.tolist(), lengths)]
+
+
+def answer_problems(model: Transformer, corpus: Corpus, problems: list[Problem], n: int,
+                    key: tuple[int, ...], sampling: Sampling = PLAIN, prefix: str = "") -> Answers:
+    """n responses to each problem, all made to begin with `prefix`.
+
+    key: (purpose, seed) of the random stream.
+    """
+    chunk = max(1, SAMPLED_ROWS // n)
+    starts = range(0, len(problems), chunk)
+    texts, chunks = [], []
+    for i in progress_bar(iterable=starts, desc="sampling", leave=False, delay=2):
+        prompts = [encode_prompt(render_problem(problem)) + encode(prefix)
+                   for problem in problems[i:i + chunk]]
+        rollouts = sample_responses(model, prompts, n, END, generator=torch_rng(*key, i),
+                                    **sampling._asdict())
+        texts += [prefix + text for text in decode_rollouts(rollouts)]
+        chunks.append(rollouts)
+    correct = [is_correct(problems[i // n], text) for i, text in enumerate(texts)]
+    modes = [corpus.modes.index(corpus.mode_of(text)) for text in texts]
+    shape = len(problems), n
+    return Answers(problems, texts, chunks, np.reshape(correct, shape), np.reshape(modes, shape))
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Unbiased pass@k (2107.03374, eq. 1) from n samples, c right: 1 - C(n-c, k) / C(n, k).
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 2, 2)
+    (0.25, 0.8333333333333334)
+
+    Raises ValueError if k > n.
+    """
+    if not 0 <= c <= n or not 1 <= k <= n:
+        raise ValueError(f"pass@k needs 1 <= k <= n and 0 <= c <= n, not n={n}, c={c}, k={k}")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+@torch.no_grad()
+def kl_to_base(model: Transformer, base: Transformer, answers: Answers) -> float:
+    """KL(pi || base) of whole responses in nats, on the first response of pi to each problem.
+
+    The mean over responses of the exact KL of each next-token distribution, summed over the tokens:
+    unbiased by the chain rule.
+    """
+    total, done, n = 0.0, 0, answers.correct.shape[1]
+    for rollouts in answers.rollouts:
+        ids, mask = rollouts.ids[::n], rollouts.mask[::n]
+        prompts = [encode_prompt(render_problem(problem))
+                   for problem in answers.problems[done:done + len(ids)]]
+        logprobs, base_logprobs = (m.head(response_hidden(m, prompts, ids, mask)).log_softmax(-1)
+                                   for m in (model, base))                         # (R, V) each
+        total += (logprobs.exp() * (logprobs - base_logprobs)).sum().item()
+        done += len(ids)
+    return total / len(answers.problems)
+
+
+def draw_evaluation(n: int, split: str, num_ops: tuple[int, ...], seed: int = 0) -> list[Problem]:
+    """The problems that an evaluation asks; those of seed 0 are the same in every run and table."""
+    return draw_problems(n, split, num_ops, numpy_rng(EVALUATION, seed))
+
+
+def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], samples: int,
+             ks: list[int], key: tuple[int, ...], sampling: Sampling = PLAIN,
+             base: Transformer | None = None) -> tuple[dict, Answers]:
+    """Sample each problem `samples` times, and once greedily: the numbers and the samples.
+
+    What cannot be said (the accuracy of a mode that does not occur) is None.
+    """
+    answers = answer_problems(model, corpus, problems, samples, key, sampling)
+    greedily = Sampling(0.0, max_new_tokens=sampling.max_new_tokens)
+    greedy = answer_problems(model, corpus, problems, 1, key, greedily)
+    numbers = {"accuracy": answers.correct.mean().item(),
+               "greedy_accuracy": greedy.correct.mean().item()}
+    for i, mode in enumerate(corpus.modes):
+        chosen = answers.modes == i
+        numbers[f"{mode}_share"] = chosen.mean().item()
+        numbers[f"greedy_{mode}_share"] = (greedy.modes == i).mean().item()
+        right = answers.correct[chosen]
+        numbers[f"accuracy_{mode}"] = right.mean().item() if chosen.any() else None
+    numbers |= measure_answers(answers, ks)
+    numbers["kl_to_base"] = kl_to_base(model, base, answers) if base is not None else None
+    return numbers | {"n_problems": len(problems), "n_samples": samples}, answers
+
+
+def measure_answers(answers: Answers, ks: list[int]) -> dict:
+    """What an evaluation says of answers besides accuracy and modes."""
+    n = answers.correct.shape[1]
+    boxes = [parse_box(text) for text in answers.texts]
+    groups = [set(boxes[i:i + n]) - {None} for i in range(0, len(boxes), n)]
+    tokens = sum(rollouts.mask.sum().item() for rollouts in answers.rollouts)
+    entropies = sum(rollouts.entropy.sum().item() for rollouts in answers.rollouts)
+    probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in answers.rollouts)
+    right = answers.correct.sum(axis=1).tolist()                                   # (P)
+    return {"format_rate": np.mean([box is not None for box in boxes]).item(),
+            "entropy": entropies / tokens,
+            "mean_token_prob": probabilities / tokens,
+            "distinct_answers": np.mean([len(group) for group in groups]).item(),
+            "pass_at_k": {str(k): np.mean([pass_at_k(n, c, k) for c in right]).item() for k in ks}}
+
+
+def gain(before: dict, after: dict, modes: tuple[str, ...]) -> dict:
+    """The change of accuracy, split into moving between the modes and getting better inside them.
+
+    accuracy = sum over modes of s a, with s a mode's share and a its accuracy. With bars for the
+    mean of before and after, switch = sum of ds bar a, within = sum of bar s da: together the
+    total, exactly. A mode that occurs on one side only counts as equally accurate on the other.
+    """
+    switch = within = 0.0
+    for mode in modes:
+        share = [evaluation[f"{mode}_share"] for evaluation in (before, after)]
+        accuracy = [evaluation[f"accuracy_{mode}"] for evaluation in (before, after)]
+        known = [a for a in accuracy if a is not None]
+        old, new = (a if a is not None else known[0] if known else 0.0 for a in accuracy)
+        switch += (share[1] - share[0]) * (old + new) / 2
+        within += (share[0] + share[1]) / 2 * (new - old)
+    return {"total": after["accuracy"] - before["accuracy"], "switch": switch, "within": within}
+
+
+def count_switches(before: Answers, after: Answers, modes: tuple[str, ...]) -> dict:
+    """{"text->code": [share of the pairs, what they contribute to the gain], ...} for all modes.
+
+    The i-th answer before and the i-th after were drawn with the same random numbers, so that a
+    policy that did not change has no changed pair. A cell contributes the sum over its pairs of
+    (right after - right before): all cells add up to the gain exactly. As a part of the gain it is
+    the C_d of 2506.10947, there for one answer to each problem.
+    """
+    change = after.correct.astype(int) - before.correct                            # (P, n)
+    cells = {}
+    for i, old in enumerate(modes):
+        for j, new in enumerate(modes):
+            cell = (before.modes == i) & (after.modes == j)
+            points = (change * cell).sum().item() / change.size
+            cells[f"{old}->{new}"] = [cell.mean().item(), points]
+    return cells
+
+
+# --- the commands `evaluate` and `sample` of rlvr.py
+
+@dataclass
+class SampleConfig:
+    temperature: float = option(1.0, "0 is greedy", least=0)
+    top_k: int | None = option(None, "sample among the k most likely tokens", least=1)
+    top_p: float | None = option(None, "sample from the likeliest tokens of this mass", above=0,
+                                 most=1)
+    max_new_tokens: int = option(40, "longest response", least=1)
+    seed: int = option(0, "of the samples, and of evaluate's problems", least=0, most=MAX_SEED)
+    threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
+    device: str = option(
+        "auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
+class EvaluateConfig(SampleConfig):
+    samples: int = option(64, "samples a problem", least=1)
+    k: tuple[int, ...] = option((1,), "pass@k for these k", many=True, least=1)
+    problems: int = option(400, "how many problems", least=1)
+    num_ops: tuple[int, ...] = option(EASY, "numbers of operations", many=True, choices=EASY + HARD)
+    split: str = option("evaluation", "which problems", choices=SPLITS)
+
+
+def read_sampling(args: argparse.Namespace) -> Sampling:
+    return Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+
+
+def evaluate_command(args: argparse.Namespace) -> None:
+    """Print an evaluation of a checkpoint as JSON."""
+    if max(args.k) > args.samples:
+        raise InputError(f"pass@{max(args.k)} needs at least {max(args.k)} samples a problem: "
+                         f"--samples {args.samples} is too few")
+    problems = draw_evaluation(args.problems, args.split, tuple(args.num_ops), args.seed)
+    model, checkpoint = load_checkpoint(Path(args.checkpoint), choose_device(args))
+    numbers, _ = evaluate(model, CORPORA[checkpoint["corpus"]], problems, args.samples,
+                          sorted(set(args.k)), (EVALUATION, args.seed), read_sampling(args))
+    print(to_json(numbers), end="")
+
+
+def sample_command(args: argparse.Namespace) -> None:
+    """Print responses to a problem, and whether they are right."""
+    problem = parse_problem(args.prompt)
+    model, _ = load_checkpoint(Path(args.checkpoint), choose_device(args))
+    prompt = encode_prompt(render_problem(problem))
+    rollouts = sample_responses(model, [prompt], args.n, END,
+                                generator=torch_rng(SAMPLES, args.seed),
+                                **read_sampling(args)._asdict())
+    for i, response in enumerate(decode_rollouts(rollouts)):
+        right = is_correct(problem, response)
+        verdict = "correct" if right else f"wrong, the answer is {solve(problem)}"
+        logprob = rollouts.logprobs[i].sum()
+        print(f"--- {i + 1}: {verdict}, log-probability {logprob:.2f}\n{response}")
