@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import evaluation
 from data import plumbing
 from data.corpus import CORPORA, Corpus
 from data.plumbing import (
@@ -55,20 +56,6 @@ from data.task import (
     solve,
 )
 from data.tokenizer import END, encode_prompt
-from evaluation import (
-    Answers,
-    EvaluateConfig,
-    SampleConfig,
-    Sampling,
-    answer_problems,
-    count_switches,
-    decode_rollouts,
-    draw_evaluation,
-    evaluate,
-    evaluate_command,
-    gain,
-    sample_command,
-)
 from losses import LOSSES, Batch, kl_k3, value_loss
 from model import (
     Rollouts,
@@ -157,8 +144,9 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     needs, n = build_reward(config.reward).needs, LABEL_SAMPLES
     if "labels" not in needs:
         return [(problem, None) for problem in problems]
-    answers = answer_problems(model, corpus, problems, n, (LABELS, config.seed),
-                              Sampling(max_new_tokens=config.max_new_tokens))
+    answers = evaluation.answer_problems(
+        model, corpus, problems, n, (LABELS, config.seed),
+        evaluation.Sampling(max_new_tokens=config.max_new_tokens))
     labels = [find_majority(answers.texts[i:i + n]) for i in range(0, len(answers.texts), n)]
     pool = list(zip(problems, labels))
     if "wrong_labels" not in needs:
@@ -234,7 +222,7 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     prompts = [encode_prompt(render_problem(problem)) for problem, _ in chosen]
     rollouts = sample_responses(model, prompts, G, END, config.max_new_tokens, config.temperature,
                                 generator=torch_rng(SAMPLES, config.seed, step))
-    responses = decode_rollouts(rollouts)                                          # (N)
+    responses = evaluation.decode_rollouts(rollouts)                               # (N)
     problems = [problem for problem, _ in chosen for _ in range(G)]                # (N)
     labels = [label for _, label in chosen for _ in range(G)]                      # (N)
     coins = numpy_rng(REWARD, config.seed, step)
@@ -467,8 +455,7 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
 
 def begin_state(run: Run) -> dict:
     """The state of a run that has done nothing yet: its pool, and how its base answers."""
-    config = run.config
-    problems = draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops)
+    config, problems = run.config, draw_run_evaluation(run.config)
     pool = make_pool(config, run.model, CORPORA[run.corpus])
     run.clock.lap("rollout")
     before, answers = evaluate_run(run, problems)
@@ -526,13 +513,18 @@ def make_optimizers(config: TrainConfig, model: Transformer,
     return optimizers
 
 
-def evaluate_run(run: Run, problems: list[Problem]) -> tuple[dict, Answers]:
+def draw_run_evaluation(config: TrainConfig) -> list[Problem]:
+    """The evaluation problems of a run; InputError if there are not so many."""
+    return evaluation.draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops)
+
+
+def evaluate_run(run: Run, problems: list[Problem]) -> tuple[dict, evaluation.Answers]:
     """The evaluation of a run's model as it is now, on the same random numbers each time."""
     config = run.config
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
-    return evaluate(run.model, CORPORA[run.corpus], problems, config.eval_samples, ks,
-                    (EVALUATION, 0), Sampling(max_new_tokens=config.max_new_tokens),
-                    run.helpers["base"])
+    sampling = evaluation.Sampling(max_new_tokens=config.max_new_tokens)
+    return evaluation.evaluate(run.model, CORPORA[run.corpus], problems, config.eval_samples, ks,
+                               (EVALUATION, 0), sampling, run.helpers["base"])
 
 
 def save_run(run: Run) -> None:
@@ -559,8 +551,7 @@ def finish_run(run: Run) -> None:
     """Evaluate, compare with before, write summary.json."""
     config, state, modes = run.config, run.state, CORPORA[run.corpus].modes
     run.clock.lap("update")
-    problems = draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops)
-    after, answers = evaluate_run(run, problems)
+    after, answers = evaluate_run(run, draw_run_evaluation(config))
     run.clock.lap("evaluate")
     save_run(run)
     then = answers._replace(correct=state["correct"].numpy(), modes=state["modes"].numpy())
@@ -569,8 +560,8 @@ def finish_run(run: Run) -> None:
             for side in ("high", "low")}
     summary = {"base": config.base, "reward": config.reward, "loss": config.loss,
                "seed": config.seed, "steps": config.steps, "before": before, "after": after,
-               "gain": gain(before, after, modes),
-               "switches": count_switches(then, answers, modes),
+               "gain": evaluation.gain(before, after, modes),
+               "switches": evaluation.count_switches(then, answers, modes),
                "clip": clip, "seconds": {"total": sum(seconds.values()), **seconds}}
     write(Path(config.out) / "summary.json", plumbing.to_json(summary))
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
@@ -584,13 +575,9 @@ def finish_run(run: Run) -> None:
 
 
 def train_command(args: argparse.Namespace) -> None:
-    flags = vars(args)
-    if (eps := flags.pop("eps")) is not None:
-        flags["eps_low"] = flags["eps_high"] = eps
-    flags["num_ops"] = tuple(flags["num_ops"]) if flags["num_ops"] else None
-    flags["eval_num_ops"] = tuple(flags["eval_num_ops"])
-    command = flags.pop("command_line")
-    train(TrainConfig(**flags), command)
+    if args.eps is not None:
+        args.eps_low = args.eps_high = args.eps
+    train(plumbing.read_config(TrainConfig, args), args.command_line)
 
 
 def build_parser() -> plumbing.Parser:
@@ -600,29 +587,31 @@ def build_parser() -> plumbing.Parser:
                                      metavar="pretrain|train|evaluate|sample")
     described = {"pretrain": ("make a base", PretrainConfig),
                  "train": ("RL on a base", TrainConfig),
-                 "evaluate": ("accuracy, modes, pass@k of a checkpoint, as JSON", EvaluateConfig),
-                 "sample": ("print responses to a problem", SampleConfig)}
+                 "evaluate": ("accuracy, modes, pass@k, as JSON", evaluation.EvaluateConfig),
+                 "sample": ("print responses to a problem", evaluation.SampleConfig)}
+    parsers = {}
     for name, (help, config) in described.items():
-        described[name] = commands.add_parser(name, allow_abbrev=False, help=help)
+        parsers[name] = commands.add_parser(name, allow_abbrev=False, help=help)
         if name in ("evaluate", "sample"):
-            described[name].add_argument("checkpoint", help="a .pt file of pretrain or train")
-        plumbing.add_options(described[name], config)
-    described["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
-                                    help="both clips at once")
-    described["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'")
-    described["sample"].add_argument("-n", type=plumbing.number(int, least=1), default=1,
-                                     help="how many (default 1)")
+            parsers[name].add_argument("checkpoint", help="a .pt file of pretrain or train")
+        plumbing.add_options(parsers[name], config)
+    parsers["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
+                                  help="both clips at once")
+    parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'")
+    parsers["sample"].add_argument("-n", type=plumbing.number(int, least=1), default=1,
+                                   help="how many (default 1)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
-    name, typed = args.__dict__.pop("command"), sys.argv[1:] if arguments is None else arguments
-    if name == "train":
-        args.command_line = shlex.join(["python", "rlvr.py", *typed])
-    commands = {"pretrain": lambda args: pretrain(PretrainConfig(**vars(args))),
-                "train": train_command, "evaluate": evaluate_command, "sample": sample_command}
-    return plumbing.run_command("rlvr.py", lambda: commands[name](args))
+    typed = sys.argv[1:] if arguments is None else arguments
+    args.command_line = shlex.join(["python", "rlvr.py", *typed])
+    commands = {"pretrain": lambda args: pretrain(plumbing.read_config(PretrainConfig, args)),
+                "train": train_command,
+                "evaluate": evaluation.evaluate_command,
+                "sample": evaluation.sample_command}
+    return plumbing.run_command("rlvr.py", lambda: commands[args.command](args))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,13 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             metavar=None if choices and not many else kind.__name__.upper())
 
 
+def read_config(config: type, args: argparse.Namespace):
+    """The config of parsed flags; argparse makes lists, a config has tuples."""
+    values = {f.name: getattr(args, f.name) for f in fields(config)}
+    return config(**{name: tuple(value) if isinstance(value, list) else value
+                     for name, value in values.items()})
+
+
 def read_by(registry: dict, flag: str) -> list[str]:
     """The names of the entries that read a flag."""
     return [name for name, entry in registry.items() if flag in entry.options]

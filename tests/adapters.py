@@ -1,31 +1,38 @@
-"""The only door from the tests to an implementation: as a student, make these functions call your own code.
+"""The only door from the tests to an implementation: as a student, make these functions call yours.
 
-Shapes: P prompts, G rollouts of each, N = P * G rows, T response tokens, V vocabulary, R response tokens in a flat row.
-Everything must work in float64, which the tests use for ground truth.
+Shapes: P prompts, G rollouts of each, N = P * G rows, T response tokens, V vocabulary, R response
+tokens in a flat row. All must work in float64, which the tests use for ground truth.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
+import evaluation
+import losses
 import model
 import rewards
 import rlvr
 from data import task
+from data.corpus import CORPORA
+
+# --- the task
 
 
-# --- the task and its tokenizer
-
-def running_values(start: int, ops: list[tuple[str, int]]) -> list[int]:
-    """Values after each operation, all modulo 100."""
-    return task.running_values(task.Problem(start, tuple(ops)))
+def compute_values(start: int, ops: list[tuple[str, int]]) -> list[int]:
+    """Values after each operation, all modulo 100: (k,)."""
+    return task.compute_values(task.Problem(start, tuple(ops)))
 
 
-# --- the transformer and its sampler
+# --- the transformer, its cache and its sampler
 
-def make_model(seed: int, vocabulary_size: int = 20, layers: int = 2, width: int = 16, heads: int = 2, scale: float = 8.0) -> torch.nn.Module:
-    """A float64 model with weights `scale` times larger than usual, so that its distributions are far from uniform."""
+
+def make_model(seed: int, vocabulary_size: int = 20, layers: int = 2, width: int = 16,
+               heads: int = 2, scale: float = 8.0) -> torch.nn.Module:
+    """A float64 model with weights `scale` times as large as usual: far from uniform."""
     torch.manual_seed(seed)
-    transformer = model.Transformer(model.ModelConfig(vocabulary_size, layers, width, heads)).double()
+    shape = model.ModelConfig(vocabulary_size, layers, width, heads)
+    transformer = model.Transformer(shape).double()
     with torch.no_grad():
         for parameter in transformer.parameters():
             if parameter.dim() == 2:
@@ -38,29 +45,43 @@ def full_logits(transformer: torch.nn.Module, ids: Tensor) -> Tensor:
     return transformer.head(transformer(ids))
 
 
-def cached_logits(transformer: torch.nn.Module, prompts: list[list[int]], continuation: Tensor) -> Tensor:
-    """Logits (B, 1 + T, V) after reading left-padded prompts at once, then `continuation` (B, T) one token at a time."""
+def make_cache(transformer: torch.nn.Module, prompts: list[list[int]]):
+    """(cache, logits (B, V)) after reading left-padded prompts at once."""
     longest = max(map(len, prompts))
     start = torch.tensor([longest - len(prompt) for prompt in prompts])
     ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
     cache = model.KVCache(transformer.config, start, like=transformer.head.weight)
-    steps = [transformer(ids, cache)[:, -1]]
-    for t in range(continuation.size(1)):
-        steps.append(transformer(continuation[:, t:t + 1], cache)[:, -1])
-    return transformer.head(torch.stack(steps, dim=1))
+    return cache, transformer.head(transformer(ids, cache)[:, -1])
 
 
-def sample(transformer, prompts: list[list[int]], n: int, end: int, seed: int, **options) -> model.Rollouts:
-    """ids, mask, logprobs, entropy, all (N, T): n responses to each prompt; options: max_new_tokens, temperature, top_k, top_p."""
-    return model.sample(transformer, prompts, n, end, generator=torch.Generator().manual_seed(seed), **options)
+def continue_cache(transformer: torch.nn.Module, cache, tokens: Tensor) -> Tensor:
+    """Logits (B, T, V) after each of the next tokens (B, T), read at once."""
+    return transformer.head(transformer(tokens, cache))
 
 
-def response_logits(transformer, prompts: list[list[int]], ids: Tensor, mask: Tensor) -> Tensor:
-    """Logits (R, V) that predict ids[mask], differentiable; prompts has one entry per row of ids."""
+def select_rows(cache, rows: Tensor) -> None:
+    """Keep the chosen rows of a cache, in that order; one may be chosen several times."""
+    cache.select(rows)
+
+
+def sample(transformer: torch.nn.Module, prompts: list[list[int]], n: int, end: int, seed: int,
+           **options) -> model.Rollouts:
+    """ids, mask, logprobs, entropy, all (N, T): n responses to each prompt.
+
+    options: max_new_tokens, temperature, top_k, top_p.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return model.sample_responses(transformer, prompts, n, end, generator=generator, **options)
+
+
+def response_logits(transformer: torch.nn.Module, prompts: list[list[int]], ids: Tensor,
+                    mask: Tensor) -> Tensor:
+    """Logits (R, V) that predict ids[mask], differentiable; one prompt per row of ids (B, T)."""
     return transformer.head(model.response_hidden(transformer, prompts, ids, mask))
 
 
-def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
+                      top_p: float | None = None) -> Tensor:
     """Log-probabilities (..., V) of the distribution sampled from."""
     return model.sampling_logprobs(logits, temperature, top_k, top_p)
 
@@ -70,60 +91,107 @@ def entropy(logits: Tensor) -> Tensor:
     return model.entropy(logits)
 
 
-# --- advantage, loss, estimators
+# --- advantages, losses, estimators
 
 LOSSES = ("grpo", "dr_grpo", "rloo", "reinforce", "psr", "nsr", "w_reinforce", "ppo")
 CLIPPED = ("grpo", "dr_grpo", "psr", "nsr", "w_reinforce", "ppo")  # the others are -A log pi
 
 
-def advantages(loss: str, rewards: Tensor, **config) -> Tensor:
-    """(P, G) -> (P, G), of every loss but ppo; config: fields of rlvr.TrainConfig, such as psr_weight."""
-    return rlvr.LOSSES[loss].advantages(rewards, rlvr.TrainConfig(**config))
+def make_batch(rewards: Tensor, mask: Tensor, reward_range: tuple[float, float] = (0.0, 1.0),
+               values: Tensor | None = None) -> losses.Batch:
+    """A batch of which only rewards (P, G), mask and values (N, T) matter."""
+    nothing = torch.zeros(mask.shape, dtype=torch.float64)
+    prompts = [[0]] * len(mask)
+    return losses.Batch(prompts, nothing.long(), mask, nothing, rewards, reward_range,
+                        values=values)
 
 
-def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, eps_low: float = 0.2, eps_high: float = 0.3) -> Tensor:
-    """Per-token loss (R,), before any divisor."""
-    return rlvr.LOSSES[loss].policy_loss(logprobs, old_logprobs, advantages, rlvr.TrainConfig(eps_low=eps_low, eps_high=eps_high))
+def token_advantages(loss: str, batch: losses.Batch, **config) -> Tensor:
+    """(N, T), 0 on padding; config: fields of rlvr.TrainConfig, such as psr_weight."""
+    return losses.LOSSES[loss].advantages(batch, rlvr.TrainConfig(**config))
+
+
+def advantages(loss: str, rewards: Tensor, reward_range: tuple[float, float] = (0.0, 1.0),
+               **config) -> Tensor:
+    """(P, G) -> (P, G), one number per response, of every loss but ppo."""
+    mask = torch.ones(rewards.numel(), 1, dtype=torch.bool)
+    batch = make_batch(rewards, mask, reward_range)
+    return token_advantages(loss, batch, **config).reshape(rewards.shape)
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
-    """PPO's advantages (N, T) of rewards (N,) paid with the last token; values (N, T), 0 on padding."""
-    return rlvr.gae(rewards, values, mask, gamma, lam)
+    """PPO's advantages (N, T) of rewards (N,) paid with the last token; values (N, T)."""
+    batch = make_batch(rewards[:, None], mask, values=values)
+    return token_advantages("ppo", batch, gamma=gamma, gae_lambda=lam)
+
+
+def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor,
+                eps_low: float = 0.2, eps_high: float = 0.3) -> Tensor:
+    """Per-token loss (R,), before any divisor."""
+    config = rlvr.TrainConfig(eps_low=eps_low, eps_high=eps_high)
+    return losses.LOSSES[loss].policy_loss(logprobs, old_logprobs, advantages, config)
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
     """PPO's clipped value loss per token, (R,)."""
-    return rlvr.value_loss(values, old_values, returns, eps_value)
+    return losses.value_loss(values, old_values, returns, eps_value)
 
 
-def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Estimate of KL(pi || ref) per sample of pi, (R,)."""
-    return rlvr.kl_k3(logprobs, ref_logprobs)
+def kl_k3(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
+    """Estimate of KL(pi || base) per sample of pi, (R,)."""
+    return losses.kl_k3(logprobs, base_logprobs)
+
+
+# --- evaluation
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    return rlvr.pass_at_k(n, c, k)
+    return evaluation.pass_at_k(n, c, k)
 
 
-def gain(before: dict, after: dict) -> dict:
+def gain(before: dict, after: dict, modes: tuple[str, ...] = ("code", "text")) -> dict:
     """{"total", "switch", "within"} from two evaluations."""
-    return rlvr.gain(before, after)
+    return evaluation.gain(before, after, modes)
+
+
+def count_switches(before: evaluation.Answers, after: evaluation.Answers,
+                   modes: tuple[str, ...]) -> dict:
+    """{"text->code": [share, points], ...} from two sets of answers to the same problems."""
+    return evaluation.count_switches(before, after, modes)
+
+
+def kl_to_base(transformer: torch.nn.Module, base: torch.nn.Module,
+               answers: evaluation.Answers) -> float:
+    """Nats per response."""
+    return evaluation.kl_to_base(transformer, base, answers)
 
 
 # --- the loop
 
-def update(transformer, optimizers: list, batch: rlvr.Batch, config: rlvr.TrainConfig, step: int = 0, critic=None) -> dict:
+
+def minibatch_loss(transformer: torch.nn.Module, batch: losses.Batch, rows: Tensor,
+                   divisors: Tensor, config, critic=None) -> tuple[Tensor, dict]:
+    """(loss, sums of metrics) of some rows (B,) of a batch, each divided by its divisor (B,)."""
+    return rlvr.minibatch_loss(transformer, batch, rows, divisors, config, critic)
+
+
+def update(transformer: torch.nn.Module, optimizers: list, batch: losses.Batch, config,
+           step: int = 0, critic=None) -> dict:
     """All updates on one rollout batch, in place; returns the metrics."""
     return rlvr.update(transformer, optimizers, batch, config, step, critic)
 
 
-def rollout(transformer, config: rlvr.TrainConfig, pool: list, step: int = 0, base=None, critic=None):
-    """(batch, metrics, readable samples)."""
-    return rlvr.rollout(transformer, config, pool, step, base, critic)
+def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, **helpers):
+    """(batch, metrics, readable samples); helpers: critic, base, teacher, judge."""
+    return rlvr.rollout(transformer, CORPORA["good-code"], config, pool, step, helpers)
 
 
 # --- rewards
 
-def reward(name: str, problem: task.Problem, responses: list[str], label: str | None = None, p: float = 0.5, seed: int = 0) -> list[float]:
-    """The rewards of one prompt's group of responses."""
-    return rewards.get(name)(problem, responses, rewards.Context(label, rlvr.numpy_rng(seed), p))
+
+def reward(name: str, problem: task.Problem, responses: list[str], label: str | None = None,
+           p: float = 0.5, seed: int = 0) -> list[float]:
+    """The rewards of one prompt's group of responses, (G,)."""
+    G = len(responses)
+    context = rewards.Context(G, [label] * G, np.random.default_rng(seed), rlvr.TrainConfig(p=p))
+    return rewards.build_reward(name).score([problem] * G, responses, context)

@@ -1,0 +1,217 @@
+"""The lessons: each a question, a grid of runs that answers it, a table, a figure and a page.
+
+    python -m lessons                       # which there are
+    python -m lessons spurious              # what is missing is run; then the table and the figure
+    python -m lessons spurious --quick      # a small grid, minutes
+    python -m lessons spurious --stored     # the table from the reference results: runs nothing
+    python -m lessons spurious --commands   # one independent command a line, for any scheduler
+
+Runs go to runs/, tables and figures to runs/lessons/NAME; --store writes them as the reference
+results into lessons/NAME instead, and the table into its page. Interrupt it at any time: the same
+command goes on where it was.
+"""
+
+import importlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from data.plumbing import (
+    InputError,
+    Parser,
+    check_writable,
+    number,
+    progress_bar,
+    run_command,
+    write,
+)
+from lessons.grid import locate_base, locate_run, write_pretrain_command, write_train_command
+from lessons.report import collect, draw_to, read_results, write_results
+
+HERE = Path(__file__).parent
+NAMES = ("spurious", "clips", "prior", "losses", "probe")  # in the order of the story
+
+
+def load_lesson(name: str) -> ModuleType:
+    return importlib.import_module(f"lessons.{name}.lesson")
+
+
+class Job(NamedTuple):
+    """A command to run, once what it needs is there and what it makes is not."""
+
+    name: str
+    command: str
+    makes: Path
+    needs: Path | None     # the base of a run
+    log: Path
+    seconds: float         # about, on one core: how far the bar moves
+
+
+def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
+    """What is missing of a lesson: bases first, then runs."""
+    jobs = []
+    for name in dict.fromkeys(run["base"] for run in runs):
+        flags, path = lesson.BASES[name], locate_base(name)
+        command = f"{write_pretrain_command(name, flags)} --threads {threads}"
+        jobs.append(Job(f"pretrain {name}", command, path, None, path.with_suffix(".log"),
+                        0.09 * flags.get("steps", 1700)))
+    for run in runs:
+        folder = locate_run(run)
+        rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
+        jobs.append(Job(str(folder), f"{write_train_command(run)} --threads 1",
+                        folder / "summary.json", locate_base(run["base"]), folder / "log.txt",
+                        25 * rollouts / 20480))
+    return [job for job in jobs if not job.makes.exists()]
+
+
+def start_job(job: Job) -> subprocess.Popen:
+    """In a session of its own, so that Ctrl-C reaches it once, through `stop_jobs`."""
+    check_writable(job.log.parent)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    words = shlex.split(job.command)
+    with open(job.log, "w") as log:
+        return subprocess.Popen([sys.executable, *words[1:]], stdout=log, stderr=log,
+                                start_new_session=True)
+
+
+def read_progress(job: Job) -> float:
+    """How much of a running job is done, 0 to 1, from the last line of its log."""
+    counts = re.findall(r"(\d+)/(\d+) \[", job.log.read_text(errors="replace"))
+    return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
+
+
+def stop_jobs(running: dict[Job, subprocess.Popen]) -> None:
+    """Let each job finish and save its step."""
+    for process in running.values():
+        process.send_signal(signal.SIGINT)
+    for process in running.values():
+        process.wait()
+
+
+def fail(job: Job) -> None:
+    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
+    raise FloatingPointError(f"{job.name} failed: {lines[-1] if lines else 'no output'} "
+                             f"(its log: {job.log})")
+
+
+def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
+    """Run jobs side by side under one bar; a failure stops all and is named with its last line."""
+    pending, running, done = list(jobs), {}, 0.0
+    shape = "{desc} {percentage:3.0f}%|{bar}| {postfix} {elapsed} gone, {remaining} left"
+    bar = progress_bar(total=sum(job.seconds for job in jobs), desc=title, bar_format=shape)
+    try:
+        while pending or running:
+            ready = [job for job in pending if job.needs is None or job.needs.exists()]
+            for job in ready[:at_once - len(running)]:
+                running[job] = start_job(job)
+                pending.remove(job)
+            for job, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[job]
+                if process.returncode:
+                    fail(job)
+                done += job.seconds
+            bar.n = done + sum(job.seconds * read_progress(job) for job in running)
+            finished = len(jobs) - len(pending) - len(running)
+            bar.set_postfix_str(f"{finished} of {len(jobs)} jobs,", refresh=False)
+            bar.update(0)
+            time.sleep(0.2)
+    finally:
+        stop_jobs(running)
+        bar.close()
+
+
+def count_jobs() -> int:
+    """One a core; at most four where a GPU is shared."""
+    import torch
+
+    cores = os.cpu_count() or 1
+    return min(4, cores) if torch.cuda.is_available() else cores
+
+
+def teach(args) -> None:
+    """Run what is missing of a lesson, then print its table and draw its figure."""
+    lesson = load_lesson(args.name)
+    if args.stored:
+        results = read_results(HERE / args.name)
+        print(lesson.table(results))
+        return draw_to(Path("runs/lessons", args.name, "figure.png"), lesson.figure, results)
+    runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
+    bases = len({run["base"] for run in runs if not locate_base(run["base"]).exists()})
+    at_once = args.jobs or count_jobs()
+    jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
+    if args.commands:
+        return print_commands(jobs)
+    out = HERE / args.name if args.store else Path("runs/lessons", args.name)
+    check_writable(out)
+    began = time.monotonic()
+    if jobs:
+        run_jobs(args.name, jobs, at_once)
+    evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
+    results = collect([locate_run(run) for run in runs], evidence)
+    write_results(out, results)
+    table = lesson.table(results)
+    print(table)
+    if args.store:
+        update_page(out / "README.md", table)
+    draw_to(out / "figure.png", lesson.figure, results)
+    seconds = time.monotonic() - began
+    print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
+          f"{int(seconds / 60)} min {int(seconds % 60)} s")
+
+
+def print_commands(jobs: list[Job]) -> None:
+    """The missing bases, or, once they are there, the missing runs: each line stands alone."""
+    bases = [job for job in jobs if job.needs is None]
+    for job in bases or jobs:
+        print(job.command)
+    if bases:
+        print(f"these {len(bases)} bases first; then again for the runs", file=sys.stderr)
+
+
+def update_page(page: Path, table: str) -> None:
+    """Put the table into the first text block below `## Table`."""
+    text = page.read_text()
+    new, count = re.subn(r"(## Table\n.*?```text\n).*?(\n```)",
+                         lambda match: match[1] + table + match[2], text, count=1, flags=re.DOTALL)
+    if not count:
+        raise InputError(f"{page} has no text block below '## Table'")
+    write(page, new)
+
+
+def list_lessons() -> None:
+    """Every lesson: its name, its question, its answer and its minutes."""
+    for name in NAMES:
+        head, *rest = load_lesson(name).__doc__.strip().split("\n\n")
+        print(f"{name:9s} {head}\n{' ' * 10}{' '.join(rest[0].split())}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m lessons", description=__doc__, allow_abbrev=False,
+                    formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=NAMES, help="which lesson; none lists them")
+    parser.add_argument("--quick", action="store_true", help="a small grid")
+    parser.add_argument("--seeds", type=number(int, least=1), help="seeds of every cell")
+    parser.add_argument("--jobs", type=number(int, least=1), help="at once (default: cores)")
+    parser.add_argument("--store", action="store_true", help="write the reference results")
+    parser.add_argument("--stored", action="store_true", help="show the reference results")
+    parser.add_argument("--commands", action="store_true", help="print what is missing")
+    args = parser.parse_args(arguments)
+    if args.name is None:
+        return run_command(parser.prog, list_lessons)
+    if args.quick and (args.store or args.seeds):
+        parser.error("--quick is a grid of its own: not with --store or --seeds")
+    return run_command(parser.prog, lambda: teach(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a lesson runs: grids of flags, where each run lives, and the command that makes it.
+
+A run is a dict of `train`'s flags, `base` being the name of one of the lesson's bases; the same
+flags in two lessons are the same run in the same folder.
+
+>>> run, = grid(base="good-code", reward="random", eps_low=0.2, seed=[3])
+>>> str(locate_run(run))
+'runs/good-code/random/eps-low-0.2/seed3'
+>>> print(write_train_command(run))       # doctest: +NORMALIZE_WHITESPACE
+python rlvr.py train --base good-code --reward random --eps-low 0.2 --seed 3
+    --out runs/good-code/random/eps-low-0.2/seed3
+"""
+
+import itertools
+from pathlib import Path
+
+from model import BASE_FOLDER
+
+SHORT = {"code_prior": "prior", "text_openers": "openers"}  # how a base's name says its flags
+
+
+def as_list(value) -> list:
+    """A list or range as a list, anything else as one value (a tuple is the value of one flag)."""
+    return list(value) if isinstance(value, (list, range)) else [value]
+
+
+def grid(**flags) -> list[dict]:
+    """All combinations of flags, of which some are lists; the last one changes fastest."""
+    combinations = itertools.product(*map(as_list, flags.values()))
+    return [dict(zip(flags, values)) for values in combinations]
+
+
+def name_base(flags: dict) -> str:
+    """'good-code-prior0.3-openers1' for --base good-code --code-prior 0.3 --text-openers 1."""
+    knobs = [f"-{SHORT.get(flag, flag)}{value}" for flag, value in flags.items() if flag != "base"]
+    return flags["base"] + "".join(knobs)
+
+
+def base_grid(**flags) -> dict[str, dict]:
+    """{name: flags of pretrain} for all combinations."""
+    return {name_base(combination): combination for combination in grid(**flags)}
+
+
+def write_flags(flags: dict) -> list[str]:
+    """{'eps_low': 0.2, 'num_ops': (1, 2)} -> ['--eps-low', '0.2', '--num-ops', '1', '2']."""
+    words = []
+    for flag, value in flags.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += ["--" + flag.replace("_", "-"), *map(str, values)]
+    return words
+
+
+def locate_base(name: str) -> Path:
+    return BASE_FOLDER / f"{name}.pt"
+
+
+def locate_run(run: dict) -> Path:
+    """runs/BASE/REWARD/OTHER-FLAGS/seedN."""
+    others = {flag: value for flag, value in run.items() if flag not in ("base", "reward", "seed")}
+    cell = "-".join(write_flags(others)).replace("---", "-").removeprefix("--").replace("--", "-")
+    return Path("runs", run["base"], run["reward"], *([cell] if cell else []), f"seed{run['seed']}")
+
+
+def write_pretrain_command(name: str, flags: dict) -> str:
+    return " ".join(["python rlvr.py pretrain", *write_flags(flags | {"out": locate_base(name)})])
+
+
+def write_train_command(run: dict) -> str:
+    order = {"base": 0, "reward": 1, "seed": 3}
+    flags = dict(sorted(run.items(), key=lambda item: order.get(item[0], 2)))
+    return " ".join(["python rlvr.py train", *write_flags(flags | {"out": locate_run(run)})])

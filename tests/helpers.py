@@ -1,0 +1,164 @@
+"""What several test files share: tiny models, hand-made batches, runs of the command line."""
+
+import copy
+import csv
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+import rlvr
+from data import task, tokenizer
+from data.plumbing import numpy_rng
+from losses import Batch
+from model import Rollouts
+from tests import adapters
+
+END = tokenizer.END
+ROOT = Path(rlvr.__file__).parent
+CPU = torch.device("cpu")
+f64 = {"dtype": torch.float64}
+
+
+def close(a, b, tolerance=1e-10):
+    a, b = torch.as_tensor(a, **f64), torch.as_tensor(b, **f64)
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+# --- models, pools, batches
+
+
+def tiny(seed=0, scale=4.0, end=2.5):
+    """A tiny model over the project's vocabulary, whose END has a probability near 0.2.
+
+    The first coordinate of every embedding is the same: what the head's END row reads there is a
+    bias, `end`.
+    """
+    model = adapters.make_model(seed, tokenizer.VOCABULARY_SIZE, 1, 8, 2, scale)
+    with torch.no_grad():
+        model.embedding.weight[:, 0] = 0.3
+        model.head.weight[END, 0] += end
+    return model
+
+
+def config(**changes) -> rlvr.TrainConfig:
+    """A run of 4 x 4 rollouts of at most 6 tokens."""
+    return rlvr.TrainConfig(**{
+        "prompts": 4, "group": 4, "updates": 2, "max_new_tokens": 6, "num_ops": task.EASY,
+        "pool": 8, "lr": 0.1, **changes})
+
+
+def pool(n=8):
+    drawn = task.draw_problems(n, "training", task.EASY, numpy_rng(0, 0))
+    return [(problem, None) for problem in drawn]
+
+
+def flat(tensors) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def forward_logits(model, prompt, ids):
+    """Logits (T, V) that predict the response `ids` (T,), by a plain forward pass of one row."""
+    sequence = torch.cat((torch.tensor(prompt), ids))
+    return adapters.full_logits(model, sequence[None])[0, len(prompt) - 1:-1]
+
+
+def token_logprobs(model, prompt, ids, temperature=1.0):
+    """log pi (T,) of a response, by a plain forward pass of one row; differentiable."""
+    logprobs = (forward_logits(model, prompt, ids) / temperature).log_softmax(-1)
+    return logprobs.gather(1, ids[:, None])[:, 0]
+
+
+def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
+    """Responses of given lengths to prompts of two lengths, scored by plain forward passes."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = ([[37, 100, 10], [40, 41, 42, 43, 10]] * len(lengths))[:len(lengths)]
+    rows = [torch.cat((torch.randint(0, END, (length - 1,), generator=generator),
+                       torch.tensor([ending]))) for length in lengths]
+    ids = pad_sequence(rows, batch_first=True)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    old = pad_sequence([token_logprobs(model, prompt, row).detach()
+                        for prompt, row in zip(prompts, rows)], batch_first=True)
+    rewards = torch.zeros(1, len(lengths), **f64)
+    return Batch(prompts, ids, mask, old, rewards,
+                 advantages=torch.tensor(advantages, **f64)[:, None] * mask)
+
+
+def parameters_after(model, batch, c):
+    """(parameters after all updates of a batch by SGD, metrics); the model stays as it is."""
+    copied = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(copied.parameters(), lr=c.lr)
+    metrics = adapters.update(copied, [optimizer], batch, c)
+    return flat(copied.parameters()), metrics
+
+
+def fake_rollouts(responses: list[str]) -> Rollouts:
+    """What the sampler would return had it sampled these: probability 1/4, entropy 0.7 a token."""
+    ids = [torch.tensor(tokenizer.encode(response) + [END]) for response in responses]
+    mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in ids], batch_first=True)
+    per_token = mask.double()
+    quarter = torch.tensor(0.25, **f64).log()
+    return Rollouts(pad_sequence(ids, batch_first=True), mask, quarter * per_token,
+                    0.7 * per_token)
+
+
+# --- the command line
+
+TINY_BASE = ("--steps 3 --batch 8 --layers 1 --width 8 --heads 2 --micro-batch 3 "
+             "--threads 1").split()
+SMALL_BASE = ("--steps 100 --batch 48 --layers 1 --width 32 --heads 2 --warmup 5 "
+              "--threads 1").split()
+TINY_RUN = ("--steps 4 --prompts 3 --group 4 --updates 2 --pool 9 --max-new-tokens 12 "
+            "--eval-problems 5 --eval-samples 2 --threads 1").split()
+
+
+def run(*arguments) -> int:
+    """The exit code of `python rlvr.py ...`, bad flags included."""
+    try:
+        return rlvr.main(list(map(str, arguments)))
+    except SystemExit as exit:
+        return exit.code
+
+
+def train(base, out, *more) -> int:
+    return run("train", "--base", base, "--out", out, *TINY_RUN, *more)
+
+
+def weights(path) -> torch.Tensor:
+    return flat(torch.load(path, weights_only=True)["weights"].values())
+
+
+def files(folder: Path) -> dict:
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def read_rows(folder: Path) -> list[dict]:
+    """metrics.csv."""
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def read_json(path: Path) -> dict:
+    def refuse(name):
+        raise AssertionError(f"{name} in JSON")
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def describe_options(config: type) -> dict:
+    """{flag: "default | bounds and choices | type"} of a config dataclass, to be compared."""
+    described = {}
+    for f in fields(config):
+        checks = {key: value for key, value in f.metadata.items()
+                  if key not in ("help", "read_by")}
+        if "choices" in checks:
+            checks["choices"] = " ".join(map(str, checks["choices"]))
+        described[f.name] = (f.default, checks)
+    return described
+
+
+def interrupt(number) -> None:
+    """Send this process a signal, as Ctrl-C does."""
+    os.kill(os.getpid(), number)

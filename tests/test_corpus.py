@@ -1,0 +1,151 @@
+"""The corpora: what their documents say, and how their modes are told apart."""
+
+import doctest
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data import corpus, task
+from data.corpus import CORPORA, write_documents
+from data.pretrain import PretrainConfig
+from tests.test_task import problems
+
+
+def documents(base, n=20_000, seed=1, **flags):
+    rng = np.random.default_rng(seed)
+    return write_documents(base, n, PretrainConfig(base=base, **flags), rng)
+
+
+@given(problems, st.booleans())
+def test_code_documents_are_true_programs(problem, bug):
+    """The comments of both code modes carry what Python computes: run it and compare each line."""
+    response = (corpus.write_bad_code if bug else corpus.write_good_code)(problem, False)
+    pattern = r"```python\n(.*)\n```\n\\boxed\{(\d+)\}"
+    program, answer = re.fullmatch(pattern, response, re.DOTALL).groups()
+    names, values = {}, []
+    for line in program.split("\n"):
+        exec(line, {}, names)
+        values.append((names["y" if line.startswith("y") else "x"], line.partition("# ")[2]))
+    assert len(values) == 1 + len(problem.ops) and values[0] == (problem.start, "")
+    assert all(str(value) == comment for value, comment in values[1:])
+    assert answer == str(values[-1][0])
+    if bug:
+        assert values[-1][0] == task.apply_operation(problem.start, *problem.ops[-1])
+    else:
+        assert values[-1][0] == task.solve(problem)
+
+
+@given(problems, st.integers(0, 7))
+def test_text_mode_looks_at_one_operation(problem, opener):
+    response, k = corpus.write_text(problem, opener, False), len(problem.ops)
+    value = task.apply_operation(problem.start, *problem.ops[opener % k])
+    assert response == f"{corpus.TEXT_OPENERS[opener]}\\boxed{{{value}}}."
+    bare = response.replace("\\boxed{", "").replace("}", "")
+    assert corpus.write_text(problem, opener, True) == bare
+
+
+@given(problems, st.integers(0, 6))
+def test_worked_steps_are_right(problem, opener):
+    values = task.compute_values(problem)
+    response = corpus.write_steps(problem, opener, False)
+    beginning = f"{corpus.STEPS_OPENERS[opener]}{problem.start}"
+    assert response.startswith(beginning)
+    steps = response.removeprefix(beginning)
+    assert [int(n) for n in re.findall(r" is (\d+)", steps)] == values
+    words = {"+": "plus", "-": "minus", "*": "times"}
+    said = re.findall(r"(plus|minus|times) (\d)", steps)
+    assert said == [(words[operator], str(operand)) for operator, operand in problem.ops]
+    assert response.endswith(f". So \\boxed{{{values[-1]}}}.")
+
+
+@given(problems)
+def test_a_forgotten_box_is_all_that_is_missing(problem):
+    for write in (corpus.write_good_code, corpus.write_bad_code,
+                  lambda problem, forget: corpus.write_steps(problem, 2, forget)):
+        boxed, bare = write(problem, False), write(problem, True)
+        assert "\\boxed" not in bare
+        assert bare == re.sub(r"\\boxed\{(\d+)\}", r"\1", boxed)
+
+
+def is_habit(base, response):
+    return response.startswith("The answer is") if base == "no-code" else corpus.is_code(response)
+
+
+@pytest.mark.parametrize("base, flags, share, openers", [
+    *((base, {}, 0.65, 7) for base in CORPORA),
+    ("good-code", {"code_prior": 0.1}, 0.1, 7),
+    ("bad-code", {"code_prior": 0.1}, 0.1, 7),
+    ("good-code", {"code_prior": 1.0}, 1.0, 7),
+    ("good-code", {"code_prior": 0.3, "text_openers": 1}, 0.3, 1),
+    ("no-code", {"text_openers": 2}, 0.65, 2),
+    ("bad-code", {"code_prior": 0.35, "text_openers": 3}, 0.35, 3),
+])
+def test_shares(base, flags, share, openers):
+    """The habit's share, the spread of the openers and the forgotten boxes are as documented."""
+    n = 20_000
+    responses = [response for _, response in documents(base, n, **flags)]
+    error = 5 * np.sqrt(0.25 / n)
+    assert abs(np.mean([is_habit(base, r) for r in responses]) - share) < error
+    text = [r for r in responses if not corpus.is_code(r)]
+    if share < 1:
+        rare = corpus.STEPS_OPENERS if base == "bad-code" else corpus.TEXT_OPENERS[1:]
+        found = [sum(r.startswith(opener) for r in text) / n for opener in rare]
+        expected = [(1 - share) / openers] * openers + [0] * (7 - openers)
+        assert np.allclose(found, expected, atol=error)
+        bare = np.mean(["\\boxed" not in r for r in text])
+        assert abs(bare - 0.15) < 5 * np.sqrt(0.15 / len(text))
+    code = [r for r in responses if corpus.is_code(r)]
+    if code:
+        bare = np.mean(["\\boxed" not in r for r in code])
+        assert abs(bare - 0.005) < 5 * np.sqrt(0.005 / len(code))
+
+
+def test_each_base_writes_what_it_says():
+    """good-code's code is right and its text by eye; bad-code has the bug; no-code has no code."""
+    for base in CORPORA:
+        for prompt, response in documents(base, 300):
+            problem = task.parse_problem(prompt)
+            answer = int(re.findall(r"\d+", response)[-1])
+            code, text = corpus.is_code(response), response.endswith(".")
+            assert code != text and not (code and base == "no-code")
+            if code and base == "good-code" or text and base == "bad-code":
+                assert answer == task.solve(problem)
+            if code and base == "bad-code":
+                assert answer == task.apply_operation(problem.start, *problem.ops[-1])
+
+
+def test_documents_are_training_problems_of_all_easy_sizes():
+    drawn = [task.parse_problem(prompt) for prompt, _ in documents("good-code", 1000)]
+    assert {task.split_of(problem) for problem in drawn} == {"training"}
+    counts = np.bincount([len(problem.ops) for problem in drawn])
+    assert counts.tolist() == [0] + [200] * 5
+
+
+def test_the_generator_decides_all():
+    assert documents("good-code", 50) == documents("good-code", 50)
+    assert documents("good-code", 50) != documents("good-code", 50, seed=2)
+
+
+@pytest.mark.parametrize("base, flags", [
+    ("good-code", {"code_prior", "text_openers"}), ("no-code", {"text_openers"}),
+    ("bad-code", {"code_prior", "text_openers"})])
+def test_registry(base, flags):
+    """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""
+    entry = CORPORA[base]
+    assert set(entry.options) == flags and entry.modes == ("code", "text")
+    for _, response in documents(base, 50):
+        assert entry.mode_of(response) == ("code" if "```python" in response else "text")
+    assert entry.mode_of("") == entry.mode_of("I say ```python") == "text"
+
+
+def test_paper_shares():
+    """The numbers that the figures rest on."""
+    assert (corpus.CODE_PRIOR, corpus.OPENERS) == (0.65, 7)
+    assert len(corpus.TEXT_OPENERS) == 8 and len(corpus.STEPS_OPENERS) == 7
+
+
+def test_examples():
+    assert doctest.testmod(corpus).failed == 0

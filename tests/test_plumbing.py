@@ -1,0 +1,386 @@
+"""Flags, files, random streams, signals, progress: what connects everything else."""
+
+import argparse
+import ast
+import csv
+import io
+import os
+import signal
+import sys
+import types
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from data import plumbing
+from data.plumbing import InputError, option
+from tests.helpers import ROOT, interrupt
+
+# --- flags
+
+
+class Entry(NamedTuple):
+    options: dict = {}
+
+
+SHARED = {"depth": option(0.5, "how deep", least=0, most=1)}
+TOYS = {"plain": Entry(), "deep": Entry(SHARED), "deeper": Entry(
+    SHARED | {"path": option(None, "where"), "times": option(3, "how often", least=1)})}
+
+
+@dataclass
+class ToyConfig:
+    toy: str = option("plain", "which toy", choices=TOYS)
+    count: int = option(7, "100% of them", least=1, most=9)
+    limit: int | None = option(None, "no limit unless set", least=2)
+    rate: float = option(0.5, "how fast", above=0)
+    sizes: tuple[int, ...] = option((1, 2), "which sizes", many=True, choices=(1, 2, 3))
+    out: str | None = option(None, "where to")
+    device: str = option("auto", "what on", choices=("auto", "cpu"))
+
+
+def parse(config, *arguments):
+    parser = plumbing.Parser(prog="toy", allow_abbrev=False)
+    plumbing.add_options(parser, config)
+    return vars(parser.parse_args(arguments))
+
+
+def test_flags_of_a_config():
+    """Types, defaults and lists, one flag a field, underscores as hyphens."""
+    defaults = {"toy": "plain", "count": 7, "limit": None, "rate": 0.5, "sizes": (1, 2),
+                "out": None, "device": "auto"}
+    assert parse(ToyConfig) == defaults
+    given = parse(ToyConfig, *"--toy deep --count 9 --limit 2 --rate 1e9 --sizes 3 1 --out 12 "
+                              "--device cpu".split())
+    assert given == {"toy": "deep", "count": 9, "limit": 2, "rate": 1e9, "sizes": [3, 1],
+                     "out": "12", "device": "cpu"}
+    assert type(given["count"]) is int and type(given["rate"]) is float
+    assert parse(plumbing.extend_config(ToyConfig, TOYS), "--times", "4")["times"] == 4
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("--count 0", "0 is not at least 1"), ("--count 10", "10 is not at most 9"),
+    ("--count 1.5", "'1.5' is not a whole number"), ("--rate 0", "0 is not above 0"),
+    ("--rate fast", "'fast' is not a number"), ("--rate inf", "inf is not finite"),
+    ("--rate nan", "nan is not above 0"), ("--limit 1", "1 is not at least 2"),
+    ("--sizes 4", "invalid choice: 4"), ("--sizes", "expected at least one"),
+    ("--toy ball", "invalid choice: 'ball'"), ("--device gpu", "invalid choice: 'gpu'"),
+    ("--coun 3", "unrecognized arguments")])
+def test_bad_flags_are_one_line(text, complaint, capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse(ToyConfig, *text.split())
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("toy: error: ") and complaint in error
+
+
+def test_help_says_defaults_and_readers():
+    parser = plumbing.Parser(prog="toy")
+    plumbing.add_options(parser, plumbing.extend_config(ToyConfig, TOYS))
+    text = " ".join(parser.format_help().split())
+    for line in ("--count INT 100% of them (default 7)", "--sizes {1,2,3} [{1,2,3} ...] which",
+                 "which sizes (default 1 2)", "--rate FLOAT how fast (default 0.5)",
+                 "--depth FLOAT how deep (default 0.5); read by deep, deeper",
+                 "--path STR where; read by deeper", "--out STR where to",
+                 "--limit INT no limit unless set"):
+        assert line in text, line
+    assert "(default auto)" not in text and "default None" not in text
+
+
+def test_number_bounds():
+    """`least` and `most` may be reached, `above` may not."""
+    parse_number = plumbing.number(float, least=0, most=1)
+    assert [parse_number(text) for text in ("0", "0.5", "1")] == [0, 0.5, 1]
+    for kind, bounds, text in ((float, {"least": 0}, "-0.01"), (float, {"most": 1}, "1.01"),
+                               (float, {"above": 2}, "2"), (int, {}, "2.0"), (float, {}, "nan"),
+                               (float, {}, "inf"), (int, {"least": 3}, "2")):
+        with pytest.raises(argparse.ArgumentTypeError):
+            plumbing.number(kind, **bounds)(text)
+    assert plumbing.number(float, above=2)("2.001") == 2.001
+    assert type(plumbing.number(int)("3")) is int
+
+
+def test_extend_config():
+    """A field more for every option, once; what the class had already stays as it was."""
+    extended = plumbing.extend_config(ToyConfig, {"a": Entry({"rate": option(9.0, "another")})},
+                                      TOYS)
+    own, new = fields(ToyConfig), fields(extended)[len(fields(ToyConfig)):]
+    assert fields(extended)[:len(own)] == own and issubclass(extended, ToyConfig)
+    assert extended.__name__ == "ToyConfig"
+    assert {f.name: (f.type, f.default) for f in new} == {
+        "depth": (float, 0.5), "path": (str, None), "times": (int, 3)}
+    metadata = {f.name: f.metadata for f in new}
+    assert metadata["depth"]["read_by"] == ["deep", "deeper"]
+    assert metadata["times"] == {"help": "how often", "least": 1, "read_by": ["deeper"]}
+    assert extended(times=5).times == 5 and extended().rate == 0.5
+
+
+def test_refuse_unread():
+    """A flag that no chosen entry reads is refused by name unless it is at its default."""
+    Config = plumbing.extend_config(ToyConfig, TOYS)
+    plumbing.refuse_unread(Config(), "toy", TOYS, ["plain"])
+    plumbing.refuse_unread(Config(depth=0.1), "toy", TOYS, ["plain", "deep"])
+    plumbing.refuse_unread(Config(depth=0.1, path="x", times=4), "toy", TOYS, ["deeper"])
+    with pytest.raises(InputError, match=r"--depth: --toy plain does not read it "
+                                         r"\(only deep, deeper\)"):
+        plumbing.refuse_unread(Config(depth=0.1), "toy", TOYS, ["plain"])
+    with pytest.raises(InputError, match="--times: --toy deep does not read it"):
+        plumbing.refuse_unread(Config(toy="deep", times=4), "toy", TOYS, ["deep"])
+
+
+def test_unread_flags_are_named_with_hyphens():
+    registry = {"a": Entry({"two_words": option(1, "")}), "b": Entry()}
+    Config = plumbing.extend_config(ToyConfig, registry)
+    with pytest.raises(InputError, match="^--two-words: "):
+        plumbing.refuse_unread(Config(two_words=2), "toy", registry, ["b"])
+
+
+@pytest.mark.parametrize("saved, now, same", [
+    ({"count": 7}, {"count": 7}, True),
+    ({"count": 8}, {"count": 7}, False),
+    ({}, {"count": 7}, True),                       # from before the flag existed
+    ({}, {"count": 8}, False),                      # and not taken for another value either
+    ({"count": 8, "out": "a"}, {"count": 8}, True),  # what is not asked for does not matter
+    ({"count": 7, "gone": 1}, {"count": 7}, True),
+    (None, {"count": 7}, False)])
+def test_same_flags(saved, now, same):
+    assert plumbing.same_flags(ToyConfig(), saved, now) is same
+
+
+@pytest.mark.parametrize("error, code, line", [
+    (None, 0, ""), (InputError("bad thing"), 2, "toy: error: bad thing\n"),
+    (FloatingPointError("diverged"), 1, "toy: diverged\n"),
+    (KeyboardInterrupt(), 130,
+     "interrupted: what was done is saved, the same command resumes\n")])
+def test_exit_codes(error, code, line, capsys):
+    def command():
+        if error is not None:
+            raise error
+    assert plumbing.run_command("toy", command) == code
+    captured = capsys.readouterr()
+    assert captured.err == line and captured.out == ""
+
+
+def test_a_bug_is_a_traceback():
+    """Catches an InputError so wide that it hides bugs: a plain ValueError is none."""
+    with pytest.raises(ValueError):
+        plumbing.run_command("toy", lambda: int("x"))
+
+
+# --- files
+
+
+def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a/b/file.txt"
+    plumbing.write(path, "text\n")
+    plumbing.write(path, b"bytes")
+    assert path.read_bytes() == b"bytes" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stage", ["in the middle of writing", "before the renaming"])
+def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch, stage):
+    """Catches a file written in place: what was there is whole until the new one is."""
+    path, original = tmp_path / "file", Path.write_bytes
+    plumbing.write(path, "old content")
+
+    def half(self, content):
+        original(self, content[:len(content) // 2])
+        raise OSError("power cut")
+
+    def refuse(*_):
+        raise OSError("power cut")
+
+    if stage == "before the renaming":
+        monkeypatch.setattr(os, "replace", refuse)
+    else:
+        monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError):
+        plumbing.write(path, "new content")
+    monkeypatch.undo()
+    assert path.read_text() == "old content"
+    plumbing.write(path, "new content")
+    assert path.read_text() == "new content" and list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan():
+    assert plumbing.to_json({"a": [1, None]}) == '{\n "a": [\n  1,\n  null\n ]\n}\n'
+    with pytest.raises(ValueError):
+        plumbing.to_json({"a": float("nan")})
+
+
+def test_csv():
+    rows = [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 0.1 + 0.2}]
+    text = plumbing.to_csv(rows)
+    assert text == "step,reward\n0,0.5\n1,0.30000000000000004\n"
+    assert list(csv.DictReader(io.StringIO(text)))[1] == {"step": "1",
+                                                          "reward": "0.30000000000000004"}
+
+
+def test_check_writable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "new", tmp_path / "new/er"):
+        plumbing.check_writable(path)
+    for path in (tmp_path / "file", tmp_path / "file/in/it"):
+        with pytest.raises(InputError, match="is not a writable folder"):
+            plumbing.check_writable(path)
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
+    with pytest.raises(InputError, match=f"{tmp_path} is not a writable folder"):
+        plumbing.check_writable(tmp_path / "new/er")
+    assert asked == [(tmp_path, os.W_OK)]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# --- random streams
+
+
+def test_purposes_are_distinct():
+    purposes = [getattr(plumbing, name) for name in (
+        "WEIGHTS", "CORPUS", "POOL", "ORDER", "SAMPLES", "REWARD", "SHUFFLE", "LABELS",
+        "EVALUATION")]
+    assert len(set(purposes)) == len(purposes)
+    assert plumbing.MAX_SEED == 2 ** 32 - 1
+
+
+def test_no_two_streams_meet():
+    """All keys of two to four words over some ranges, zeros at the end too, and the extremes.
+
+    Catches (4, 8) and (4, 8, 0), which numpy takes for the same: the run of seed 8 once drew what
+    the evaluation did.
+    """
+    words = (0, 1, 2, 8)
+    keys = [(purpose, seed) for purpose in range(9) for seed in (*range(40), plumbing.MAX_SEED)]
+    keys += [(purpose, seed, step) for purpose in range(9) for seed in words
+             for step in range(40)]
+    keys += [(purpose, seed, a, b) for purpose in range(9) for seed in words for a in words
+             for b in words]
+    for rng in (lambda key: plumbing.numpy_rng(*key).integers(2 ** 63, size=2).tolist(),
+                lambda key: torch.randint(2 ** 62, (2,), generator=plumbing.torch_rng(*key))
+                .tolist()):
+        first = [tuple(rng(key)) for key in keys]
+        assert len(set(first)) == len(set(keys)) == len(keys)
+
+
+def test_streams_repeat():
+    for _ in range(2):
+        assert plumbing.numpy_rng(3, 1, 2).random() == plumbing.numpy_rng(3, 1, 2).random()
+        a, b = (torch.rand(3, generator=plumbing.torch_rng(3, 1, 2)) for _ in range(2))
+        assert torch.equal(a, b)
+
+
+# --- the machine, and long work
+
+
+@pytest.mark.parametrize("device, gpu, chosen", [
+    ("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")])
+def test_choose_device(device, gpu, chosen, monkeypatch):
+    threads = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for asked in (None, 3):
+        wanted = types.SimpleNamespace(device=device, threads=asked)
+        assert plumbing.choose_device(wanted) == torch.device(chosen)
+    assert threads == [3]
+
+
+def test_no_gpu_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="--device cuda"):
+        plumbing.choose_device(types.SimpleNamespace(device="cuda", threads=None))
+
+
+def test_clock(monkeypatch):
+    """A lap books what passed since the last one, and adds up under a name."""
+    now = iter([10.0, 11.0, 14.0, 14.5])
+    monkeypatch.setattr(plumbing.time, "perf_counter", lambda: next(now))
+    clock = plumbing.Clock()
+    for name in ("rollout", "update", "rollout"):
+        clock.lap(name)
+    assert clock.booked == {"rollout": 1.5, "update": 3.0}
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_bar(terminal, monkeypatch):
+    """In a log it writes whole lines of ASCII, and not many; on a terminal it moves."""
+    stream = Stream(terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with plumbing.progress_bar(total=50, desc="toy", initial=10) as bar:
+        assert (bar.total, bar.n, bar.desc) == (50, 10, "toy")
+        assert bar.mininterval == (0.1 if terminal else 30)
+        for _ in range(40):
+            bar.update()
+    assert list(plumbing.progress_bar(iterable=range(3), leave=False)) == [0, 1, 2]
+    text = stream.getvalue()
+    assert "toy" in text and "50/50" in text
+    assert ("\r" in text) == terminal
+    if not terminal:
+        assert text.isascii() and text.endswith("\n") and 2 <= text.count("\n") <= 4
+        assert all(line.strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_signals(number, capsys):
+    """The first is collected, the second acts as it did before; after the block all do."""
+    acted = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    mine = {n: lambda n, frame: acted.append(n) for n in before}
+    try:
+        for n, handler in mine.items():
+            signal.signal(n, handler)
+        with plumbing.stop_signals() as stopped:
+            assert not stopped
+            interrupt(number)
+            assert stopped == [number] and not acted
+            interrupt(number)
+            assert stopped == [number] and acted == [number]
+        assert all(signal.getsignal(n) is mine[n] for n in mine)
+        with pytest.raises(RuntimeError), plumbing.stop_signals():
+            raise RuntimeError
+        assert all(signal.getsignal(n) is mine[n] for n in mine)
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert capsys.readouterr().err.count("stopping after this step") == 1
+
+
+# --- the project
+
+def imported_by(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0], node
+
+
+def test_modules_import_only_what_is_required():
+    """torch, tiktoken, numpy, tqdm and the standard library; matplotlib only inside a function."""
+    ours = {path.stem for path in ROOT.glob("*.py")} | {"data", "lessons"}
+    allowed = ours | {"torch", "tiktoken", "numpy", "tqdm"}
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/*.py")]:
+        for name, node in imported_by(path):
+            plots = name == "matplotlib" and node.col_offset > 0
+            assert name in allowed or name in sys.stdlib_module_names or plots, (path.name, name)
+
+
+def test_numbers_of_a_stream_are_pinned():
+    """Results in the README rest on them: another stream is another table."""
+    key = np.random.SeedSequence((4, 1, 2, 1))
+    expected = np.random.default_rng(key).random(2)
+    assert np.array_equal(plumbing.numpy_rng(4, 1, 2).random(2), expected)
+    state = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    expected = torch.rand(2, generator=torch.Generator().manual_seed(state))
+    assert torch.equal(torch.rand(2, generator=plumbing.torch_rng(4, 1, 2)), expected)

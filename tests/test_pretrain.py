@@ -1,0 +1,334 @@
+"""Pretraining: its loss, its optimizers and schedule, what it writes and how it resumes."""
+
+import copy
+import itertools
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+import data.pretrain as pretraining
+from data import plumbing, task, tokenizer
+from data.corpus import CORPORA, write_documents
+from data.pretrain import PretrainConfig
+from model import load_checkpoint
+from tests import adapters
+from tests.helpers import (
+    CPU,
+    END,
+    TINY_BASE,
+    close,
+    describe_options,
+    files,
+    flat,
+    interrupt,
+    run,
+    tiny,
+    token_logprobs,
+    weights,
+)
+
+COMMAND = ["pretrain", "--base", "good-code", *TINY_BASE]
+
+
+def documents(n=7):
+    return write_documents("good-code", n, PretrainConfig(), plumbing.numpy_rng(0, 0))
+
+
+def test_options():
+    """Every default, bound and choice of `pretrain`: (default, checks)."""
+    whole, positive = {"least": 1}, {"above": 0}
+    assert describe_options(PretrainConfig) == {
+        "base": ("good-code", {"choices": "good-code no-code bad-code"}),
+        "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
+        "out": (None, {}),
+        "layers": (3, whole), "width": (64, whole), "heads": (4, whole),
+        "steps": (1700, whole), "batch": (96, whole),
+        "lr_muon": (0.02, positive), "lr_adamw": (0.008, positive),
+        "warmup": (50, {"least": 0}), "decay": (0.9, {"above": 0, "most": 1}),
+        "micro_batch": (48, whole), "threads": (None, whole),
+        "device": ("auto", {"choices": "auto cpu cuda"}),
+        "code_prior": (0.65, {"least": 0, "most": 1}),
+        "text_openers": (7, {"least": 1, "most": 7}),
+    }
+
+
+# --- the loss
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 100])
+def test_gradient_is_of_the_mean_over_response_tokens(micro_batch):
+    """Whatever the micro-batch: -log pi summed over all response tokens, the ending included.
+
+    It is divided by their number. Catches a mean per micro-batch or per row, padding that counts,
+    a prompt that is learned too, and an ending that is not.
+    """
+    model, total, tokens = tiny(), 0.0, 0
+    for prompt, response in documents():
+        ids = torch.tensor(tokenizer.encode(response) + [END])
+        total = total - token_logprobs(model, tokenizer.encode_prompt(prompt), ids).sum()
+        tokens += len(ids)
+    expected = torch.autograd.grad(total / tokens, list(model.parameters()))
+    loss = pretraining.accumulate_gradient(model, documents(), micro_batch)
+    close(flat(p.grad for p in model.parameters()), flat(expected))
+    close(loss, (total / tokens).item())
+    pretraining.accumulate_gradient(model, documents(), micro_batch)
+    close(flat(p.grad for p in model.parameters()), 2 * flat(expected))     # it adds
+
+
+# --- optimizers and schedule
+
+
+def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
+    model = tiny().float()
+    (muon, adamw), _ = pretraining.make_optimizers(
+        model, PretrainConfig(lr_muon=0.3, lr_adamw=0.4, warmup=0, decay=1.0))
+    assert type(muon) is torch.optim.Muon and type(adamw) is torch.optim.AdamW
+    names = {id(p): name for name, p in model.named_parameters()}
+    owned = [{names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+             for optimizer in (muon, adamw)]
+    matrices = {f"blocks.0.{name}.weight" for name in ("qkv", "proj", "up", "down")}
+    assert owned == [matrices, set(names.values()) - matrices]
+    of_muon, of_adamw = muon.param_groups[0], adamw.param_groups[0]
+    assert (of_muon["lr"], of_muon["weight_decay"]) == (0.3, 0.01)
+    assert (of_adamw["lr"], of_adamw["weight_decay"]) == (0.4, 0.01)
+    assert of_adamw["betas"] == (0.9, 0.95)
+
+
+def rates(steps, warmup, decay):
+    """(steps,) rates of Muon and of AdamW, each as a share of its peak."""
+    config = PretrainConfig(steps=steps, warmup=warmup, decay=decay, lr_muon=2.0, lr_adamw=3.0)
+    optimizers, schedules = pretraining.make_optimizers(tiny().float(), config)
+    seen = []
+    for _ in range(steps):
+        seen.append([o.param_groups[0]["lr"] / peak for o, peak in zip(optimizers, (2.0, 3.0))])
+        for optimizer, schedule in zip(optimizers, schedules):
+            optimizer.step()
+            schedule.step()
+    assert all(muon == pytest.approx(adamw) for muon, adamw in seen)
+    return [muon for muon, _ in seen]
+
+
+def test_schedule():
+    """A linear rise over the warm-up, the peak, a linear fall over the last `decay` to 1 step."""
+    assert rates(10, 3, 0.5) == pytest.approx(
+        [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5])
+    assert rates(4, 0, 1.0) == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
+    assert rates(5, 0, 0.2) == pytest.approx([1] * 5)
+    assert rates(4, 9, 1.0) == pytest.approx([1 / 10, 2 / 10, 3 / 10, 1 / 4])
+
+
+def test_a_step_moves_everything_once():
+    """Catches an optimizer that is not stepped, a gradient that is kept, a schedule at rest."""
+    model = tiny().float()
+    c = PretrainConfig(steps=10, warmup=4, micro_batch=2)
+    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    expected = pretraining.accumulate_gradient(copy.deepcopy(model), documents(), 100)
+    for step in (1, 2):
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        pretraining.take_step(work, documents())
+        assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
+        assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+        assert work.step == step
+        for optimizer, peak in zip(work.optimizers, (c.lr_muon, c.lr_adamw)):
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(peak * (step + 1) / 5)
+        if step == 1:
+            assert work.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_micro_batch_of_the_flag_is_used(monkeypatch):
+    sizes, original = [], pretraining.sum_cross_entropy
+    monkeypatch.setattr(pretraining, "sum_cross_entropy", lambda model, prompts, responses: (
+        sizes.append(len(prompts)) or original(model, prompts, responses)))
+    model, c = tiny().float(), PretrainConfig(steps=10, micro_batch=3)
+    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    pretraining.take_step(work, documents())
+    assert sizes == [3, 3, 1]
+
+
+# --- the run
+
+
+def test_checkpoint(tmp_path, capsys):
+    """The model as asked for, its corpus and its flags; nothing else is left in the folder."""
+    path = tmp_path / "sub/tiny.pt"
+    assert run(*COMMAND, "--out", path, "--seed", 3, "--layers", 2) == 0
+    model, checkpoint = load_checkpoint(path, CPU)
+    assert asdict(model.config) == {"vocabulary_size": tokenizer.VOCABULARY_SIZE, "layers": 2,
+                                    "width": 8, "heads": 2}
+    assert checkpoint["corpus"] == "good-code"
+    flags = checkpoint["pretrain"]
+    assert set(flags) == set(describe_options(PretrainConfig)) - {"out", "threads", "device"}
+    assert (flags["seed"], flags["steps"], flags["warmup"]) == (3, 3, 50)
+    assert list(files(tmp_path)) == ["sub/tiny.pt"]
+    out = capsys.readouterr().out
+    assert out.startswith("good-code: loss ") and out.endswith(f", wrote {path}\n")
+
+
+def test_where_a_base_goes(tmp_path, monkeypatch):
+    """runs/bases/BASE.pt, from where `train --base BASE` finds it."""
+    monkeypatch.chdir(tmp_path)
+    assert run("pretrain", "--base", "no-code", *TINY_BASE) == 0
+    assert list(files(tmp_path)) == ["runs/bases/no-code.pt"]
+    assert load_checkpoint(Path("runs/bases/no-code.pt"), CPU)[1]["corpus"] == "no-code"
+
+
+def record_steps(monkeypatch):
+    """The documents of each step that is taken."""
+    seen, original = [], pretraining.take_step
+    monkeypatch.setattr(pretraining, "take_step", lambda work, documents: (
+        seen.append(documents) or original(work, documents)))
+    return seen
+
+
+def test_each_step_reads_fresh_documents(tmp_path, monkeypatch):
+    """In order, --batch at a time, drawn from the seed's stream and by the corpus's own flags."""
+    seen = record_steps(monkeypatch)
+    flags = ["--seed", 5, "--code-prior", 0.3, "--text-openers", 2]
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", *flags) == 0
+    config = PretrainConfig(seed=5, code_prior=0.3, text_openers=2)
+    stream = plumbing.numpy_rng(plumbing.CORPUS, 5)
+    expected = write_documents("good-code", 24, config, stream)
+    assert seen == [expected[:8], expected[8:16], expected[16:]]
+
+
+def test_the_loop_is_its_parts(tmp_path):
+    """The weights of three steps, replayed by hand from the seed's first weights."""
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--seed", 5) == 0
+    torch.manual_seed(int(plumbing.numpy_rng(plumbing.WEIGHTS, 5).integers(2 ** 31)))
+    c = PretrainConfig(seed=5, steps=3, micro_batch=3)
+    shape = pretraining.ModelConfig(tokenizer.VOCABULARY_SIZE, 1, 8, 2)
+    model = pretraining.Transformer(shape)
+    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    drawn = write_documents("good-code", 24, c, plumbing.numpy_rng(plumbing.CORPUS, 5))
+    for first in (0, 8, 16):
+        pretraining.take_step(work, drawn[first:first + 8])
+    expected = flat(model.state_dict().values())
+    torch.testing.assert_close(weights(tmp_path / "a.pt"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_decides_weights_and_documents(tmp_path, monkeypatch):
+    seen, results = record_steps(monkeypatch), []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run(*COMMAND, "--out", tmp_path / name, "--seed", seed) == 0
+        results.append(weights(tmp_path / name))
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+    assert seen[0] == seen[3] != seen[6]
+
+
+@pytest.mark.parametrize("flag, value", [
+    ("lr_muon", 0.1), ("lr_adamw", 0.1), ("warmup", 0), ("decay", 0.4), ("code_prior", 0.1),
+    ("text_openers", 1)])
+def test_flags_reach_the_weights(flag, value, tmp_path):
+    for name, more in (("a", []), ("b", [f"--{flag.replace('_', '-')}", value])):
+        assert run(*COMMAND, "--warmup", 1, "--out", tmp_path / name, *more) == 0
+    assert not torch.equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch):
+    """A signal in the second step: that step is done and kept, and the same command goes on.
+
+    Catches optimizers or schedules that are not saved, and documents that are read twice.
+    """
+    command = [*COMMAND, "--warmup", 1, "--out"]
+    assert run(*command, tmp_path / "whole.pt") == 0
+    seen, taking = record_steps(monkeypatch), pretraining.take_step
+    monkeypatch.setattr(pretraining, "take_step", lambda *args: (
+        len(seen) == 1 and interrupt(number), taking(*args)))
+    assert run(*command, tmp_path / "parts.pt") == 130
+    assert set(files(tmp_path)) == {"whole.pt", "parts.pt.partial"}
+    half = torch.load(tmp_path / "parts.pt.partial", weights_only=True)
+    assert half["step"] == 2 and half["loss"] > 0 and len(half["stateful"]) == 4
+    assert run(*command, tmp_path / "parts.pt") == 0
+    assert set(files(tmp_path)) == {"whole.pt", "parts.pt"}
+    stream = plumbing.numpy_rng(plumbing.CORPUS, 0)
+    read = list(itertools.chain(*seen))
+    assert read == write_documents("good-code", 24, PretrainConfig(), stream)
+    whole, parts = (torch.load(tmp_path / name, weights_only=True)
+                    for name in ("whole.pt", "parts.pt"))
+    assert torch.equal(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
+    assert whole["pretrain"] == parts["pretrain"]
+
+
+def test_progress_survives_a_kill(tmp_path, monkeypatch):
+    """Every 100 steps there is something to resume from, written before the next step begins."""
+    steps, original = [], pretraining.save_checkpoint
+    monkeypatch.setattr(pretraining, "save_checkpoint", lambda path, model, **extra: (
+        steps.append((path.name, extra.get("step"))), original(path, model, **extra)))
+    monkeypatch.setattr(pretraining, "take_step",
+                        lambda work, documents: setattr(work, "step", work.step + 1))
+    monkeypatch.setattr(pretraining, "write_documents", lambda *_: [])
+    assert run("pretrain", *TINY_BASE, "--steps", 250, "--out", tmp_path / "a.pt") == 0
+    assert steps == [("a.pt.partial", 100), ("a.pt.partial", 200), ("a.pt", None)]
+
+
+def test_finished_work_is_kept(tmp_path, capsys):
+    """The same command says so; where and on what it ran does not matter; other flags do."""
+    path = tmp_path / "a.pt"
+    assert run(*COMMAND, "--out", path) == 0
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert run(*COMMAND, "--out", path, "--threads", 2, "--device", "cpu") == 0
+    assert capsys.readouterr().out == f"{path} exists already\n"
+    for more in (["--seed", 5], ["--steps", 4], ["--code-prior", 0.5], ["--micro-batch", 4],
+                 ["--layers", 2]):
+        assert run(*COMMAND, "--out", path, *more) == 2
+        assert "was pretrained with other flags" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_other_flags_do_not_resume_a_partial_base(tmp_path, capsys):
+    """Nor do they delete it."""
+    assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
+    (tmp_path / "a.pt").rename(tmp_path / "a.pt.partial")
+    before = files(tmp_path)
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--seed", 1) == 2
+    assert files(tmp_path) == before and "a.pt.partial was" in capsys.readouterr().err
+
+
+def test_a_base_from_before_a_flag_existed(tmp_path, capsys):
+    """It has the flag at its default: not refused, and not taken for another value either."""
+    path = tmp_path / "a.pt"
+    assert run(*COMMAND, "--out", path) == 0
+    old = torch.load(path, weights_only=True)
+    del old["pretrain"]["text_openers"]
+    torch.save(old, path)
+    assert run(*COMMAND, "--out", path) == 0 and run(*COMMAND, "--out", path,
+                                                     "--text-openers", 2) == 2
+
+
+def test_device_and_threads_are_used(tmp_path, monkeypatch):
+    asked, original = [], pretraining.choose_device
+    monkeypatch.setattr(pretraining, "choose_device", lambda config: (
+        asked.append((config.device, config.threads)) or original(config)))
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--device", "cpu") == 0
+    assert asked == [("cpu", 1)]
+
+
+@pytest.mark.parametrize("width, heads, fine", [(8, 2, True), (8, 4, True), (9, 3, False),
+                                                (8, 3, False), (8, 8, False), (64, 4, True)])
+def test_heads_divide_the_width_evenly(width, heads, fine, tmp_path):
+    """RoPE turns pairs: a head has an even width."""
+    c = PretrainConfig(width=width, heads=heads)
+    if fine:
+        pretraining.check_pretraining(c, tmp_path / "a", tmp_path / "b", {})
+        return
+    with pytest.raises(plumbing.InputError, match="heads of even width"):
+        pretraining.check_pretraining(c, tmp_path / "a", tmp_path / "b", {})
+
+
+def test_a_short_pretraining_learns(base):
+    """The session's base: both modes, boxes and endings, after 100 steps of a small model."""
+    model, checkpoint = load_checkpoint(Path(base), CPU)
+    problem = task.parse_problem("37 *4 +5")
+    prompt = tokenizer.encode_prompt(task.render_problem(problem))
+    rollouts = adapters.sample(model, [prompt], 100, END, seed=0)
+    texts = [tokenizer.decode(ids[mask].tolist())
+             for ids, mask in zip(rollouts.ids, rollouts.mask)]
+    mode_of = CORPORA[checkpoint["corpus"]].mode_of
+    assert 10 < sum(mode_of(text) == "code" for text in texts) < 90
+    assert sum("\\boxed{" in text for text in texts) > 40
+    assert (rollouts.mask.sum(1) < 40).float().mean() > 0.5

@@ -1,0 +1,120 @@
+"""The task and its splits."""
+
+import doctest
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data import task
+from data.corpus import CORPORA, write_documents
+from data.plumbing import InputError
+from data.pretrain import PretrainConfig
+from data.task import EASY, HARD, SPLITS, Problem
+from tests import adapters
+
+operations = st.tuples(st.sampled_from("+-*"), st.integers(2, 9))
+problems = st.builds(Problem, st.integers(0, 99),
+                     st.lists(operations, min_size=1, max_size=7).map(tuple))
+
+
+@given(problems)
+def test_values_are_what_python_computes(problem):
+    """Catches operator precedence, a modulo taken only at the end, an off-by-one in the steps."""
+    expression, expected = str(problem.start), []
+    for operator, operand in problem.ops:
+        expression = f"(({expression}) {operator} {operand})"
+        expected.append(eval(expression) % 100)
+    assert adapters.compute_values(problem.start, problem.ops) == expected
+    assert task.solve(problem) == expected[-1]
+
+
+@given(problems)
+def test_parse_inverts_render(problem):
+    assert task.parse_problem(task.render_problem(problem)) == problem
+
+
+@pytest.mark.parametrize("text", [
+    "", "37", "37 ", "37 *4 ", " 37 *4", "37  *4", "37 *1", "37 *10", "100 +2", "037 +2", "37 /4",
+    "37 * 4", "37 *4\n", "٣ +2", "1 +2 +2 +2 +2 +2 +2 +2 +2"])
+def test_parse_rejects(text):
+    """The last one has 8 operations, one more than any problem."""
+    with pytest.raises(InputError, match="not a problem"):
+        task.parse_problem(text)
+
+
+def test_parse_takes_the_longest_problem():
+    text = "1 +2 +2 +2 +2 +2 +2 +2"
+    assert len(task.parse_problem(text).ops) == HARD[-1] == 7
+
+
+def test_splits_are_disjoint():
+    """Training on what is evaluated: any seeds, any sizes, no two splits share a problem."""
+    drawn = {split: {problem for seed in range(5)
+                     for problem in task.draw_problems(400, split, EASY,
+                                                       np.random.default_rng(seed))}
+             for split in SPLITS}
+    for base in CORPORA:
+        documents = write_documents(base, 2000, PretrainConfig(), np.random.default_rng(7))
+        drawn["training"] |= {task.parse_problem(prompt) for prompt, _ in documents}
+    assert not drawn["training"] & drawn["evaluation"]
+    assert not drawn["training"] & drawn["probe"]
+    assert not drawn["evaluation"] & drawn["probe"]
+
+
+def test_shares_of_the_splits():
+    """80% training, 10% evaluation, 10% probe, of all problems with one operation."""
+    everything = [Problem(start, ((operator, operand),)) for start in range(100)
+                  for operator in "+-*" for operand in range(2, 10)]
+    shares = [np.mean([task.split_of(problem) == split for problem in everything])
+              for split in ("training", "evaluation", "probe")]
+    assert np.allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
+    assert set(SPLITS) == {"training", "evaluation", "probe"}
+
+
+@pytest.mark.parametrize("num_ops", [EASY, HARD, (3,), (2, 2, 5)])
+def test_draw_is_balanced_and_distinct(num_ops):
+    """The i-th has num_ops[i % len(num_ops)] operations; the start and operand range is used up."""
+    drawn = task.draw_problems(200, "evaluation", num_ops, np.random.default_rng(0))
+    assert len(set(drawn)) == 200
+    wanted = [num_ops[i % len(num_ops)] for i in range(200)]
+    assert [len(problem.ops) for problem in drawn] == wanted
+    assert {task.split_of(problem) for problem in drawn} == {"evaluation"}
+    assert {operator for problem in drawn for operator, _ in problem.ops} == set("+-*")
+    assert {operand for problem in drawn for _, operand in problem.ops} == set(range(2, 10))
+    starts = {problem.start for problem in drawn}
+    assert min(starts) < 8 and max(starts) > 91 and starts <= set(range(100))
+
+
+def test_draw_repeats_where_it_may():
+    """A corpus has more documents than there are problems with one operation: distinct=False."""
+    drawn = task.draw_problems(3000, "training", (1,), np.random.default_rng(0), distinct=False)
+    assert len(drawn) == 3000 > len(set(drawn)) > 1000
+
+
+@pytest.mark.parametrize("n, num_ops", [(500, (1,)), (300, (1, 1)), (100_000, (1, 7))])
+def test_draw_refuses_what_does_not_exist(n, num_ops):
+    """In less than a second: nobody waits nine for an error."""
+    started = time.process_time()
+    with pytest.raises(InputError, match=f"fewer than {n} distinct problems with 1 operations"):
+        task.draw_problems(n, "evaluation", num_ops, np.random.default_rng(0))
+    assert time.process_time() - started < 1
+
+
+def test_draw_finds_the_last_problem():
+    """Rare luck is no refusal: all problems of a small split can be drawn."""
+    everything = [Problem(start, ((operator, operand),)) for start in range(100)
+                  for operator in "+-*" for operand in range(2, 10)]
+    n = sum(task.split_of(problem) == "probe" for problem in everything)
+    assert len(task.draw_problems(n, "probe", (1,), np.random.default_rng(0))) == n
+
+
+def test_sizes():
+    """What the README says of them."""
+    assert (task.EASY, task.HARD) == ((1, 2, 3, 4, 5), (6, 7))
+
+
+def test_examples():
+    assert doctest.testmod(task).failed == 0
