@@ -29,6 +29,10 @@ class InputError(ValueError):
     """Bad input of a user: one line, exit code 2. Any other exception is a bug: a traceback."""
 
 
+class WorkError(RuntimeError):
+    """Work that failed though the input was good: one line, exit code 1."""
+
+
 # --- flags
 
 def option(default, help: str, **checks) -> Field:
@@ -142,7 +146,7 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
     except InputError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
-    except FloatingPointError as error:
+    except (FloatingPointError, WorkError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -245,10 +249,10 @@ class LineWriter:
 
 
 def progress_bar(**options) -> tqdm:
-    """A bar with what is left; where stderr is no terminal, a line every half minute."""
+    """A bar with what is left; where stderr is no terminal, a line every ten seconds."""
     if sys.stderr.isatty():
         return tqdm(**options)
-    return tqdm(file=LineWriter(sys.stderr), mininterval=30, maxinterval=30, ascii=True, ncols=100,
+    return tqdm(file=LineWriter(sys.stderr), mininterval=10, maxinterval=10, ascii=True, ncols=100,
                 **options)
 
 

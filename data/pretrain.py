@@ -62,7 +62,7 @@ class PretrainConfig:
 PretrainConfig = extend_config(PretrainConfig, CORPORA)
 
 
-def make_optimizers(model: Transformer, config: PretrainConfig) -> tuple[list, list]:
+def make_pretraining_optimizers(model: Transformer, config: PretrainConfig) -> tuple[list, list]:
     """Muon for the matrices inside the blocks, AdamW for all else; and a schedule for each.
 
     Muon orthogonalises each matrix's momentum (kellerjordan.github.io/posts/muon).
@@ -145,9 +145,9 @@ def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device
     shape = ModelConfig(VOCABULARY_SIZE, config.layers, config.width, config.heads)
     model = Transformer(shape).to(device)
     if not partial.exists():
-        return Pretraining(config, model, *make_optimizers(model, config))
+        return Pretraining(config, model, *make_pretraining_optimizers(model, config))
     model, checkpoint = load_checkpoint(partial, device)
-    work = Pretraining(config, model, *make_optimizers(model, config))
+    work = Pretraining(config, model, *make_pretraining_optimizers(model, config))
     work.step, work.loss = checkpoint["step"], checkpoint["loss"]
     for thing, saved in zip(work.stateful, checkpoint["stateful"]):
         thing.load_state_dict(saved)

@@ -18,6 +18,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
@@ -27,13 +28,15 @@ from typing import NamedTuple
 from data.plumbing import (
     InputError,
     Parser,
+    WorkError,
     check_writable,
     number,
     progress_bar,
     run_command,
+    stop_signals,
     write,
 )
-from lessons.grid import locate_base, locate_run, write_pretrain_command, write_train_command
+from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.report import collect, draw_to, read_results, write_results
 
 HERE = Path(__file__).parent
@@ -59,7 +62,7 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
     """What is missing of a lesson: bases first, then runs."""
     jobs = []
     for name in dict.fromkeys(run["base"] for run in runs):
-        flags, path = lesson.BASES[name], locate_base(name)
+        flags, path = lesson.BASES[name], place_base(name)
         command = f"{write_pretrain_command(name, flags)} --threads {threads}"
         jobs.append(Job(f"pretrain {name}", command, path, None, path.with_suffix(".log"),
                         0.09 * flags.get("steps", 1700)))
@@ -67,7 +70,7 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
         folder = locate_run(run)
         rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
         jobs.append(Job(str(folder), f"{write_train_command(run)} --threads 1",
-                        folder / "summary.json", locate_base(run["base"]), folder / "log.txt",
+                        folder / "summary.json", place_base(run["base"]), folder / "log.txt",
                         25 * rollouts / 20480))
     return [job for job in jobs if not job.makes.exists()]
 
@@ -76,10 +79,10 @@ def start_job(job: Job) -> subprocess.Popen:
     """In a session of its own, so that Ctrl-C reaches it once, through `stop_jobs`."""
     check_writable(job.log.parent)
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    words = shlex.split(job.command)
+    _, script, *words = shlex.split(job.command)
     with open(job.log, "w") as log:
-        return subprocess.Popen([sys.executable, *words[1:]], stdout=log, stderr=log,
-                                start_new_session=True)
+        return subprocess.Popen([sys.executable, HERE.parent / script, *words], stdout=log,
+                                stderr=log, start_new_session=True)
 
 
 def read_progress(job: Job) -> float:
@@ -96,38 +99,42 @@ def stop_jobs(running: dict[Job, subprocess.Popen]) -> None:
         process.wait()
 
 
-def fail(job: Job) -> None:
-    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
-    raise FloatingPointError(f"{job.name} failed: {lines[-1] if lines else 'no output'} "
-                             f"(its log: {job.log})")
+def collect_finished(running: dict[Job, subprocess.Popen]) -> list[Job]:
+    """Take the jobs that have ended out of `running`; WorkError, its last line, if one failed."""
+    ended = [job for job, process in running.items() if process.poll() is not None]
+    for job in ended:
+        if running.pop(job).returncode:
+            lines = job.log.read_text(errors="replace").split("\n")
+            last = next((line for line in reversed(lines) if line.strip()), "no output")
+            raise WorkError(f"{job.name} failed: {last} (log: {job.log})")
+    return ended
 
 
 def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
-    """Run jobs side by side under one bar; a failure stops all and is named with its last line."""
-    pending, running, done = list(jobs), {}, 0.0
-    shape = "{desc} {percentage:3.0f}%|{bar}| {postfix} {elapsed} gone, {remaining} left"
-    bar = progress_bar(total=sum(job.seconds for job in jobs), desc=title, bar_format=shape)
-    try:
-        while pending or running:
-            ready = [job for job in pending if job.needs is None or job.needs.exists()]
-            for job in ready[:at_once - len(running)]:
-                running[job] = start_job(job)
-                pending.remove(job)
-            for job, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[job]
-                if process.returncode:
-                    fail(job)
-                done += job.seconds
-            bar.n = done + sum(job.seconds * read_progress(job) for job in running)
-            finished = len(jobs) - len(pending) - len(running)
-            bar.set_postfix_str(f"{finished} of {len(jobs)} jobs,", refresh=False)
-            bar.update(0)
-            time.sleep(0.2)
-    finally:
-        stop_jobs(running)
-        bar.close()
+    """Run jobs side by side under one bar. Where one fails the others save their step.
+
+    The bar counts the seconds that the jobs take, about, so that what is left can be told.
+    """
+    pending, running, finished = list(jobs), {}, []
+    shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+    bar = progress_bar(total=sum(job.seconds for job in jobs), bar_format=shape)
+    with stop_signals() as stopped, bar:
+        try:
+            while pending or running:
+                ready = [job for job in pending if job.needs is None or job.needs.exists()]
+                for job in ready[:at_once - len(running)]:
+                    running[job] = start_job(job)
+                    pending.remove(job)
+                finished += collect_finished(running)
+                done = sum(job.seconds for job in finished)
+                done += sum(job.seconds * read_progress(job) for job in running)
+                bar.set_description_str(f"{title}: {len(finished)} of {len(jobs)} jobs", False)
+                bar.update(max(0.0, done - bar.n))
+                if stopped:
+                    raise KeyboardInterrupt
+                time.sleep(0.2)
+        finally:
+            stop_jobs(running)
 
 
 def count_jobs() -> int:
@@ -146,7 +153,7 @@ def teach(args) -> None:
         print(lesson.table(results))
         return draw_to(Path("runs/lessons", args.name, "figure.png"), lesson.figure, results)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
-    bases = len({run["base"] for run in runs if not locate_base(run["base"]).exists()})
+    bases = len({run["base"] for run in runs if not place_base(run["base"]).exists()})
     at_once = args.jobs or count_jobs()
     jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
     if args.commands:
@@ -155,6 +162,8 @@ def teach(args) -> None:
     check_writable(out)
     began = time.monotonic()
     if jobs:
+        missing = len([job for job in jobs if job.needs is None])
+        print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     results = collect([locate_run(run) for run in runs], evidence)
@@ -191,8 +200,11 @@ def update_page(page: Path, table: str) -> None:
 def list_lessons() -> None:
     """Every lesson: its name, its question, its answer and its minutes."""
     for name in NAMES:
-        head, *rest = load_lesson(name).__doc__.strip().split("\n\n")
-        print(f"{name:9s} {head}\n{' ' * 10}{' '.join(rest[0].split())}")
+        question, answer = load_lesson(name).__doc__.strip().split("\n\n")[:2]
+        indent = " " * 10
+        print(f"{name:9s} {question}")
+        print(textwrap.fill(" ".join(answer.split()), 100, initial_indent=indent,
+                            subsequent_indent=indent))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def write_flags(flags: dict) -> list[str]:
     return words
 
 
-def locate_base(name: str) -> Path:
+def place_base(name: str) -> Path:
     return BASE_FOLDER / f"{name}.pt"
 
 
@@ -62,7 +62,7 @@ def locate_run(run: dict) -> Path:
 
 
 def write_pretrain_command(name: str, flags: dict) -> str:
-    return " ".join(["python rlvr.py pretrain", *write_flags(flags | {"out": locate_base(name)})])
+    return " ".join(["python rlvr.py pretrain", *write_flags(flags | {"out": place_base(name)})])
 
 
 def write_train_command(run: dict) -> str:

@@ -63,7 +63,7 @@ def flatten(value: dict, prefix: str = "") -> dict:
 
 
 def describe_flags(config: dict) -> str:
-    """The flags of a config.json that are not at their defaults, but those in columns of their own."""
+    """The flags of a config.json that are not at their defaults, but those with a column."""
     defaults = TrainConfig(reward=config["reward"], loss=config["loss"])
     check_config(defaults)
     flags = []
@@ -90,7 +90,8 @@ def read_run(folder: Path) -> tuple[dict, list[dict]]:
         with open(folder / "metrics.csv", newline="") as file:
             metrics = list(csv.DictReader(file))
         numbers = {key: value for key, value in flatten(summary).items() if key not in TEXT}
-        row = {"base": Path(summary["base"]).stem, "reward": summary["reward"],
+        base = Path(summary["base"].removesuffix(".pt")).name  # a name may have a dot: prior0.3
+        row = {"base": base, "reward": summary["reward"],
                "loss": summary["loss"], "flags": describe_flags(config), **numbers,
                "command": config["command"]}
         return row, thin_out(metrics)
@@ -126,9 +127,9 @@ def format_csv(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def parse_csv(text: str) -> list[dict]:
-    """The rows of `format_csv`: numbers as floats, what was empty as None or, if text, as ''."""
-    return [{name: parse_cell(value) if name not in TEXT else value for name, value in row.items()}
+def parse_csv(text: str, words: tuple[str, ...] = ()) -> list[dict]:
+    """The rows of `format_csv`: numbers as floats, empty cells as None; columns `words` as text."""
+    return [{name: value if name in words else parse_cell(value) for name, value in row.items()}
             for row in csv.DictReader(io.StringIO(text))]
 
 
@@ -152,7 +153,8 @@ def read_results(folder: Path) -> Results:
     texts = {}
     for name in ("runs", "curves", "evidence"):
         path = folder / f"{name}.csv"
-        texts[name] = parse_csv(path.read_text()) if path.exists() else []
+        words = TEXT if name == "runs" else ()
+        texts[name] = parse_csv(path.read_text(), words) if path.exists() else []
     if not texts["runs"]:
         raise InputError(f"{folder} holds no runs.csv")
     curves = {}
@@ -197,7 +199,7 @@ def align(lines: list[list[str]]) -> str:
 
 
 def tabulate(runs: list[dict]) -> str:
-    """One row for each base, reward, loss and flags; gains in points, mean and spread over seeds."""
+    """A row for each base, reward, loss and flags; gains in points, mean and spread over seeds."""
     lines = [["base", "reward", "loss", "seeds", "accuracy", "gain", "min", "max", "flags"]]
     for (base, reward, loss, flags), cell in group_runs(runs, *TEXT[:4]).items():
         several = len(cell) > 1

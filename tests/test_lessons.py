@@ -1,306 +1,358 @@
-"""The lessons' own code: against the project's loss, and the claims that their text makes."""
+"""The lessons' house: grids, the runner, results as rows and back. Each lesson has its own file."""
 
-import dataclasses
+import csv
 import json
-import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
+import matplotlib.pyplot as plt
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-import rlvr
-from data.corpus import CODE_OPENER
-from data.task import EASY, draw
-from lessons import anatomy, bandit, elicit, kernel, matched, prior, probe
-from tests import adapters
+from data.plumbing import InputError, WorkError
+from lessons import __main__ as runner
+from lessons import grid, report
 
-ROOT = Path(rlvr.__file__).parent
-TINY = {"steps": 2, "prompts": 2, "group": 4, "updates": 2, "pool": 5, "max_new_tokens": 8, "eval_problems": 15, "eval_samples": 4, "threads": 1}
+ROOT = Path(__file__).parents[1]
 
 
-def test_bandit_is_grpo(monkeypatch):
-    """Its update per arm is the project's clipped loss on the same pulls, one by one, by autograd; the second update clips."""
-    monkeypatch.setattr(bandit, "SEEDS", 1)
-    monkeypatch.setattr(bandit, "LR", 5.0)
-    prior = (0.5, 0.3, 0.2)
-    old = torch.tensor(prior, dtype=torch.float64)
-    z, rng, clipped = old.log(), np.random.default_rng(0), 0
-    for pulls in rng.multinomial(20, [prior], size=(4, 1)):
-        wins = rng.binomial(pulls, 0.5)
-        arms = torch.tensor([a for a in range(3) for _ in range(pulls[0, a])])
-        rewards = torch.tensor([float(i < wins[0, a]) for a in range(3) for i in range(pulls[0, a])], dtype=torch.float64)
-        advantages = adapters.advantages("grpo", rewards[None])[0]
-        z = z.detach().requires_grad_()
-        logprobs = z.log_softmax(-1)[arms]
-        loss = adapters.policy_loss("grpo", logprobs, old.log()[arms], advantages, 0.2, 0.2).mean()
-        loss.backward()
-        ratio = (logprobs - old.log()[arms]).exp()
-        clipped += int((((ratio > 1.2) & (advantages > 0)) | ((ratio < 0.8) & (advantages < 0))).sum())
-        z = z - 5.0 * z.grad
-    assert clipped > 0
-    assert bandit.first_arm(prior, 0.2, 1, 80, 4)[-1, 0] == pytest.approx(z.softmax(-1)[0].item(), abs=1e-8)
+# --- grids and commands
+
+def test_grid_is_the_product_of_its_lists():
+    """A tuple is one value of a flag, a range several; the last flag changes fastest."""
+    runs = grid.grid(base="a", reward=["x", "y"], num_ops=(1, 2), seed=range(3, 5))
+    cells = [(run["reward"], run["seed"]) for run in runs]
+    assert cells == [("x", 3), ("x", 4), ("y", 3), ("y", 4)]
+    assert all(run["base"] == "a" and run["num_ops"] == (1, 2) for run in runs)
 
 
-def test_the_clip_feeds_the_largest_arm():
-    """Up with the clip in nearly all seeds, in about half without; the smaller of two arms goes down; equal arms stay in the mean."""
-    big, equal = bandit.BANDITS["0.65, 7 x 0.05"], bandit.BANDITS["8 x 0.125"]
-    with_clip, without = (bandit.first_arm(big, eps) for eps in (0.2, 1e9))
-    assert np.mean(with_clip[-1] > 0.65) > 0.9 > 0.6 > np.mean(without[-1] > 0.65) and with_clip[-1].mean() > 0.85
-    assert np.mean(bandit.first_arm((0.35, 0.65), 0.2)[-1] > 0.35) < 0.35
-    assert abs(bandit.first_arm(equal, 0.2)[-1].mean() - 0.125) < 0.06
+def test_a_bases_name_says_its_flags():
+    bases = grid.base_grid(base=["good-code"], code_prior=[0.3], text_openers=1, seed=[3], steps=9)
+    assert bases == {"good-code-prior0.3-openers1-seed3-steps9": {
+        "base": "good-code", "code_prior": 0.3, "text_openers": 1, "seed": 3, "steps": 9}}
 
 
-def test_ahead_is_measured_at_the_same_pass_at_1():
-    """Between two points of the curve by hand; on the curve it is 0, wherever on it."""
-    curve = [{"1": 0.4, "64": 0.8}, {"1": 0.5, "64": 0.7}, {"1": 0.6, "64": 0.4}]
-    assert matched.ahead({"1": 0.45, "64": 0.78}, curve, "64") == pytest.approx(3.0)
-    assert matched.ahead({"1": 0.55, "64": 0.50}, curve, "64") == pytest.approx(-5.0)
-    assert all(matched.ahead(point, curve, "64") == pytest.approx(0) for point in curve)
+def test_commands_have_every_flag_and_its_place():
+    """Catches a flag that does not reach the command, or two cells in one folder."""
+    run = {"seed": 2, "base": "b", "reward": "random", "eps_low": 1e9, "num_ops": (1, 7)}
+    folder = "runs/b/random/eps-low-1000000000.0-num-ops-1-7/seed2"
+    assert str(grid.locate_run(run)) == folder
+    assert grid.write_train_command(run) == (
+        "python rlvr.py train --base b --reward random --eps-low 1000000000.0 --num-ops 1 7 "
+        f"--seed 2 --out {folder}")
+    assert str(grid.locate_run({"base": "b", "reward": "r", "seed": 1})) == "runs/b/r/seed1"
+    assert grid.write_pretrain_command("early", {"base": "good-code", "steps": 600}) == (
+        "python rlvr.py pretrain --base good-code --steps 600 --out runs/bases/early.pt")
 
 
-def test_matched_reads_the_committed_runs(capsys, tmp_path):
-    matched.main("data/results/runs")
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 2 * len(matched.OTHERS) and all("nan" not in line for line in lines)
-    with pytest.raises(ValueError, match="no runs of psr"):
-        matched.main(str(tmp_path))
+# --- the runner, on small programs instead of RL
+
+def make_job(folder: Path, name: str, program: str, needs: Path | None = None,
+             seconds: float = 1.0) -> runner.Job:
+    script = folder / f"{name}.py"
+    script.write_text(program)
+    log = folder / f"{name}.log"
+    return runner.Job(name, f"python {script}", folder / name, needs, log, seconds)
 
 
-def test_the_kernel_is_how_far_the_arms_move(base):
-    """A small step along the gradient of arm b's mean logit moves that of arm a by K_ab, by central differences in float64."""
-    model = rlvr.load(Path(base), torch.device("cpu"))[0].double()
-    problems = draw(4, "training", EASY, np.random.default_rng(0))
-    arms, shares, K = kernel.kernel(model, problems)
-    prompts = [torch.tensor([rlvr.encode_prompt(rlvr.render(problem))]) for problem in problems]
-
-    def logits():
-        return torch.stack([model.head(model(prompt))[0, -1] for prompt in prompts])
-
-    probabilities = logits().softmax(-1).mean(0)
-    assert torch.allclose(shares, probabilities[arms]) and 3 < len(arms) == (probabilities > kernel.RARE).sum() and shares[0] == probabilities.max()
-    for b in (0, 3):
-        direction = torch.autograd.grad(logits()[:, arms[b]].mean(), list(model.parameters()))
-        moved = []
-        for step in (1e-5, -2e-5):                                            # to +1e-5, then back to -1e-5
-            with torch.no_grad():
-                for parameter, d in zip(model.parameters(), direction):
-                    parameter += step * d
-                moved.append(logits()[:, arms].mean(0))
-        assert torch.allclose((moved[0] - moved[1]) / 2e-5, K[:, b], rtol=1e-4)
-        with torch.no_grad():
-            for parameter, d in zip(model.parameters(), direction):
-                parameter += 1e-5 * d
+def touch(path: Path) -> str:
+    return f"open({str(path)!r}, 'w').close()"
 
 
-def test_prior_reads_the_committed_runs(capsys, tmp_path, monkeypatch):
-    """18 bases; what the README says of them: at least 0.6 of code always wins against seven openers, at most 0.2 never against one."""
-    pytest.importorskip("matplotlib")
-    folder = str(ROOT / "data/results/runs")
-    monkeypatch.chdir(tmp_path)                                               # the figure goes to runs/ of the working directory
-    prior.main(folder)
-    lines = capsys.readouterr().out.splitlines()
-    rows = {(int(line[:1]), float(line[9:12])): line for line in lines[1:19]}
-    assert set(rows) == {(openers, p) for openers in (7, 1) for p in prior.PRIORS} and not any("nan" in line for line in lines)
-    assert all("8 of 8" in rows[7, p] for p in (0.6, 0.7, 0.8, 0.9)) and all("0 of 8" in rows[1, p] for p in (0.1, 0.2))
-    assert (tmp_path / "runs/prior.png").exists()
-    with pytest.raises(ValueError, match="fewer than two runs"):
-        prior.main(str(tmp_path))
+def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
+    """Two at a time, no more; a run starts only when its base is there."""
+    log = tmp_path / "log"
+    note = "import time\nopen({log!r}, 'a').write({name!r} + '+\\n')\ntime.sleep(0.6)\n{made}\n" \
+           "open({log!r}, 'a').write({name!r} + '-\\n')"
+
+    def job(name: str, needs: Path | None = None) -> runner.Job:
+        made = touch(tmp_path / name)
+        return make_job(tmp_path, name, note.format(log=str(log), name=name, made=made), needs)
+
+    runner.run_jobs("t", [job("run", tmp_path / "base"), job("base"), job("c"), job("d")], 2)
+    events = log.read_text().split()
+    running, most = 0, 0
+    for event in events:
+        running += 1 if event.endswith("+") else -1
+        most = max(most, running)
+    assert most == 2 and len(events) == 8
+    assert events.index("run+") > events.index("base-") - 1 and (tmp_path / "base").exists()
 
 
-# --- the anatomy of a gain
-
-@given(st.integers(1, 6).flatmap(lambda P: st.integers(1, 5).flatmap(lambda n: st.tuples(*[arrays.arrays(bool, (P, n))] * 4))))
-def test_the_switch_matrix_adds_up_to_the_gain(judged):
-    """Against a loop over the pairs in whole numbers: each is in one cell, and nothing of the gain is lost or counted twice."""
-    code_before, right_before, code_after, right_after = judged
-    cells = anatomy.switch_matrix(*judged)
-    n = code_before.size
-    assert sum(round(n * points) for _, points in cells.values()) == int(right_after.sum()) - int(right_before.sum())
-    assert sum(round(n * share) for share, _ in cells.values()) == n
-    names = {False: "text", True: "code"}
-    for cell, (share, points) in cells.items():
-        pairs = [int(new) - int(old) for was, old, now, new in zip(*(a.flat for a in judged)) if cell == f"{names[was]}->{names[now]}"]
-        assert (round(n * share), round(n * points)) == (len(pairs), sum(pairs))
+def test_a_failed_job_is_named_with_its_last_line(tmp_path):
+    """And nothing more is started; the jobs beside it are interrupted, so that they can save."""
+    saved = touch(tmp_path / "saved")
+    beside = f"import time\ntry: time.sleep(30)\nexcept KeyboardInterrupt: {saved}"
+    failing = "import sys, time\ntime.sleep(1)\nprint('the reason')\nprint()\nsys.exit(3)"
+    jobs = [make_job(tmp_path, "beside", beside), make_job(tmp_path, "broken", failing),
+            make_job(tmp_path, "later", touch(tmp_path / "later"))]
+    with pytest.raises(WorkError, match="broken failed: the reason"):
+        runner.run_jobs("t", jobs, 2)
+    assert (tmp_path / "saved").exists() and not (tmp_path / "later").exists()
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> str:
-    path = str(tmp_path_factory.mktemp("base") / "tiny.pt")
-    rlvr.pretrain(rlvr.PretrainConfig(out=path, steps=40, batch=16, layers=1, width=16, heads=2, threads=1))
-    return path
+def test_interrupted_jobs_save_once(tmp_path):
+    """Ctrl-C of the runner reaches each job as one SIGINT, and the runner waits for them."""
+    program = ("import signal, time\ncount = []\n"
+               "signal.signal(signal.SIGINT, lambda *_: count.append(1))\n"
+               f"open({str(tmp_path / 'up')!r}, 'w').close()\n"
+               "while not count: time.sleep(0.05)\ntime.sleep(0.5)\n"
+               f"open({str(tmp_path / 'saved')!r}, 'w').write(str(len(count)))")
+    job = make_job(tmp_path, "job", program)
+    outer = ("import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\n"
+             "from lessons import __main__ as runner\nfrom data.plumbing import run_command\n"
+             "job = runner.Job('job', {command!r}, Path({makes!r}), None, Path({log!r}), 1.0)\n"
+             "sys.exit(run_command('x', lambda: runner.run_jobs('t', [job], 1)))").format(
+        root=str(ROOT), command=job.command, makes=str(job.makes), log=str(job.log))
+    process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    while not (tmp_path / "up").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)                       # as a terminal does
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
+    assert (tmp_path / "saved").read_text() == "1"
 
 
-@pytest.mark.parametrize("p, split", [(0.5, "probe"), (0.0, "evaluation")])
-def test_anatomy_of_a_run(base, tmp_path, p, split):
-    """Its own evaluation, done again, gives the gain of summary.json exactly; where nothing was learned no answer has changed."""
-    rlvr.train(rlvr.TrainConfig(base=base, out=str(tmp_path / "run"), p=p, lr=1.0, eval_split=split, **TINY))
-    run = anatomy.anatomy(tmp_path / "run")
-    assert sum(points for _, points in run["cells"].values()) == pytest.approx(run["gain"]["total"], abs=1e-12)
-    assert run["gain"]["switch"] + run["gain"]["within"] == pytest.approx(run["gain"]["total"], abs=1e-12)
-    code = run["cells"]["text->code"][0] + run["cells"]["code->code"][0]
-    assert code == pytest.approx(run["after"]["code_share"], abs=1e-12)
-    changed = sum(run["cells"][cell][0] for cell in ("text->code", "code->text"))
-    assert (changed > 0) == (p > 0) and (p > 0 or all(points == 0 for _, points in run["cells"].values()))
+def test_progress_comes_from_the_last_line_of_the_log(tmp_path):
+    job = make_job(tmp_path, "job", "")
+    job.log.write_text("a:  10%|#| 2/20 [00:01<00:09]\na:  50%|##| 10/20 [00:05<00:05, 2.00it/s]\n")
+    assert runner.read_progress(job) == 0.5
+    job.log.write_text("nothing yet")
+    assert runner.read_progress(job) == 0.0
 
 
-def test_anatomy_prints_a_row_per_cell_and_refuses_another_model(base, tmp_path, capsys, monkeypatch):
-    """Runs with other flags are other rows, not more seeds; a model.pt that is not that of summary.json is not read as if it were."""
+def test_plan_is_what_is_missing(tmp_path, monkeypatch):
+    """Bases before runs; what is there is kept; the bar's seconds follow the size of the work."""
     monkeypatch.chdir(tmp_path)
-    for name, lr in (("a", 1.0), ("b", 1.0), ("c", 0.5)):
-        rlvr.train(rlvr.TrainConfig(base=base, out=name, lr=lr, seed=ord(name), **TINY))
-    capsys.readouterr()
-    anatomy.main(["a", "b", "c"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
-    assert [row[:5] for row in rows] == [["tiny", "random", "--lr", "0.5", "1"], ["tiny", "random", "--lr", "1", "2"]]
-    summary = json.loads(Path("a/summary.json").read_text())
-    summary["gain"]["total"] += 0.02
-    Path("a/summary.json").write_text(json.dumps(summary))
-    with pytest.raises(ValueError, match="one of them has changed"):
-        anatomy.main(["a"])
+    lesson = runner.load_lesson("template")
+    runs = [{"base": "good-code", "reward": "code", "seed": 1},
+            {"base": "good-code", "reward": "code", "seed": 2, "steps": 40, "group": 32}]
+    jobs = runner.plan_jobs(lesson, runs, 2)
+    assert [job.needs for job in jobs] == [None, *[Path("runs/bases/good-code.pt")] * 2]
+    assert jobs[0].command.endswith("--threads 2") and jobs[1].command.endswith("--threads 1")
+    assert jobs[0].seconds == pytest.approx(153) and jobs[2].seconds == 4 * jobs[1].seconds
+    assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
+    for done in ("runs/bases/good-code.pt", "runs/good-code/code/seed1/summary.json"):
+        Path(done).parent.mkdir(parents=True, exist_ok=True)
+        Path(done).touch()
+    assert runner.plan_jobs(lesson, runs, 2) == jobs[2:]
 
 
-# --- elicitation without training
-
-def test_vote():
-    """By hand: 2 problems x 4 responses in groups of 2 and of 4; no box is no vote, and the earliest of equals wins."""
-    problems = draw(2, "training", (2,), np.random.default_rng(0))
-    one, two = (f"\\boxed{{{rlvr.answer(problem)}}}" for problem in problems)
-    wrong = "\\boxed{x}"
-    responses = [one, wrong, wrong, one,   "no box", two, wrong, wrong]
-    assert elicit.vote(problems, responses, 2) == 2 / 4                # right, wrong, right, wrong
-    assert elicit.vote(problems, responses, 4) == 1 / 2                # a tie that `one` wins; two of three are wrong
-    assert elicit.vote(problems, responses, 1) == 3 / 8
-
-
-def test_a_forced_prefix_is_conditioned_on(base):
-    """Texts have it, ids do not; the log-probabilities are those of the continuation after it."""
-    model = rlvr.load(Path(base), torch.device("cpu"))[0]
-    problems = draw(6, "training", EASY, np.random.default_rng(0))
-    [(texts, rollouts)] = rlvr.respond(model, problems, 3, (0,), prefix=CODE_OPENER, max_new_tokens=8)
-    assert all(text == CODE_OPENER + rlvr.decode(ids[mask].tolist()) for text, ids, mask in zip(texts, rollouts.ids, rollouts.mask))
-    prompts = [rlvr.encode_prompt(rlvr.render(problem)) + rlvr.encode(CODE_OPENER) for problem in problems for _ in range(3)]
-    logits = model.head(rlvr.response_hidden(model, prompts, rollouts.ids, rollouts.mask))
-    expected = rlvr.token_logprobs(logits, rollouts.ids[rollouts.mask], 1.0)
-    assert torch.allclose(rollouts.logprobs[rollouts.mask], expected, atol=1e-4)
-
-
-def test_chunks_are_different_samples(base, monkeypatch):
-    """The same problem in two chunks is answered with other random numbers, as it would be within one chunk."""
-    monkeypatch.setattr(rlvr, "SAMPLED_ROWS", 8)
-    model = rlvr.load(Path(base), torch.device("cpu"))[0]
-    one, two = rlvr.respond(model, 2 * draw(1, "training", (3,), np.random.default_rng(0)), 8, (0,), max_new_tokens=8)
-    assert len(one[0]) == len(two[0]) == 8 and one[0] != two[0]
-
-
-def test_ways_to_elicit(base, monkeypatch):
-    """What is sampled is what `evaluate` measures; forced code is all code, forced words none of it. (Right is code here: that does occur.)"""
-    prefixes, respond = [], rlvr.respond
-    monkeypatch.setattr(rlvr, "respond", lambda *args, **more: prefixes.append(more.get("prefix")) or respond(*args, **more))
-    monkeypatch.setattr(rlvr.reward_functions, "is_correct", lambda problem, response: rlvr.is_code(response))
-    monkeypatch.setattr(elicit, "vote", lambda problems, responses, n: (len(problems), len(responses), n))
-    model = rlvr.load(Path(base), torch.device("cpu"))[0]
-    problems = draw(20, "evaluation", EASY, np.random.default_rng(0))
-    table = elicit.ways(model, problems, (3,))
-    assert set(table) == {"T = 1", "T = 0.7", "T = 0.5", "T = 0.3", "greedy", "majority of 8", "majority of 64", "forced code", "forced words"}
-    forced = [prefix for prefix in prefixes if prefix]
-    for temperature in (1.0, 0.7, 0.5, 0.3):
-        reference = rlvr.evaluate(model, problems, elicit.SAMPLES, [1], (3,), temperature)
-        assert table[f"T = {temperature:g}"] == (reference["accuracy"], reference["code_share"])
-    _, greedy, greedy_code = rlvr.judged(problems, respond(model, problems, 1, (0,), temperature=0.0))
-    assert table["greedy"] == (greedy.mean(), greedy_code.mean()) and reference["greedy_accuracy"] == greedy.mean() != reference["accuracy"]
-    assert all(table[f"majority of {n}"] == ((20, 20 * 64, n), None) for n in (8, 64))
-    responses, _, _ = rlvr.judged(problems, respond(model, problems, elicit.SAMPLES, (3,)))
-    count = {first: sum(rlvr.encode(response)[:1] == [first] for response in responses) for first in range(rlvr.VOCABULARY_SIZE)}
-    count[rlvr.encode(CODE_OPENER)[0]] = 0
-    assert forced == [CODE_OPENER, rlvr.decode([max(count, key=count.get)])] and max(count.values()) > 0
-    assert table["forced code"][1] == 1 and table["forced words"][1] == 0
-
-
-# --- the probe
-
-def test_interval_is_students():
-    """The table of quantiles against the integral of Student's density; then the width by hand."""
-    for n, quantile in enumerate(probe.T95):
-        if n:
-            x = torch.linspace(-quantile, quantile, 200_001, dtype=torch.float64)
-            density = math.gamma((n + 1) / 2) / (math.sqrt(n * math.pi) * math.gamma(n / 2)) * (1 + x ** 2 / n) ** (-(n + 1) / 2)
-            assert torch.trapezoid(density, x).item() == pytest.approx(0.95, abs=5e-5)
-    assert probe.interval([1.0, 2.0, 6.0]) == pytest.approx((3 - 4.303 * math.sqrt(7 / 3), 3 + 4.303 * math.sqrt(7 / 3)))
-
-
-def test_interval_covers():
-    """Of 95% of samples of five normal values the interval holds the mean."""
-    rng = np.random.default_rng(0)
-    held = [low < 0.2 < high for low, high in (probe.interval(list(rng.normal(0.2, 0.1, 5))) for _ in range(4000))]
-    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
-
-
-@pytest.mark.parametrize("gains, answer", [
-    ((0.20, 0.22, 0.21), "yes"), ((-0.20, -0.22, -0.21), "harmful"), ((0.00, 0.01, -0.01), "no"), ((0.015, 0.016, 0.017), "no"),
-    ((0.05, 0.051, 0.052), "yes"), ((0.3, -0.3, 0.2), "unclear"), ((0.0, 0.02, 0.04), "unclear"), ((0.029, 0.030, 0.031), "yes")])
-def test_verdict(gains, answer):
-    """Small and sure is no, even if it is surely not 0; wide and around 0 is not no but unclear."""
-    assert probe.verdict(list(gains)) == answer
-    mirrored = {"yes": "harmful", "harmful": "yes"}
-    assert probe.verdict([-gain for gain in gains]) == mirrored.get(answer, answer)
-
-
-def test_probe_command(base, tmp_path, monkeypatch, capsys):
-    """Evidence, interval and verdict; all on the probe split; the same command again trains nothing; another checkpoint is refused."""
-    splits, original = [], rlvr.draw
-    monkeypatch.setattr(rlvr, "draw", lambda n, split, *more: splits.append(split) or original(n, split, *more))
-    monkeypatch.setattr(rlvr.TrainConfig.__init__, "__defaults__", tuple(TINY.get(f.name, f.default) for f in dataclasses.fields(rlvr.TrainConfig)))
-    command = ["probe", base, "--seeds", "3", "--seed", "5", "--threads", "1", "--out", str(tmp_path / "probe")]
-    assert rlvr.main(command) == 0
-    first = capsys.readouterr().out
-    result = json.loads((tmp_path / "probe/probe.json").read_text())
-    runs = [json.loads((tmp_path / f"probe/seed{seed}/summary.json").read_text()) for seed in (5, 6, 7)]
-    assert set(splits) == {"training", "probe"} and [(run["seed"], run["reward"]) for run in runs] == [(5, "random"), (6, "random"), (7, "random")]
-    assert result["gains"] == [run["gain"]["total"] for run in runs] and result["latent"] == probe.verdict(result["gains"])
-    assert result["interval"] == list(probe.interval(result["gains"])) and f"latent: {result['latent']}\n" in first
-    monkeypatch.setattr(rlvr, "rollout", lambda *_: pytest.fail("trains again"))
-    assert rlvr.main(command) == 0 and capsys.readouterr().out.splitlines()[-1] == first.splitlines()[-1]
-    other = tmp_path / "other.pt"
-    rlvr.pretrain(rlvr.PretrainConfig(out=str(other), steps=1, batch=2, layers=1, width=8, heads=2, threads=1))
-    assert rlvr.main([command[0], str(other), *command[2:]]) == 2 and "another checkpoint" in capsys.readouterr().err
-
-
-def test_confusion_table(tmp_path, capsys):
-    """By hand: three bases, of which good-code is shown and not counted; rows are the probe's verdicts, columns the other seeds'."""
-    up, none, mixed = [0.2, 0.21, 0.22], [0.0, 0.001, 0.002], [0.3, -0.3, 0.1]
-    for name, ours, others in (("one", up, none), ("two", none, mixed), ("good-code", up, up)):
-        (tmp_path / name / "probe").mkdir(parents=True)
-        (tmp_path / name / "probe/probe.json").write_text(json.dumps({
-            "latent": probe.verdict(ours), "gains": ours, "before": {"accuracy": 0.5}, "untrained": {"greedy": {"accuracy": 0.6}, "forced code": {"accuracy": 0.7}}}))
-        for seed, value in enumerate(others):
-            (tmp_path / name / f"random/seed{seed}").mkdir(parents=True)
-            (tmp_path / name / f"random/seed{seed}/summary.json").write_text(json.dumps({"gain": {"total": value}}))
-    probe.main(str(tmp_path))
+def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
+    """--commands runs nothing: the missing bases, and once they are there each missing run."""
+    monkeypatch.chdir(tmp_path)
+    assert runner.main(["spurious", "--quick", "--commands", "--jobs", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("rlvr.py pretrain") == 2 and "rlvr.py train" not in captured.out
+    assert "then again" in captured.err
+    Path("runs/bases").mkdir(parents=True)
+    for base in ("good-code", "no-code"):
+        Path(f"runs/bases/{base}.pt").touch()
+    assert runner.main(["spurious", "--quick", "--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line for line in lines[1:4]}
-    assert rows["one"].endswith("  no") and "yes" in rows["one"] and rows["two"].endswith("  unclear") and "good-code *" in rows["good-code"]
-    table = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in lines[-4:]}
-    assert table == {"yes": [0, 1, 0, 0], "no": [0, 0, 0, 1], "harmful": [0, 0, 0, 0], "unclear": [0, 0, 0, 0]}
-    (tmp_path / "one/random/seed0/summary.json").unlink()
-    (tmp_path / "one/random/seed1/summary.json").unlink()
-    with pytest.raises(ValueError, match="1 finished runs"):
-        probe.main(str(tmp_path))
+    assert len(lines) == 10 and all(line.startswith("python rlvr.py train") for line in lines)
+    assert [path.name for path in Path("runs").iterdir()] == ["bases"]
 
 
-def test_the_probe_of_the_command_line_is_the_same_program(tmp_path):
-    """`python rlvr.py probe` runs a lesson that imports rlvr: bad input is still one line and exit code 2."""
-    done = subprocess.run([sys.executable, ROOT / "rlvr.py", "probe", tmp_path / "none.pt"], capture_output=True, text=True)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "cannot read checkpoint" in done.stderr and not list(tmp_path.iterdir())
+def test_list_names_every_lesson(capsys):
+    assert runner.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{name:9s} " in "\n" + out for name in runner.NAMES) and out.count("?") >= 5
+    assert max(map(len, out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("name, arguments", [("matched", ["--loss"]), ("matched", ["nowhere"]), ("prior", ["nowhere"]), ("elicit", ["nowhere"]), ("kernel", ["nowhere"]),
-                                             ("probe", ["nowhere"]), ("anatomy", []), ("anatomy", ["nowhere"])])
-def test_lessons_refuse_bad_input(name, arguments):
-    done = subprocess.run([sys.executable, "-m", f"lessons.{name}", *arguments], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
+@pytest.mark.parametrize("arguments", [["nowhere"], ["--seeds", "3", "spurious", "--quick"],
+                                       ["spurious", "--seeds", "0"], ["spurious", "--jobs", "0"],
+                                       ["spurious", "--quick", "--store"], ["spurious", "--fast"]])
+def test_bad_input_is_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        runner.main(arguments)
+    captured = capsys.readouterr()
+    assert exit.value.code == 2 and captured.err.count("\n") == 1 and not captured.out
+
+
+def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **config) -> Path:
+    """A finished run as `train` writes it, small enough to read."""
+    folder.mkdir(parents=True)
+    summary = {"base": "runs/bases/tiny.pt", "reward": "random", "loss": "grpo", "seed": seed,
+               "steps": steps, "before": {"accuracy": 0.5, "pass_at_k": {"1": 0.5, "16": 0.75}},
+               "after": {"accuracy": 0.5 + gain, "accuracy_text": None, "pass_at_k": {"1": 0.6}},
+               "gain": {"total": gain, "switch": 0.25, "within": -0.5},
+               "switches": {"text->code": [0.125, 0.0625]}, "clip": {"high": 0.001, "low": 0.002},
+               "seconds": {"total": 3.5}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    config = {"reward": "random", "loss": "grpo", "command": f"python rlvr.py {seed}", **config}
+    (folder / "config.json").write_text(json.dumps(config))
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "reward", "accuracy", "kl"])
+        writer.writerows([step, step / 4, 1 - step / 100, 7] for step in range(steps))
+    return folder
+
+
+# --- rows
+
+def test_a_row_holds_every_number_of_a_run(tmp_path):
+    row, curve = report.read_run(write_run(tmp_path / "run", eps_low=0.2, num_ops=[1, 2], lr=0.015))
+    expected = {"base": "tiny", "reward": "random", "loss": "grpo", "seed": 1,
+                "flags": "--num-ops 1 2 --eps-low 0.2", "before_accuracy": 0.5,
+                "before_pass_at_k_16": 0.75, "after_accuracy": 0.6, "after_accuracy_text": None,
+                "after_pass_at_k_1": 0.6, "gain_total": 0.1, "gain_switch": 0.25,
+                "gain_within": -0.5, "switches_text->code_share": 0.125,
+                "switches_text->code_points": 0.0625, "clip_high": 0.001, "clip_low": 0.002,
+                "seconds_total": 3.5, "command": "python rlvr.py 1"}
+    assert {key: row[key] for key in expected} == expected
+    assert curve == [{"step": step, "reward": step / 4, "accuracy": 1 - step / 100}
+                     for step in range(3)]
+
+
+def test_flags_are_those_that_are_not_at_their_default(tmp_path):
+    """Catches incorrect's own default of --num-ops taken for a flag, and columns said twice."""
+    row, _ = report.read_run(write_run(tmp_path / "a", num_ops=[1, 2, 3, 4, 5], seed=1, threads=1,
+                                       out="x", micro_batch=3, device="cpu", eps_high=1e9))
+    assert row["flags"] == "--eps-high 1e+09"
+    config = {"reward": "incorrect", "loss": "grpo", "num_ops": [6, 7]}
+    assert report.describe_flags(config) == ""
+    assert report.describe_flags(config | {"num_ops": [1, 2]}) == "--num-ops 1 2"
+
+
+def test_long_runs_are_thinned_to_means(tmp_path):
+    """At most 20 rows that cover the run: the mean of each part, named by its last step."""
+    _, curve = report.read_run(write_run(tmp_path / "run", steps=45))
+    assert len(curve) == 20 and curve[-1]["step"] == 44
+    assert [row["step"] for row in curve[:3]] == [2, 5, 8]
+    assert curve[0]["reward"] == pytest.approx((0 + 1 + 2) / 3 / 4)
+
+
+def test_results_survive_their_files(tmp_path):
+    """Five digits of every number; None stays None, text stays text, also if it looks empty."""
+    runs = [write_run(tmp_path / "a", 1, 0.123456789), write_run(tmp_path / "b", 2, lr=0.5)]
+    evidence = [{"base": "x", "way": "greedy", "accuracy": 0.25, "share": None}]
+    results = report.collect(runs, evidence)
+    report.write_results(tmp_path / "out", results)
+    again = report.read_results(tmp_path / "out")
+    assert again.runs[0]["gain_total"] == 0.12346
+    assert again.runs[0]["after_accuracy_text"] is None
+    assert [row["flags"] for row in again.runs] == ["", "--lr 0.5"]
+    assert again.runs[1]["seed"] == 2 and again.runs[1]["command"] == "python rlvr.py 2"
+    assert {i: len(curve) for i, curve in again.curves.items()} == {0: 3, 1: 3}
+    assert again.curves[1][2] == {"step": 2, "reward": 0.5, "accuracy": 0.98}
+    assert again.evidence == evidence
+
+
+@pytest.mark.parametrize("missing", ["summary.json", "config.json", "metrics.csv"])
+def test_an_unfinished_run_is_refused(tmp_path, missing):
+    folder = write_run(tmp_path / "run")
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match="no finished run"):
+        report.read_run(folder)
+    with pytest.raises(InputError, match="no runs.csv"):
+        report.read_results(tmp_path)
+
+
+# --- tables and figures
+
+def test_spread_change_and_columns():
+    assert report.show_spread([1.0, 2.0, 4.5]) == "+2.5 ± 1.8"
+    assert report.show_spread([-1.0]) == "-1.0"
+    rows = [{"before_x": 0.1, "after_x": 0.5}, {"before_x": 0.3, "after_x": 0.9}]
+    assert report.show_change(rows, "x") == "0.20 -> 0.70"
+    assert report.align([["a", "b", "c"], ["xx", "", "y"], ["z", "", ""]]) == "a   c\nxx  y\nz"
+
+
+def test_a_table_keeps_cells_apart(tmp_path):
+    """Mean and spread over seeds; runs with other flags are another cell, not more seeds."""
+    runs = [write_run(tmp_path / "a", 1, 0.1), write_run(tmp_path / "b", 2, 0.3),
+            write_run(tmp_path / "c", 1, -0.2, lr=0.5)]
+    results = report.collect(runs)
+    lines = report.tabulate(results.runs).splitlines()
+    assert lines[1].split() == ["tiny", "random", "grpo", "2", "0.500", "->", "0.700", "+20.0",
+                                "±", "14.1", "+10.0", "+30.0"]
+    assert lines[2].split() == ["tiny", "random", "grpo", "1", "0.500", "->", "0.300", "-20.0",
+                                "--lr", "0.5"]
+    figure = report.draw_gains(results)
+    dots = [line.get_xdata().tolist() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [values == pytest.approx(wanted) for values, wanted in
+            zip(dots, ([10, 30], [-20]), strict=True)] == [True, True]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([20, -20])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "tiny random grpo", "tiny random grpo --lr 0.5"]
+    plt.close(figure)
+
+
+def test_report_of_your_own_runs(tmp_path, capsys):
+    runs = [str(write_run(tmp_path / "a", 1)), str(write_run(tmp_path / "b", 2, 0.2))]
+    assert report.main([*runs, "--out", str(tmp_path / "out")]) == 0
+    assert "tiny" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs.csv", "curves.csv",
+                                                                    "figure.png"}
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert report.main([*runs, "--out", str(tmp_path / "a/summary.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_without_matplotlib_there_is_the_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert report.main([str(write_run(tmp_path / "a")), "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "tiny" in out and "no figure" in out and not (tmp_path / "out/figure.png").exists()
+
+
+# --- a whole lesson, its runs already there
+
+@pytest.fixture
+def lesson_of_two(tmp_path, monkeypatch) -> Path:
+    """The template's quick grid, finished, in a project of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs/bases").mkdir(parents=True)
+    Path("runs/bases/good-code.pt").touch()
+    for run in runner.load_lesson("template").runs(seeds=1):
+        folder = write_run(grid.locate_run(run), gain=0.2 if run["reward"] == "code" else -0.3)
+        for name in ("summary", "config"):
+            path = folder / f"{name}.json"
+            content = json.loads(path.read_text()) | {"reward": run["reward"]}
+            for when in ("before", "after"):
+                if when in content:
+                    content[when]["code_share"] = 0.5
+            path.write_text(json.dumps(content))
+    monkeypatch.setattr(runner, "NAMES", ("template",))
+    return tmp_path
+
+
+def test_a_finished_lesson_prints_its_table(lesson_of_two, capsys):
+    assert runner.main(["template", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "code      1      0.500 -> 0.700  +20.0  0.50 -> 0.50" in out and "2 runs, 0 jobs" in out
+    folder = Path("runs/lessons/template")
+    assert {path.name for path in folder.iterdir()} == {"runs.csv", "curves.csv", "figure.png"}
+
+
+def test_store_writes_the_reference_and_the_page(lesson_of_two, monkeypatch, capsys):
+    """--store changes the first text block below `## Table` and nothing else; --stored shows it."""
+    page = Path("home/template/README.md")
+    page.parent.mkdir(parents=True)
+    rest = "```text\nkeep\n```\n"
+    page.write_text(f"# T\n{rest}## Table\nwords\n```text\nold\n```\n{rest}")
+    monkeypatch.setattr(runner, "HERE", Path("home"))
+    assert runner.main(["template", "--seeds", "1", "--store"]) == 0
+    table = runner.load_lesson("template").table(report.read_results(page.parent))
+    assert page.read_text() == f"# T\n{rest}## Table\nwords\n```text\n{table}\n```\n{rest}"
+    capsys.readouterr()
+    assert runner.main(["template", "--stored"]) == 0
+    assert capsys.readouterr().out.startswith(table)
+    assert Path("runs/lessons/template/figure.png").exists()
+
+
+def test_evidence_is_measured_beside_the_runs(lesson_of_two, monkeypatch):
+    """Of the runs of this call; not in the quick door."""
+    lesson = runner.load_lesson("template")
+    monkeypatch.setattr(lesson, "measure", lambda runs: [{"n": len(runs)}], raising=False)
+    assert runner.main(["template", "--seeds", "1"]) == 0
+    assert report.read_results(Path("runs/lessons/template")).evidence == [{"n": 2.0}]
+    Path("runs/lessons/template/evidence.csv").unlink()
+    assert runner.main(["template", "--quick"]) == 0
+    assert not Path("runs/lessons/template/evidence.csv").exists()

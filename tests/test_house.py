@@ -1,0 +1,170 @@
+"""How the house is built: sizes, widths, imports; pages that say what the stored results say."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lessons import __main__ as runner
+from lessons import report
+
+ROOT = Path(__file__).parents[1]
+CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/**/*.py")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/README.md")])
+LIMITS = {"rlvr.py": 620, "losses.py": 220, "rewards.py": 300, "model.py": 300, "train.sh": 40,
+          "README.md": 220, "evaluation.py": 300, "data/plumbing.py": 300, "CONTRIBUTING.md": 40}
+
+# Who may import whom: only what stands further left.
+FLOORS = ["data.plumbing", "data.task", "data.corpus", "data.tokenizer", "model", "data.pretrain",
+          "losses", "rewards", "evaluation", "rlvr", "lessons"]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_files_are_short(name):
+    assert len((ROOT / name).read_text().splitlines()) <= LIMITS[name]
+
+
+def test_the_front_page_is_small():
+    assert len((ROOT / "README.md").read_bytes()) <= 16 * 1024
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_fit_on_a_screen(path):
+    """40 rows, the docstring included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 40, node.name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_are_100_wide(path):
+    """Prose, tables and output alike; links may stand alone on a longer line."""
+    for line in path.read_text().splitlines():
+        assert len(line) <= 100 or "](" in line, line
+
+
+def floor_of(module: str) -> int:
+    return next(i for i in reversed(range(len(FLOORS)))
+                if module == FLOORS[i] or module.startswith(FLOORS[i] + "."))
+
+
+def imports_of(path: Path) -> set[str]:
+    """The project's own modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" if node.module == "data" else node.module
+                      for alias in node.names}
+    return {name for name in names if name.split(".")[0] in
+            {"data", "model", "losses", "rewards", "evaluation", "rlvr", "lessons", "tests"}}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    """Nothing imports upwards: not from a floor above, nor from the tests."""
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    if path.name == "__init__.py":
+        assert not imports_of(path)
+        return
+    for name in imports_of(path):
+        if name.startswith("lessons") and module.startswith("lessons"):
+            continue
+        assert floor_of(name) < floor_of(module), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_what_is_required_is_imported(path):
+    """torch, tiktoken, numpy, tqdm, the standard library; matplotlib only inside a function."""
+    ours = {"data", "lessons", "model", "losses", "rewards", "evaluation", "rlvr"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for name in {name.split(".")[0] for name in names} - ours:
+            allowed = name in {"torch", "tiktoken", "numpy", "tqdm"} | set(sys.stdlib_module_names)
+            assert allowed or (name == "matplotlib" and node.col_offset > 0), name
+
+
+def test_rlvr_is_loaded_once():
+    """`python rlvr.py` must not import itself under its other name."""
+    program = ("import runpy, sys; sys.argv = ['rlvr.py', '--help']\n"
+               "try: runpy.run_path('rlvr.py', run_name='__main__')\n"
+               "except SystemExit: pass\n"
+               "assert 'rlvr' not in sys.modules and 'lessons' not in sys.modules")
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_function_names_are_unique_in_the_product():
+    """A name leads to one place; only the folders of lessons are alike inside."""
+    seen = {}
+    for path in CODE:
+        if path.parent.parent.name == "lessons":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name != "main":
+                seen.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: places for name, places in seen.items() if len(places) > 1}
+
+
+# --- the lessons and their pages
+
+@pytest.mark.parametrize("name", runner.NAMES)
+def test_the_page_shows_the_table_of_the_stored_results(name):
+    """Every number of the table on a page comes from runs.csv; at most 100 wide, 8 columns."""
+    lesson, folder = runner.load_lesson(name), ROOT / "lessons" / name
+    table = lesson.table(report.read_results(folder))
+    page = (folder / "README.md").read_text()
+    below = page.split("## Table\n", 1)[1]
+    assert re.search(r"```text\n(.*?)\n```", below, re.DOTALL)[1] == table
+    assert all(len(line) <= 100 for line in table.splitlines())
+    for block in table.split("\n\n"):
+        assert max(len(re.split(r"  +", line.strip())) for line in block.splitlines()) <= 8
+
+
+@pytest.mark.parametrize("name", [*runner.NAMES, "template"])
+def test_lessons_are_alike(name):
+    """lesson.py has its parts in their order, the page its sections, and the figure is there."""
+    folder = ROOT / "lessons" / name
+    body = ast.parse((folder / "lesson.py").read_text()).body
+    names = [getattr(node, "name", None) or node.targets[0].id for node in body
+             if isinstance(node, ast.FunctionDef | ast.Assign)]
+    parts = [part for part in names if part in ("BASES", "runs", "measure", "table", "figure")]
+    assert [part for part in parts if part != "measure"] == ["BASES", "runs", "table", "figure"]
+    question, answer = ast.get_docstring(ast.parse((folder / "lesson.py").read_text())).split(
+        "\n\n")[:2]
+    assert question.endswith("?") and answer
+    sections = re.findall(r"^## (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    wanted = ["Question", "Command", "Table", "Figure", "Why", "Verdict", "Limits"]
+    assert [section for section in sections if section in wanted] == wanted
+    if name != "template":
+        assert (folder / "figure.png").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", [*runner.NAMES, "template"])
+def test_every_run_of_a_lesson_has_a_base(name):
+    """Of the full grid and the quick one; no run is there twice."""
+    lesson = runner.load_lesson(name)
+    for runs in (lesson.runs(), lesson.runs(quick=True), lesson.runs(seeds=2)):
+        assert runs and {run["base"] for run in runs} <= set(lesson.BASES)
+        folders = [runner.locate_run(run) for run in runs]
+        assert len(set(folders)) == len(folders)
+
+
+def test_the_results_are_small():
+    """All stored results and figures together."""
+    stored = [path for path in ROOT.glob("lessons/*/*") if path.suffix in (".csv", ".png")]
+    assert sum(path.stat().st_size for path in stored) <= 3 * 1024 * 1024
+
+
+def test_links_on_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists() or page.parent.name == "template", target
