@@ -10,6 +10,7 @@ from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
     GREY,
+    ORANGE,
     PAPER,
     Results,
     align,
@@ -36,14 +37,16 @@ def measure(runs: list[dict]) -> list[dict]:
     return elicit_bases(list(dict.fromkeys(run["base"] for run in runs)))
 
 
+def greedy_gains(runs: list[dict]) -> list[float]:
+    return [100 * (run["after_greedy_accuracy"] - run["before_greedy_accuracy"]) for run in runs]
+
+
 def tabulate_gains(runs: list[dict]) -> str:
     lines = [["base", "reward", "seeds", "accuracy", "gain", "greedy gain", "code share", "paper"]]
     for (base, reward), cell in group_runs(runs, "base", "reward").items():
-        greedy = [100 * (run["after_greedy_accuracy"] - run["before_greedy_accuracy"])
-                  for run in cell]
         paper = f"{PAPER[reward]:+.1f}" if base == "good-code" else ""
         lines.append([base, reward, str(len(cell)), show_change(cell, "accuracy", 3),
-                      show_spread(gains(cell)), show_spread(greedy),
+                      show_spread(gains(cell)), show_spread(greedy_gains(cell)),
                       show_change(cell, "code_share"), paper])
     return align(lines)
 
@@ -87,19 +90,25 @@ def figure(results: Results):
     """A panel for each base: a bar for each reward, a dot for each seed, the paper's as a line."""
     import matplotlib.pyplot as plt
 
+    says = {"good-code": "the habit is right", "no-code": "no such mode",
+            "bad-code": "the habit is wrong"}
     bases = group_runs(results.runs, "base")
-    canvas, axes = plt.subplots(1, len(bases), figsize=(3.4 * len(bases), 2.8), sharey=True,
-                                squeeze=False, layout="constrained")
+    rewards = [reward for reward, in group_runs(results.runs, "reward")]
+    canvas, axes = plt.subplots(1, len(bases), figsize=(3.2 * len(bases), 3.2), sharey=True,
+                                sharex=True, squeeze=False, layout="constrained")
     for axis, ((base,), of_base) in zip(axes[0], bases.items()):
-        cells = group_runs(of_base, "reward")
-        for y, ((reward,), cell) in enumerate(cells.items()):
-            draw_seeds(axis, y, gains(cell), GREY if reward == "correct" else BLUE)
+        for (reward,), cell in group_runs(of_base, "reward").items():
+            y = rewards.index(reward)
+            draw_seeds(axis, y, gains(cell), ORANGE if reward == "random" else BLUE)
+            axis.plot([mean(greedy_gains(cell))], [y], "D", color="black", fillstyle="none")
             if base == "good-code":
                 axis.plot([PAPER[reward]] * 2, [y - 0.35, y + 0.35], color="black", linewidth=2)
         axis.axvline(0, color="black", linewidth=0.8)
-        axis.set(title=base, xlabel="gain in accuracy (points)")
-    axes[0, 0].set_yticks(range(len(cells)), [reward for reward, in cells])
+        axis.set_title(f"{base}: {says.get(base, '')}", loc="left")
+        axis.set_xlabel("gain in accuracy (points)")
+    axes[0, 0].set_yticks(range(len(rewards)), rewards)
     axes[0, 0].invert_yaxis()
-    canvas.suptitle("bar: mean, dot: a seed, black line: Qwen2.5-Math-7B on MATH-500 (2506.10947)",
-                    fontsize=8, color=GREY)
+    note = ("bar: mean at T = 1, dot: a seed, diamond: decoded greedily, "
+            "black line: Qwen2.5-Math-7B on MATH-500, greedily (2506.10947)")
+    canvas.supxlabel(note, fontsize=8, color=GREY)
     return canvas
