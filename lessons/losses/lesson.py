@@ -1,0 +1,192 @@
+"""Is negative reinforcement enough?
+
+Where the base can solve the problems, yes: NSR gains 29.2 points and every other loss 29.0 to 29.5
+(5 seeds). With 2 of 7 problems out of reach it keeps at most 1.0 points more of pass@16 than PSR at
+the same pass@1, and at the default step it destroys the model. About an hour on 2 cores.
+"""
+
+from statistics import mean
+
+import numpy as np
+
+from lessons.grid import grid
+from lessons.losses.cells import FAMILY, Cell, group_cells, list_bases, name_column, raised
+from lessons.losses.matched import Match, count_inside, match_cells, show_ahead
+from lessons.report import BLUE, GREY, RED, Results, align, gains, show_spread
+
+BASES = {"good-code": {"base": "good-code"},
+         "good-code-seed7": {"base": "good-code", "seed": 7},    # the same, pretrained once more
+         "early-code": {"base": "good-code", "steps": 600}}      # a third of the pretraining
+
+ALL = (1, 2, 3, 4, 5, 6, 7)  # k of the mixed problems; the base can do 1 to 5
+MIXED = {"num_ops": ALL, "pool": 1280, "eval_num_ops": ALL, "eval_problems": 210,
+         "eval_samples": 256}
+STEP = 0.0015                # at which all losses are compared: a tenth of the default
+SHORT = 25                   # points; a run on easy problems that gains less fell short
+KS = (1, 4, 16, 64, 256)
+DRAWN = (4, 8, 16, 32, 64, 128, 256)
+COLORS = {"psr": BLUE, "nsr": RED}
+SHAPES = {0.0005: "--", STEP: "-"}
+
+Cells = dict[Cell, list[dict]]
+
+
+def make_easy(bases, losses, seeds) -> list[dict]:
+    return grid(base=bases, reward="correct", loss=losses, eval_samples=64, seed=seeds)
+
+
+def make_mixed(bases, losses, steps, seeds, **flags) -> list[dict]:
+    return grid(base=bases, reward="correct", loss=losses, lr=steps, **MIXED, **flags, seed=seeds)
+
+
+def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
+    if quick:
+        return [*make_easy("good-code", FAMILY, [1]),
+                *make_mixed("good-code", ["psr", "nsr"], [0.0005, STEP], [1])]
+    first, more = range(1, seeds + 1), range(seeds + 1, 3 * seeds + 1)
+    easy, mixed = ["good-code", "good-code-seed7"], ["good-code", "early-code"]
+    return [*make_easy(easy, FAMILY, first),
+            *make_easy(easy, ["dr_grpo", "rloo"], more),
+            *make_mixed(mixed, FAMILY, [STEP, 0.005], first),
+            *make_mixed(mixed, "w_reinforce", [STEP, 0.005], first, psr_weight=1),
+            *make_mixed(mixed, ["psr", "nsr"], [0.0002, 0.0005], first),
+            *make_mixed("good-code", ["grpo", "psr", "nsr"], 0.015, first)]
+
+
+def list_losses(cells: Cells) -> list[str]:
+    return list(dict.fromkeys(cell.loss for cell in cells))
+
+
+def describe_easy(loss: str, by_base: list[list[dict]]) -> list[str]:
+    """A row: seeds, then of each base the gain, its least, and how many runs fell short."""
+    line = [loss, str(max(map(len, by_base)))]
+    for of_base in map(gains, by_base):
+        short = sum(gain < SHORT for gain in of_base)
+        line += [show_spread(of_base), f"{min(of_base):+.1f}", str(short)]
+    return line
+
+
+def tabulate_easy(cells: Cells) -> str:
+    """Every loss over the seeds that all have, then those that have more seeds over all of them."""
+    bases = list_bases(cells)
+    shared = set.intersection(*({run["seed"] for run in of_cell} for of_cell in cells.values()))
+    few, many = [], []
+    for loss in list_losses(cells):
+        by_base = [[run for cell, of_cell in cells.items() for run in of_cell
+                    if cell.base == base and cell.loss == loss] for base in bases]
+        in_all = [[run for run in of_base if run["seed"] in shared] for of_base in by_base]
+        few.append(describe_easy(loss, in_all))
+        if in_all != by_base:
+            many.append(describe_easy(loss, by_base))
+    head = ["easy", "seeds"]
+    for base in bases:
+        head += [base, "least", "short"]
+    return align([head, *few, *many])
+
+
+def tabulate_mixed(base: str, cells: Cells) -> str:
+    """The base's pass@k in percent, then what each loss gains; entropy and answers afterwards."""
+    before = next(iter(cells.values()))[0]
+    lines = [[base, *(f"pass@{k}" for k in KS), "entropy", "answers"],
+             ["(before)", *(f"{100 * before[name_column('before', k)]:.1f}%" for k in KS),
+              f"{before['before_entropy']:.3f}", f"{before['before_distinct_answers']:.1f}"]]
+    for cell, of_cell in cells.items():
+        entropy, answers = (mean(run[f"after_{name}"] for run in of_cell)
+                            for name in ("entropy", "distinct_answers"))
+        lines.append([cell.loss, *(show_spread(raised(of_cell, k)) for k in KS),
+                      f"{entropy:.3f}", f"{answers:.1f}"])
+    return align(lines)
+
+
+def tabulate_by_step(title: str, shown: dict[Cell, str]) -> str:
+    """A row for each loss, a column for each step size."""
+    steps = sorted({cell.step for cell in shown})
+    lines = [[title, *(f"step {step:g}" for step in steps)]]
+    for loss in dict.fromkeys(cell.loss for cell in shown):
+        of_loss = {cell.step: text for cell, text in shown.items() if cell.loss == loss}
+        lines.append([loss, *(of_loss.get(step, "") for step in steps)])
+    return align(lines)
+
+
+def show_fallen(of_cell: list[dict]) -> str:
+    """What pass@1 gained; in brackets how many runs ended below the base, if any did."""
+    below = sum(gain < 0 for gain in raised(of_cell, 1))
+    return show_spread(raised(of_cell, 1)) + (f" ({below})" if below else "")
+
+
+def show_match(match: Match) -> str:
+    """Points above PSR's curve at k = 16, and over how many seeds if not all."""
+    text, all_inside = show_ahead(match, 16), len(match.ahead[16]) == len(match.gains)
+    return text if all_inside else f"{text} ({count_inside(match)})"
+
+
+def table(results: Results) -> str:
+    """Easy; all losses at one step, by base; pass@1 by step; ahead of PSR at the same pass@1."""
+    easy, mixed = (group_cells(results.runs, mixed=mixed) for mixed in (False, True))
+    parts = [tabulate_easy(easy)] if easy else []
+    for base in list_bases(mixed):
+        at_step = group_cells(results.runs, mixed=True, base=base, step=STEP)
+        parts += [tabulate_mixed(base, at_step)] if at_step else []
+    for base in list_bases(mixed):
+        parts.append(tabulate_by_step(f"{base}, pass@1", {
+            cell: show_fallen(of_cell) for cell, of_cell in mixed.items() if cell.base == base}))
+    matches = match_cells(results.runs)
+    for base in list_bases(mixed):
+        parts.append(tabulate_by_step(f"{base}, ahead", {
+            match.cell: show_match(match) for match in matches if match.cell.base == base}))
+    return "\n\n".join(parts)
+
+
+def draw_line(axis, cell: Cell, of_cell: list[dict], y: float) -> None:
+    """pass@k gained against k: the mean as a line, a dot a seed, the name beside it at height y."""
+    color, shape = COLORS[cell.loss], SHAPES[cell.step]
+    values = np.array([raised(of_cell, k) for k in DRAWN])                    # (ks, seeds)
+    face = color if shape == "-" else "white"
+    axis.plot(DRAWN, values, "o", color=color, markerfacecolor=face, markersize=3.5, alpha=0.5)
+    axis.plot(DRAWN, values.mean(axis=1), shape, color=color, linewidth=2)
+    label = f"{cell.loss.upper()}, step {cell.step:g}\npass@1 {mean(raised(of_cell, 1)):+.1f}"
+    axis.annotate(label, (DRAWN[-1], values[-1].mean()), (1.04, y), color=color, va="center",
+                  fontsize=9, textcoords=axis.get_yaxis_transform(), annotation_clip=False,
+                  arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8})
+
+
+def space_out(heights: list[float], least: float) -> list[float]:
+    """Heights of labels, in the same order and around the same mean, at least `least` apart."""
+    order = np.argsort(heights)
+    spaced = np.array(heights, dtype=float)[order]
+    for i in range(1, len(spaced)):
+        spaced[i] = max(spaced[i], spaced[i - 1] + least)
+    spaced += np.mean(heights) - spaced.mean()
+    return spaced[np.argsort(order)].tolist()
+
+
+def decorate(axis, base: str) -> None:
+    """The base as a line, and the ks at which pass@k is a lottery in grey."""
+    axis.axhline(0, color="black", linewidth=1)
+    axis.axvspan(16, 2 * DRAWN[-1], color=GREY, alpha=0.12, linewidth=0)
+    axis.text(18, 0.98, "a lottery: guessing passes\n47% at k = 64, 92% at 256", va="top",
+              fontsize=8, color="#555555", transform=axis.get_xaxis_transform())
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(DRAWN, DRAWN)
+    axis.set(title=base, xlabel="k", xlim=(3.6, 290))
+
+
+def figure(results: Results):
+    """What PSR and NSR gain in pass@k from k = 4 on; their pass@1 stands beside the lines."""
+    import matplotlib.pyplot as plt
+
+    cells = {cell: of_cell for cell, of_cell in group_cells(results.runs, mixed=True).items()
+             if cell.loss in COLORS and cell.step in SHAPES}
+    bases = list_bases(cells)
+    canvas, axes = plt.subplots(1, len(bases), figsize=(4.9 * len(bases), 3.7), sharey=True,
+                                squeeze=False, layout="constrained")
+    for axis, base in zip(axes[0], bases):
+        of_base = [(cell, of_cell) for cell, of_cell in cells.items() if cell.base == base]
+        ends = [mean(raised(of_cell, DRAWN[-1])) for _, of_cell in of_base]
+        for (cell, of_cell), y in zip(of_base, space_out(ends, 1.4)):
+            draw_line(axis, cell, of_cell, y)
+        decorate(axis, base)
+    axes[0, 0].set_ylabel("pass@k gained over the base (points)")
+    canvas.suptitle("problems with 1 to 7 operations, the base fails at 6 and 7; "
+                    "line: mean, dot: a seed", fontsize=8, color=GREY)
+    return canvas

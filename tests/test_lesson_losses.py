@@ -1,0 +1,414 @@
+"""The lesson on losses: its grid, its tables and its figure, from rows made by hand."""
+
+import re
+from collections import Counter
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+
+from data.plumbing import InputError
+from lessons.losses import cells, lesson, matched
+from lessons.losses.cells import Cell, find_cell, group_cells, parse_flags, raised
+from lessons.report import Results, describe_flags, read_results
+from losses import LOSSES, clipped
+from tests.helpers import ROOT
+
+FOLDER = ROOT / "lessons/losses"
+KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+HARD = "--pool 1280 --num-ops 1 2 3 4 5 6 7"
+
+
+def make_row(base, loss, flags, seed, before, after, **more) -> dict:
+    """A row of runs.csv; before and after: pass@k for KS."""
+    row = {"base": base, "reward": "correct", "loss": loss, "flags": flags, "seed": float(seed)}
+    for when, values in (("before", before), ("after", after)):
+        row |= {f"{when}_pass_at_k_{k}": value for k, value in zip(KS, values)}
+        row[f"{when}_accuracy"] = values[0]
+        row |= {f"{when}_{name}": float(more.get(f"{when}_{name}", 0.5))
+                for name in ("entropy", "distinct_answers")}
+    return row | {"gain_total": after[0] - before[0]}
+
+
+def spread(values, digits=1) -> str:
+    """Mean and standard deviation, written independently of the lesson."""
+    text = f"{sum(values) / len(values):+.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
+
+
+def split_table(block: str) -> list[list[str]]:
+    """Lines of a block as cells, by the columns of its head."""
+    head, *lines = block.splitlines()
+    starts = [match.start() for match in re.finditer(r"(?:(?<=  )|^)\S", head)] + [None]
+    return [[line[a:b].strip() for a, b in zip(starts, starts[1:])] for line in [head, *lines]]
+
+
+BEFORE = {"good-code": np.linspace(0.40, 0.70, 9), "early-code": np.linspace(0.30, 0.80, 9),
+          "good-code-seed7": np.linspace(0.41, 0.71, 9)}
+STEPS = {0.0005: " --lr 0.0005", 0.0015: " --lr 0.0015", 0.005: " --lr 0.005", 0.015: ""}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    """Easy and mixed runs on two bases each, no two numbers alike, in no order."""
+    rng, made = np.random.default_rng(0), []
+
+    def add(base, loss, flags, seed, low, high):
+        after = np.sort(rng.uniform(low, high, 9))
+        numbers = {f"{when}_{name}": rng.uniform(0, 20) for when in ("before", "after")
+                   for name in ("entropy", "distinct_answers")}
+        made.append(make_row(base, loss, flags, seed, BEFORE[base], after, **numbers))
+
+    for base in ("good-code", "good-code-seed7"):
+        for loss, seeds in (("nsr", 3), ("grpo", 3), ("rloo", 5)):
+            for seed in range(1, seeds + 1):
+                add(base, loss, "--eval-samples 64", seed, 0.5, 0.9)
+    for base in ("early-code", "good-code"):
+        for loss, steps, weight in (("psr", (0.0005, 0.0015, 0.015), ""),
+                                    ("nsr", (0.0005, 0.0015), ""), ("grpo", (0.0015, 0.005), ""),
+                                    ("w_reinforce", (0.0015,), ""),
+                                    ("w_reinforce", (0.0015,), " --psr-weight 1")):
+            for step in steps:
+                for seed in (1, 2, 3):
+                    add(base, loss, HARD + STEPS[step] + weight, seed, 0.25, 0.9)
+    order = rng.permutation(len(made))
+    return [made[i] for i in order]
+
+
+def pick(rows, base, loss, hard, step=None, weight=False) -> list[dict]:
+    """The rows of a cell, found by the text of its flags."""
+    return [row for row in rows
+            if (row["base"], row["loss"], "--num-ops" in row["flags"]) == (base, loss, hard)
+            and (step is None or row["flags"].replace(" --psr-weight 1", "")
+                 == HARD + STEPS[step])
+            and ("--psr-weight" in row["flags"]) == weight]
+
+
+def gained(rows, k) -> list[float]:
+    return [100 * (row[f"after_pass_at_k_{k}"] - row[f"before_pass_at_k_{k}"]) for row in rows]
+
+
+# --- cells
+
+def test_flags_are_parsed():
+    """A flag with several values, one with a negative exponent, none at all."""
+    assert parse_flags("") == {}
+    assert parse_flags("--num-ops 6 7 --lr 2e-05 --eval-num-ops 1 2") == {
+        "num_ops": "6 7", "lr": "2e-05", "eval_num_ops": "1 2"}
+
+
+@pytest.mark.parametrize("loss, flags, cell", [
+    ("nsr", "--eval-samples 64", ("b", False, "nsr", 0.015)),
+    ("nsr", HARD, ("b", True, "nsr", 0.015)),
+    ("psr", HARD + " --lr 0.0002 --eval-num-ops 1 2", ("b", True, "psr", 0.0002)),
+    ("w_reinforce", HARD + " --lr 0.005", ("b", True, "w_reinforce", 0.005)),
+    ("w_reinforce", HARD + " --lr 0.005 --psr-weight 1", ("b", True, "psr+nsr", 0.005)),
+    ("w_reinforce", "--psr-weight 0.5", ("b", False, "w_reinforce-0.5", 0.015)),
+    ("grpo", "--eval-num-ops 6 7", ("b", False, "grpo", 0.015))])
+def test_cell_of_a_row(loss, flags, cell):
+    """A step size that is not in the flags is the default; only --num-ops makes problems mixed."""
+    assert find_cell({"base": "b", "loss": loss, "flags": flags}) == Cell(*cell)
+
+
+def test_cells_are_chosen_and_sorted(rows):
+    """No row is lost or in two cells; good-code first, losses in one order, steps rising."""
+    all_cells = group_cells(rows)
+    assert sum(map(len, all_cells.values())) == len(rows)
+    chosen = list(group_cells(rows, mixed=True))
+    assert [cell.base for cell in chosen] == ["good-code"] * 9 + ["early-code"] * 9
+    assert [(cell.loss, cell.step) for cell in chosen[:9]] == [
+        ("grpo", 0.0015), ("grpo", 0.005), ("psr", 0.0005), ("psr", 0.0015), ("psr", 0.015),
+        ("nsr", 0.0005), ("nsr", 0.0015), ("w_reinforce", 0.0015), ("psr+nsr", 0.0015)]
+    (cell, of_cell), = group_cells(rows, base="early-code", loss="psr+nsr").items()
+    assert cell == Cell("early-code", True, "psr+nsr", 0.0015)
+    assert of_cell == pick(rows, "early-code", "w_reinforce", True, 0.0015, True)
+    assert raised(of_cell, 64) == pytest.approx(gained(of_cell, 64))
+
+
+# --- the grid
+
+def test_the_grid_is_that_of_the_stored_results():
+    """Every run of runs.csv, its flags included, and no other; each base has its flags."""
+    made = Counter((run["base"], run["loss"], describe_flags(run), run["seed"])
+                   for run in lesson.runs())
+    stored = Counter((row["base"], row["loss"], row["flags"], row["seed"])
+                     for row in read_results(FOLDER).runs)
+    assert made == stored and sum(made.values()) == 355 and set(made.values()) == {1}
+    assert {run["base"] for run in lesson.runs()} == set(lesson.BASES)
+    assert lesson.BASES == {"good-code": {"base": "good-code"},
+                            "good-code-seed7": {"base": "good-code", "seed": 7},
+                            "early-code": {"base": "good-code", "steps": 600}}
+
+
+def test_more_seeds_and_the_quick_grid():
+    """Seeds scale every cell, the two with three times as many too; quick needs one base."""
+    counts = Counter(find_cell(run | {"flags": describe_flags(run)}) for run in lesson.runs(2))
+    assert {counts[cell] for cell in counts if not cell.mixed and cell.loss in (
+        "dr_grpo", "rloo")} == {6}
+    assert Counter(counts.values()) == {2: 12 + 47, 6: 4}
+    quick = lesson.runs(quick=True)
+    assert len(quick) == 12 and {(run["base"], run["seed"]) for run in quick} == {("good-code", 1)}
+    assert [(run["loss"], run["lr"]) for run in quick if "lr" in run] == [
+        ("psr", 0.0005), ("psr", 0.0015), ("nsr", 0.0005), ("nsr", 0.0015)]
+
+
+# --- the tables
+
+@pytest.fixture(scope="module")
+def blocks(rows) -> list[list[list[str]]]:
+    return [split_table(block) for block in lesson.table(Results(rows, {})).split("\n\n")]
+
+
+def test_easy_block(rows, blocks):
+    """The seeds that all losses have, then all seeds of those with more; least and short."""
+    def expect(loss, last):
+        line = [loss, str(last)]
+        for base in ("good-code", "good-code-seed7"):
+            points = [100 * row["gain_total"] for row in pick(rows, base, loss, False)
+                      if row["seed"] <= last]
+            line += [spread(points), f"{min(points):+.1f}", str(sum(p < 25 for p in points))]
+        return line
+
+    assert blocks[0] == [
+        ["easy", "seeds", "good-code", "least", "short", "good-code-seed7", "least", "short"],
+        expect("grpo", 3), expect("rloo", 3), expect("nsr", 3), expect("rloo", 5)]
+    assert len({line[4] for line in blocks[0][1:]}) > 1
+
+
+@pytest.mark.parametrize("i, base", [(1, "good-code"), (2, "early-code")])
+def test_mixed_block(rows, blocks, i, base):
+    """Of one step size only: what the base has in percent, what each loss gains, what it leaves."""
+    lines = [[base, "pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "entropy", "answers"]]
+    first = pick(rows, base, "grpo", True, 0.0015)[0]
+    percent = [f"{100 * BEFORE[base][KS.index(k)]:.1f}%" for k in (1, 4, 16, 64, 256)]
+    lines.append(["(before)", *percent, f"{first['before_entropy']:.3f}",
+                  f"{first['before_distinct_answers']:.1f}"])
+    for loss, weight in (("grpo", False), ("psr", False), ("nsr", False), ("w_reinforce", False),
+                         ("w_reinforce", True)):
+        of_cell = pick(rows, base, loss, True, 0.0015, weight)
+        after = [sum(row[f"after_{name}"] for row in of_cell) / 3
+                 for name in ("entropy", "distinct_answers")]
+        lines.append(["psr+nsr" if weight else loss,
+                      *(spread(gained(of_cell, k)) for k in (1, 4, 16, 64, 256)),
+                      f"{after[0]:.3f}", f"{after[1]:.1f}"])
+    assert blocks[i] == lines
+
+
+@pytest.mark.parametrize("i, base", [(3, "good-code"), (4, "early-code")])
+def test_steps_block(rows, blocks, i, base):
+    """pass@1 under its step size, and how many runs ended below the base."""
+    head, *lines = blocks[i]
+    assert head == [f"{base}, pass@1", "step 0.0005", "step 0.0015", "step 0.005", "step 0.015"]
+    assert [line[0] for line in lines] == ["grpo", "psr", "nsr", "w_reinforce", "psr+nsr"]
+    for name, *shown in lines:
+        weight, loss = name == "psr+nsr", "w_reinforce" if name == "psr+nsr" else name
+        for step, text in zip((0.0005, 0.0015, 0.005, 0.015), shown):
+            of_cell = pick(rows, base, loss, True, step, weight)
+            fallen = sum(points < 0 for points in gained(of_cell, 1))
+            tail = f" ({fallen})" if fallen else ""
+            assert text == (spread(gained(of_cell, 1)) + tail if of_cell else "")
+    assert any("(" in text for line in blocks[3] + blocks[4] for text in line)
+
+
+def test_ahead_block():
+    """By hand: PSR's curve is 40 -> 60, 50 -> 56, 60 -> 40 (pass@1 -> pass@16, in percent).
+
+    NSR at 45 has 58 + 3 and at 55 has 48 - 5: -1.0 over two seeds; its third seed is beyond the
+    end, as are two of GRPO's. Of all other ks the numbers are different ones.
+    """
+    def curve_row(loss, step, seed, one, sixteen):
+        after = np.full(9, 0.99)
+        after[0], after[4] = one, sixteen
+        before = np.full(9, 0.2)
+        before[0], before[4] = 0.40, 0.60
+        return make_row("b", loss, HARD + STEPS[step], seed, before, after)
+
+    made = [curve_row("psr", 0.015, 1, 0.60, 0.40), curve_row("psr", 0.0005, 1, 0.52, 0.55),
+            curve_row("psr", 0.0005, 2, 0.48, 0.57), curve_row("nsr", 0.005, 1, 0.45, 0.61),
+            curve_row("nsr", 0.005, 2, 0.55, 0.43), curve_row("nsr", 0.005, 3, 0.61, 0.40),
+            curve_row("grpo", 0.0005, 1, 0.39, 0.60), curve_row("grpo", 0.0005, 2, 0.45, 0.58),
+            curve_row("grpo", 0.015, 1, 0.60, 0.41), curve_row("grpo", 0.015, 2, 0.40, 0.60)]
+    text = lesson.table(Results(made, {})).split("\n\n")[-1]
+    assert split_table(text) == [
+        ["b, ahead", "step 0.0005", "step 0.005", "step 0.015"],
+        ["grpo", "beyond (1 of 2)", "", "+0.5 ± 0.7"],
+        ["nsr", "", "-1.0 ± 5.7 (2 of 3)", ""]]
+    assert matched.count_inside(matched.match_cells(made)[2]) == "2 of 3"
+
+
+def test_only_what_was_run_is_in_the_table(rows):
+    """Without easy, or without mixed runs, the others' blocks are all there is."""
+    for hard, count in ((True, 6), (False, 1)):
+        some = [row for row in rows if ("--num-ops" in row["flags"]) == hard]
+        assert lesson.table(Results(some, {})).count("\n\n") == count - 1
+
+
+# --- at the same pass@1
+
+CURVE = [{1: 0.4, 64: 0.8}, {1: 0.5, 64: 0.7}, {1: 0.6, 64: 0.4}]
+
+
+def at(one, many) -> dict:
+    return {"after_pass_at_k_1": one, "after_pass_at_k_64": many}
+
+
+def test_ahead_is_measured_at_the_same_pass_at_1():
+    """Between two points of the curve by hand; on the curve it is 0, wherever on it."""
+    assert matched.measure_ahead(at(0.45, 0.78), CURVE, 64) == pytest.approx(3.0)
+    assert matched.measure_ahead(at(0.55, 0.50), CURVE, 64) == pytest.approx(-5.0)
+    for point in CURVE:
+        assert matched.measure_ahead(at(point[1], point[64]), CURVE, 64) == pytest.approx(0)
+
+
+def test_beyond_the_ends_nothing_is_compared():
+    """np.interp would give the end's value there: a destroyed run would look far below PSR."""
+    assert [matched.is_beyond(at(one, 0.5), CURVE) for one in (0.39, 0.4, 0.5, 0.6, 0.61)] == [
+        True, False, False, False, True]
+
+
+def test_the_curve_rises_and_begins_at_the_base(rows):
+    """The base and PSR's mean at each step size, sorted by pass@1, the other ks beside it."""
+    base = "early-code"
+    curve = matched.draw_curve(group_cells(rows, mixed=True, base=base))
+    expected = [[BEFORE[base][KS.index(k)] for k in (1, 16, 64, 256)]]
+    for step in (0.0005, 0.0015, 0.015):
+        of_cell = pick(rows, base, "psr", True, step)
+        expected.append([mean(row[f"after_pass_at_k_{k}"] for row in of_cell)
+                         for k in (1, 16, 64, 256)])
+    assert [list(point.values()) for point in curve] == [pytest.approx(p) for p in sorted(expected)]
+
+
+def test_every_other_cell_is_matched(rows):
+    """Each against its own base's curve, over its own seeds; the full table has a line for each."""
+    matches = {match.cell: match for match in matched.match_cells(rows)}
+    assert set(matches) == {cell for cell in group_cells(rows, mixed=True) if cell.loss != "psr"}
+    for cell, match in matches.items():
+        weight, loss = cell.loss == "psr+nsr", cell.loss.replace("psr+nsr", "w_reinforce")
+        of_cell = pick(rows, cell.base, loss, True, cell.step, weight)
+        assert match.gains == pytest.approx(gained(of_cell, 1))
+        curve = matched.draw_curve(group_cells(rows, mixed=True, base=cell.base))
+        inside = [row for row in of_cell
+                  if curve[0][1] <= row["after_pass_at_k_1"] <= curve[-1][1]]
+        for k in (16, 64, 256):
+            points = [100 * (row[f"after_pass_at_k_{k}"] - np.interp(
+                row["after_pass_at_k_1"], [p[1] for p in curve], [p[k] for p in curve]))
+                for row in inside]
+            assert match.ahead[k] == pytest.approx(points)
+    lines = split_table(matched.tabulate_matches(list(matches.values())))
+    assert lines[0] == ["base", "loss", "step", "pass@1", "inside", "pass@16", "pass@64",
+                        "pass@256"]
+    for line, (cell, match) in zip(lines[1:], matches.items(), strict=True):
+        few = 2 * len(match.ahead[16]) <= 3
+        assert line == [cell.base, cell.loss, f"{cell.step:g}", spread(match.gains),
+                        f"{len(match.ahead[16])} of 3",
+                        *("beyond" if few else spread(match.ahead[k]) for k in (16, 64, 256))]
+
+
+def test_no_curve_no_comparison(rows):
+    some = [row for row in rows if row["base"] != "early-code" or row["loss"] != "psr"]
+    with pytest.raises(InputError, match="no runs of psr on early-code"):
+        matched.match_cells(some)
+
+
+def test_matched_command(capsys, tmp_path, monkeypatch):
+    """From any folder: the stored results by default; one line and exit code 2 for bad input."""
+    monkeypatch.chdir(tmp_path)
+    assert matched.main([]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 38
+    (tmp_path / "runs.csv").write_text("base,loss,flags\ngood-code,nsr,--eval-samples 64\n")
+    for arguments, message in ((["nowhere"], "no runs.csv"), (["."], "no runs with --num-ops"),
+                               (["--loss"], "unrecognized")):
+        try:
+            code = matched.main(arguments)
+        except SystemExit as exit:
+            code = exit.code
+        out, error = capsys.readouterr()
+        assert code == 2 and not out and message in error and error.count("\n") == 1
+
+
+# --- the figure
+
+def test_figure_draws_pass_at_k(rows):
+    """PSR and NSR at two step sizes: means, seeds and labels, on the panel of their base."""
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    canvas = lesson.figure(Results(rows, {}))
+    drawn = (4, 8, 16, 32, 64, 128, 256)
+    assert [axis.get_title(loc="left") or axis.get_title() for axis in canvas.axes] == [
+        "good-code", "early-code"]
+    for axis, base in zip(canvas.axes, ("good-code", "early-code")):
+        means = {(line.get_color(), line.get_linestyle()): line for line in axis.lines
+                 if len(line.get_xdata()) == 7 and line.get_linestyle() != "None"}
+        dots = [line for line in axis.lines if line.get_linestyle() == "None"]
+        texts = [text.get_text() for text in axis.texts]
+        assert len(means) == 4 and len(dots) == 4 * 3
+        for loss, color in (("psr", lesson.BLUE), ("nsr", lesson.RED)):
+            for step, shape in ((0.0005, "--"), (0.0015, "-")):
+                of_cell = pick(rows, base, loss, True, step)
+                line = means[color, shape]
+                expected = [mean(gained(of_cell, k)) for k in drawn]
+                assert list(line.get_xdata()) == list(drawn)
+                assert line.get_ydata() == pytest.approx(expected)
+                for row in of_cell:
+                    points = [gained([row], k)[0] for k in drawn]
+                    assert any(np.allclose(dot.get_ydata(), points) for dot in dots)
+                label = f"{loss.upper()}, step {step:g}\npass@1 {mean(gained(of_cell, 1)):+.1f}"
+                note, = [text for text in axis.texts if text.get_text() == label]
+                assert note.get_color() == color and note.xy == (256, pytest.approx(expected[-1]))
+        assert f"{100 * (1 - 0.99 ** 64):.0f}% at k = 64, {100 * (1 - 0.99 ** 256):.0f}% at 256" \
+            in "".join(texts)
+    plt.close(canvas)
+
+
+def test_labels_do_not_overlap():
+    """In the order of their lines, apart by the least distance, and not moved if they are."""
+    assert lesson.space_out([3.0, 1.0, 9.0], 1.5) == pytest.approx([3.0, 1.0, 9.0])
+    spaced = lesson.space_out([0.0, 0.1, -0.1, 0.05], 1.4)
+    assert np.argsort(spaced).tolist() == [2, 0, 3, 1]
+    assert np.diff(sorted(spaced)) == pytest.approx([1.4] * 3) and mean(spaced) == pytest.approx(
+        mean([0.0, 0.1, -0.1, 0.05]))
+
+
+# --- the page
+
+PAGE = (FOLDER / "README.md").read_text()
+
+
+def test_the_page_shows_the_stored_results():
+    """Both tables, whole, at most 100 characters wide and 8 columns."""
+    results = read_results(FOLDER)
+    shown = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+    full = matched.tabulate_matches(matched.match_cells(results.runs))
+    assert shown == [lesson.table(results), full]
+    assert all(len(line) <= 100 for block in shown for line in block.splitlines())
+    assert all(len(split_table(part)[0]) <= 8 for block in shown for part in block.split("\n\n"))
+
+
+def test_what_the_page_says_of_the_stored_results():
+    """Counts and rows that its text rests on; who stores other results rewrites that text."""
+    runs = read_results(FOLDER).runs
+    easy = group_cells(runs, mixed=False)
+    short = {loss: sum(gain < 25 for cell, of_cell in easy.items() if cell.loss == loss
+                       for gain in raised(of_cell, 1)) for loss in cells.FAMILY}
+    assert short == dict.fromkeys(cells.FAMILY, 0) | {"rloo": 4}
+    matches = {match.cell: match for match in matched.match_cells(runs)}
+    beyond = [len(match.gains) - len(match.ahead[16]) for match in matches.values()]
+    numbers = [matched.show_ahead(match, 16) != "beyond" for match in matches.values()]
+    assert (len(matches), sum(beyond), sum(numbers)) == (38, 26, 33)
+    clear = {cell.loss for cell, match in matches.items()
+             if cell[::3] == ("good-code", 0.0015) and mean(match.ahead[16]) > 0.5}
+    assert clear == {"nsr", "w_reinforce", "psr+nsr"}
+    reinforce = matches["good-code", True, "reinforce", 0.0015]
+    assert [matched.show_ahead(reinforce, k) for k in (16, 256)] == ["+0.0 ± 0.2", "-1.4 ± 0.6"]
+    for cell, match in matches.items():
+        if cell.base == "early-code" and matched.show_ahead(match, 16) != "beyond":
+            assert mean(match.ahead[16]) < stdev(match.ahead[16])
+
+
+def test_the_page_lists_the_losses():
+    """Each with the policy loss that it has in the registry, so that neither can be swapped."""
+    listed = dict(re.findall(r"^\| `(\w+)` \| .* \| (clipped|−A log π) \| .*\|$", PAGE, re.M))
+    assert set(listed) == set(cells.FAMILY) <= set(LOSSES)
+    for name, shown in listed.items():
+        assert (shown == "clipped") == (LOSSES[name].policy_loss is clipped), name
