@@ -1,49 +1,77 @@
-"""Why does a bandit predict a transformer? Because the way an answer begins moves like a bandit's arm. Seconds.
+"""Why does a bandit predict a transformer? The way an answer begins moves like a bandit's arm.
 
-    python -m lessons.kernel [CHECKPOINT]     # default runs/bases/good-code.pt
+    python -m lessons.prior.kernel [CHECKPOINT]    # a base's name or a path; seconds
 
-z_a is the logit of opener a (an arm), averaged over problems. An SGD step on a response that begins with b and has advantage A moves
+z_a is the logit of opener a (an arm), averaged over problems. An SGD step on a response that begins
+with b and has advantage A moves
 
     z_a by lr A (K_ab - sum_c pi_c K_ac)    with the kernel K_ab = <dz_a/dtheta, dz_b/dtheta>
 
-to first order. If K = kappa 1 + a constant, the constant drops out and this is the bandit's own step, lr kappa A (1[a = b] - pi_a):
-lessons/bandit.py with LR = lr kappa. What is not of this form couples the arms. The tokens after the opener are left out.
+to first order. If K = kappa 1 + a constant, the constant drops out, and this is the bandit's own
+step lr kappa A (1[a = b] - pi_a): lessons/clips/bandit.py with LR = lr kappa. What is not of this
+form couples the arms. The tokens after the opener and the norm clip are left out.
 """
 
-from pathlib import Path
+import sys
+from argparse import RawDescriptionHelpFormatter
 
 import torch
 from torch import Tensor
 
-import rlvr
-from data.options import lesson
-from data.task import EASY, Problem, draw
-from lessons import bandit
+from data.plumbing import InputError, Parser, run_command
+from data.task import EASY, Problem, render_problem
+from data.tokenizer import encode_prompt
+from evaluation import draw_evaluation
+from lessons.clips.bandit import LR
+from model import Transformer, load_checkpoint, locate_base
+from rlvr import TrainConfig
 
-RARE = 0.005  # a first token below this probability is no arm
+RARE = 0.005    # a first token below this probability is no arm
+PROBLEMS = 100
 
 
-def kernel(model: torch.nn.Module, problems: list[Problem]) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens that responses begin with (arms,), the most likely first; their mean probabilities (arms,); K (arms, arms) at these weights."""
-    logits = torch.stack([model.head(model(torch.tensor([rlvr.encode_prompt(rlvr.render(problem))]))[0, -1]) for problem in problems])   # (P, V)
-    shares, tokens = logits.softmax(-1).mean(0).detach().sort(descending=True)
-    arms = tokens[shares > RARE]
-    gradients = torch.stack([torch.cat([g.flatten() for g in torch.autograd.grad(z, list(model.parameters()), retain_graph=True)])
-                             for z in logits[:, arms].mean(0)])                                                           # (arms, parameters)
+def measure_kernel(model: Transformer, problems: list[Problem]) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens that responses begin with, the most likely first, and K at these weights.
+
+    Returns arms (A,), their mean probabilities (A,), K (A, A).
+    """
+    prompts = [torch.tensor([encode_prompt(render_problem(problem))]) for problem in problems]
+    logits = torch.stack([model.head(model(prompt)[0, -1]) for prompt in prompts])         # (P, V)
+    shares, tokens = logits.softmax(-1).mean(0).detach().sort(descending=True)             # (V,)
+    arms = tokens[shares > RARE]                                                           # (A,)
+    parameters, rows = list(model.parameters()), []
+    for logit in logits[:, arms].mean(0):
+        gradient = torch.autograd.grad(logit, parameters, retain_graph=True)
+        rows.append(torch.cat([part.flatten() for part in gradient]))
+    gradients = torch.stack(rows)                                                # (A, parameters)
     return arms, shares[shares > RARE], gradients @ gradients.T
 
 
-def main(checkpoint: str) -> None:
-    model, _ = rlvr.load(Path(checkpoint), torch.device("cpu"))
-    _, shares, K = kernel(model, draw(100, "training", EASY, rlvr.numpy_rng(0)))
+def show_range(values: Tensor) -> str:
+    return f"{values.mean():.0f} ({values.min():.0f} to {values.max():.0f})"
+
+
+def show_kernel(checkpoint: str) -> None:
+    model, _ = load_checkpoint(locate_base(checkpoint), torch.device("cpu"))
+    _, shares, K = measure_kernel(model, draw_evaluation(PROBLEMS, "training", EASY))
+    if len(shares) < 2:
+        raise InputError(f"{checkpoint} begins all its responses alike: one arm is no bandit")
     own, others = K.diag(), K[~torch.eye(len(K), dtype=torch.bool)]
-    kappa = (own.mean() - others.mean()).item()
-    lr = rlvr.TrainConfig.lr
-    print(f"arms                 {', '.join(f'{share:.2f}' for share in shares)}")
-    print(f"K_aa                 {own.mean():.0f} ({own.min():.0f} to {own.max():.0f})")
-    print(f"K_ab                 {others.mean():.0f} ({others.min():.0f} to {others.max():.0f})")
-    print(f"lr kappa             {lr:g} x {kappa:.0f} = {lr * kappa:.1f}, the bandit's LR is {bandit.LR:g}")
+    lr, kappa = TrainConfig.lr, (own.mean() - others.mean()).item()
+    print(f"arms      {', '.join(f'{share:.2f}' for share in shares)}")
+    print(f"K_aa      {show_range(own)}")
+    print(f"K_ab      {show_range(others)}")
+    print(f"lr kappa  {lr:g} x {kappa:.0f} = {lr * kappa:.1f}, the bandit's LR is {LR:g}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m lessons.prior.kernel", description=__doc__,
+                    formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", default="good-code",
+                        help="a base's name or a checkpoint (default good-code)")
+    args = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: show_kernel(args.checkpoint))
 
 
 if __name__ == "__main__":
-    lesson("kernel", __doc__, main, checkpoint=dict(nargs="?", default="runs/bases/good-code.pt"))
+    sys.exit(main())
