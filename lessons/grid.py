@@ -46,7 +46,8 @@ def write_flags(flags: dict) -> list[str]:
     words = []
     for flag, value in flags.items():
         values = value if isinstance(value, tuple) else (value,)
-        words += ["--" + flag.replace("_", "-"), *map(str, values)]
+        words.append("--" + flag.replace("_", "-"))
+        words += [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
     return words
 
 

@@ -133,7 +133,7 @@ def test_lessons_are_alike(name):
     """lesson.py has its parts in their order, the page its sections, and the figure is there."""
     folder = ROOT / "lessons" / name
     body = ast.parse((folder / "lesson.py").read_text()).body
-    names = [getattr(node, "name", None) or node.targets[0].id for node in body
+    names = [getattr(node, "name", None) or getattr(node.targets[0], "id", None) for node in body
              if isinstance(node, ast.FunctionDef | ast.Assign)]
     parts = [part for part in names if part in ("BASES", "runs", "measure", "table", "figure")]
     assert [part for part in parts if part != "measure"] == ["BASES", "runs", "table", "figure"]

@@ -38,10 +38,10 @@ def test_a_bases_name_says_its_flags():
 def test_commands_have_every_flag_and_its_place():
     """Catches a flag that does not reach the command, or two cells in one folder."""
     run = {"seed": 2, "base": "b", "reward": "random", "eps_low": 1e9, "num_ops": (1, 7)}
-    folder = "runs/b/random/eps-low-1000000000.0-num-ops-1-7/seed2"
+    folder = "runs/b/random/eps-low-1e+09-num-ops-1-7/seed2"
     assert str(grid.locate_run(run)) == folder
     assert grid.write_train_command(run) == (
-        "python rlvr.py train --base b --reward random --eps-low 1000000000.0 --num-ops 1 7 "
+        "python rlvr.py train --base b --reward random --eps-low 1e+09 --num-ops 1 7 "
         f"--seed 2 --out {folder}")
     assert str(grid.locate_run({"base": "b", "reward": "r", "seed": 1})) == "runs/b/r/seed1"
     assert grid.write_pretrain_command("early", {"base": "good-code", "steps": 600}) == (

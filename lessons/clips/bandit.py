@@ -1,16 +1,24 @@
-"""Why a coin flip helps, without a language model: GRPO on a bandit whose every pull pays with probability 1/2.
+"""Why a coin flip helps, without a language model: GRPO on a bandit that pays half of the time.
 
-The clip's bounds are symmetric in probability, not in logit: log(1 + eps) < -log(1 - eps), so a rare arm is held back more on its way
-up than down. And an arm of probability 0.65 can hardly grow by a factor 1 + eps at all, so it is never held back on its way up.
+    python -m lessons.clips.bandit    # 3 seconds; writes runs/bandit.png
+
+The clip's bounds are symmetric in probability, not in logit: log(1 + eps) < -log(1 - eps), so a
+rare arm is held back more on its way up than down. And an arm of probability 0.65 can hardly grow
+by a factor 1 + eps at all, so it is never held back on its way up.
 """
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
 
 import numpy as np
 
-from data.figures import png, save_figure
-from data.options import lesson
+from data.plumbing import Parser, check_writable, number, run_command
+from lessons.report import BLUE, GREY, RED, align, draw_to
 
-SEEDS, LR = 200, 2.0
-BANDITS = {"0.65, 7 x 0.05": (0.65, *[0.05] * 7), "0.65, 0.35": (0.65, 0.35), "0.35, 0.65": (0.35, 0.65), "8 x 0.125": (0.125,) * 8}
+SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9
+BANDITS = {"0.65, 7 x 0.05": (0.65, *[0.05] * 7), "0.65, 0.35": (0.65, 0.35),
+           "0.35, 0.65": (0.35, 0.65), "8 x 0.125": (0.125,) * 8}
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -18,42 +26,81 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512, updates: int = 8) -> np.ndarray:
-    """(batches + 1, SEEDS): the probability of the first arm, before and after each batch of pulls and its clipped SGD updates."""
+def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512,
+              updates: int = 8, p: float = 0.5) -> np.ndarray:
+    """The first arm's probability before, and after each batch of pulls: (batches + 1, SEEDS).
+
+    A batch is pulled from the old policy and trained on in clipped SGD updates.
+    """
     rng, n = np.random.default_rng(0), samples // updates
-    z = np.tile(np.log(prior), (SEEDS, 1))                                                # (seeds, arms) logits
+    z = np.tile(np.log(prior), (SEEDS, 1))                           # (seeds, arms) logits
     shares = [softmax(z)[:, 0]]
     for _ in range(batches):
         old = softmax(z)
-        for pulls in rng.multinomial(n, old, size=(updates, SEEDS)):                      # (seeds, arms), all of the old policy
-            wins = rng.binomial(pulls, 0.5)                                               # the random reward
+        for pulls in rng.multinomial(n, old, size=(updates, SEEDS)):  # (seeds, arms)
+            wins = rng.binomial(pulls, p)                            # the random reward
             mean = wins.sum(axis=1, keepdims=True) / n
-            win, loss = (1 - mean) / (std := np.sqrt(mean * (1 - mean)) + 1e-9), -mean / std   # advantages
-            ratio = (pi := softmax(z)) / old
-            weight = ratio * ((ratio <= 1 + eps) * wins * win + (ratio >= 1 - eps) * (pulls - wins) * loss) / n   # clipped
-            z = z + LR * (weight - pi * weight.sum(axis=1, keepdims=True))                # d log pi_a / dz = onehot(a) - pi
+            std = np.sqrt(mean * (1 - mean)) + 1e-9
+            pi = softmax(z)
+            ratio = pi / old
+            up = (ratio <= 1 + eps) * wins * ((1 - mean) / std)      # advantages, where not clipped
+            down = (ratio >= 1 - eps) * (pulls - wins) * (-mean / std)
+            weight = ratio * (up + down) / n
+            # d log pi_a / dz = onehot(a) - pi
+            z = z + LR * (weight - pi * weight.sum(axis=1, keepdims=True))
         shares.append(softmax(z)[:, 0])
     return np.array(shares)
 
 
-def draw(runs: dict[tuple[str, float], np.ndarray]) -> bytes:
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(2, len(BANDITS), figsize=(11, 5), sharex=True, sharey=True, layout="constrained")
-    for axis, ((name, eps), shares) in zip(axes.T.flat, runs.items()):
-        axis.plot(shares[:, :40], color="C0" if eps < 1 else "C3", linewidth=0.5, alpha=0.5)
-        axis.plot(shares.mean(axis=1), color="black", linewidth=2)
-        axis.set(title=f"{name}: {'clip' if eps < 1 else 'no clip'}", ylim=(0, 1), xlabel="batch", ylabel="first arm")
-    return png(figure)
-
-
-def main() -> None:
-    runs = {(name, eps): first_arm(prior, eps) for name, prior in BANDITS.items() for eps in (0.2, 1e9)}
-    print(f"arms            clip      first arm, mean  5% to 95% of {SEEDS} seeds  seeds up")
+def tabulate(runs: dict[tuple[str, float], np.ndarray]) -> str:
+    lines = [["arms", "clip", "first arm, mean", f"5% to 95% of {SEEDS} seeds", "seeds up"]]
     for (name, eps), shares in runs.items():
         low, high = np.quantile(shares[-1], (0.05, 0.95))
-        print(f"{name:14s}  {'1 +- 0.2' if eps < 1 else 'none':8s}  {shares[0, 0]:.2f} -> {shares[-1].mean():.2f}     {low:.2f} to {high:.2f}           {np.mean(shares[-1] > shares[0, 0]):.0%}")
-    save_figure("runs/bandit.png", lambda: draw(runs))
+        lines.append([name, f"1 +- {eps}" if eps < OFF else "none",
+                      f"{shares[0, 0]:.2f} -> {shares[-1].mean():.2f}", f"{low:.2f} to {high:.2f}",
+                      f"{np.mean(shares[-1] > shares[0, 0]):.0%}"])
+    return align(lines)
+
+
+def draw(runs: dict[tuple[str, float], np.ndarray]):
+    """A column for each bandit: with the clip above, without below; 5% to 95%, mean, ten seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(BANDITS), figsize=(8, 4), sharex=True, sharey=True,
+                                layout="constrained")
+    for axis, ((name, eps), shares) in zip(axes.T.flat, runs.items()):
+        color, clip = (BLUE, f"clip 1 ± {eps}") if eps < OFF else (RED, "no clip")
+        low, high = np.quantile(shares, (0.05, 0.95), axis=1)
+        axis.fill_between(range(len(shares)), low, high, color=color, alpha=0.15, linewidth=0)
+        axis.plot(shares[:, :10], color=color, linewidth=0.6)
+        axis.axhline(shares[0, 0], color=GREY, linestyle="--")
+        axis.plot(shares.mean(axis=1), color="black", linewidth=2.2)
+        axis.set(title=f"{name}\n{clip}: {shares[0, 0]:.2f} → {shares[-1].mean():.2f}",
+                 ylim=(0, 1), xlim=(0, len(shares) - 1))
+    figure.supxlabel(f"batches of pulls; black: mean of {SEEDS} seeds, thin: ten of them, "
+                     "shaded: 5% to 95%, dashed: the start", fontsize=8.5)
+    figure.supylabel("probability of the first arm", fontsize=8.5)
+    return figure
+
+
+def play(out: Path, p: float) -> None:
+    check_writable(out.parent)
+    runs = {(name, eps): first_arm(prior, eps, p=p)
+            for name, prior in BANDITS.items() for eps in (EPS, OFF)}
+    print(tabulate(runs))
+    draw_to(out, draw, runs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m lessons.clips.bandit", description=__doc__, allow_abbrev=False,
+                    formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--p", type=number(float, least=0, most=1), default=0.5,
+                        help="how often a pull pays (default 0.5)")
+    parser.add_argument("--out", type=Path, default=Path("runs/bandit.png"),
+                        help="the figure (default runs/bandit.png)")
+    args = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: play(args.out, args.p))
 
 
 if __name__ == "__main__":
-    lesson("bandit", __doc__, main)
+    sys.exit(main())
