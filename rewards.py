@@ -9,6 +9,7 @@ does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defin
 To add a reward: its function, and an entry in REWARDS.
 """
 
+import math
 import re
 from collections import Counter
 from typing import Any, Callable, NamedTuple
@@ -126,13 +127,17 @@ def build_reward(name: str) -> Reward:
         product = np.ones(len(responses))
         for entry, (_, negated) in zip(entries, parts):
             paid = np.array(entry.score(problems, responses, context))
+            if paid.shape != product.shape:
+                raise ValueError(f"a reward of {name} pays {paid.shape}, not {product.shape}")
             product *= entry.low + entry.high - paid if negated else paid
         return product.tolist()
 
-    low, high = 1.0, 1.0
-    for entry in entries:
-        corners = [a * b for a in (low, high) for b in (entry.low, entry.high)]
-        low, high = min(corners), max(corners)
+    if len(entries) == 1:
+        low, high = entries[0].low, entries[0].high
+    elif min(entry.low for entry in entries) < 0:
+        raise InputError(f"reward {name}: a product of penalties would pay")
+    else:
+        low, high = (math.prod(bounds) for bounds in zip(*((e.low, e.high) for e in entries)))
     needs = tuple({need for entry in entries for need in entry.needs})
     options = {flag: opt for entry in entries for flag, opt in entry.options.items()}
     return Reward(score, needs, low, high, options)

@@ -6,8 +6,7 @@
     python rlvr.py sample runs/random/model.pt "37 *4 +5 -2"
 
 Read from top to bottom: options, one rollout batch, the updates on it, the run, the command line.
-Advantages and losses are in losses.py, rewards in rewards.py, evaluation in evaluation.py, the
-model and its sampler in model.py.
+Advantages and losses are in losses.py, the sampler in model.py.
 
 Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T response tokens,
 C width of the model, V vocabulary; R response tokens of a micro-batch, all rows after one another.
@@ -18,7 +17,7 @@ import math
 import shlex
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable
 
@@ -141,8 +140,8 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     InputError if the reward needs prompts with a wrong one and there are none.
     """
     problems = draw_problems(config.pool, "training", config.num_ops, numpy_rng(POOL, config.seed))
-    needs, n = build_reward(config.reward).needs, LABEL_SAMPLES
-    if "labels" not in needs:
+    needs, n = set(build_reward(config.reward).needs), LABEL_SAMPLES
+    if not {"labels", "wrong_labels"} & needs:
         return [(problem, None) for problem in problems]
     answers = evaluation.answer_problems(
         model, corpus, problems, n, (LABELS, config.seed),
@@ -370,7 +369,7 @@ class Run:
     helpers: dict[str, nn.Module]      # the base, and what loss and reward need
     optimizers: list[torch.optim.Optimizer]
     state: dict
-    clock: plumbing.Clock = field(default_factory=plumbing.Clock)
+    clock: plumbing.Clock
 
     @property
     def pool(self) -> Pool:
@@ -417,9 +416,8 @@ def check_config(config: TrainConfig) -> None:
     if config.updates > rollouts:
         raise InputError(f"--updates {config.updates} is more than the {rollouts} rollouts "
                          "of a batch")
-    plumbing.refuse_unread(config, "loss", LOSSES, [config.loss])
     terms = [term for term, _ in split_name(config.reward)]
-    plumbing.refuse_unread(config, "reward", REWARDS, terms)
+    plumbing.refuse_unread(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
 
 
 def identity(config: TrainConfig) -> dict:
@@ -440,7 +438,8 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
         model, _ = load_checkpoint(locate_base(config.base), device)
     helpers = load_helpers(config, base, device)
     optimizers = make_optimizers(config, model, helpers)
-    run = Run(config, checkpoint["corpus"], model, helpers, optimizers, state)
+    run = Run(config, checkpoint["corpus"], model, helpers, optimizers, state,
+              plumbing.Clock(device))
     run.state = state or begin_state(run)
     for thing, saved in zip(run.stateful, run.state["stateful"]):
         thing.load_state_dict(saved)
@@ -462,8 +461,7 @@ def begin_state(run: Run) -> dict:
     run.clock.lap("evaluate")
     return {"config": identity(config), "step": 0, "rows": [], "samples": [], "stateful": [],
             "pool": [(render_problem(problem), label) for problem, label in pool],
-            "before": before,
-            "correct": torch.from_numpy(answers.correct), "modes": torch.from_numpy(answers.modes),
+            "before": before, "correct": answers.correct.tolist(), "modes": answers.modes.tolist(),
             "seconds": {"rollout": 0.0, "update": 0.0, "evaluate": 0.0}}
 
 
@@ -494,7 +492,9 @@ def load_helpers(config: TrainConfig, base: Transformer,
     """
     helpers, needs = {"base": base}, list_needs(config)
     for name in sorted(needs & {"teacher", "judge"}):
-        helpers[name], _ = load_checkpoint(Path(getattr(config, name)), device)
+        if not getattr(config, name, None):
+            raise InputError(f"--{name}: loss {config.loss} or reward {config.reward} needs one")
+        helpers[name], _ = load_checkpoint(locate_base(getattr(config, name)), device)
     if "critic" in needs:
         helpers["critic"] = nn.Linear(base.config.width, 1, device=device)
         nn.init.zeros_(helpers["critic"].weight)
@@ -554,7 +554,7 @@ def finish_run(run: Run) -> None:
     after, answers = evaluate_run(run, draw_run_evaluation(config))
     run.clock.lap("evaluate")
     save_run(run)
-    then = answers._replace(correct=state["correct"].numpy(), modes=state["modes"].numpy())
+    then = answers._replace(correct=np.array(state["correct"]), modes=np.array(state["modes"]))
     before, seconds = state["before"], state["seconds"]
     clip = {side: float(np.mean([row[f"clip_{side}"] for row in state["rows"]]))
             for side in ("high", "low")}
@@ -576,6 +576,8 @@ def finish_run(run: Run) -> None:
 
 def train_command(args: argparse.Namespace) -> None:
     if args.eps is not None:
+        if (args.eps_low, args.eps_high) != (TrainConfig.eps_low, TrainConfig.eps_high):
+            raise InputError("--eps is both clips at once: not with --eps-low or --eps-high")
         args.eps_low = args.eps_high = args.eps
     train(plumbing.read_config(TrainConfig, args), args.command_line)
 

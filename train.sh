@@ -12,7 +12,7 @@ python=.venv/bin/python
 # A virtual environment here, installed anew whenever requirements.txt has changed.
 if ! cmp -s requirements.txt .venv/installed; then
     echo "installing into .venv (once)"
-    [ -x $python ] || python3 -m venv .venv
+    python3 -m venv .venv
     $python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     cp requirements.txt .venv/installed
 fi

@@ -18,7 +18,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, make_dataclass
 from pathlib import Path
-from typing import Callable, Iterable, get_args
+from typing import Callable, get_args
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def number(kind: type, least=None, above=None, most=None) -> Callable[[str], flo
         bounds = {f"at least {least}": least is None or value >= least,
                   f"above {above}": above is None or value > above,
                   f"at most {most}": most is None or value <= most,
-                  "finite": math.isfinite(value)}
+                  "finite": kind is int or math.isfinite(value)}
         broken = [bound for bound, holds in bounds.items() if not holds]
         if broken:
             raise argparse.ArgumentTypeError(f"{text} is not {broken[0]}")
@@ -102,31 +102,38 @@ def read_by(registry: dict, flag: str) -> list[str]:
 
 
 def extend_config(config: type, *registries: dict) -> type:
-    """`config` with a field more for every option of an entry; two entries may share an option."""
-    extra = {}
-    for registry in registries:
-        for entry in registry.values():
-            for flag, opt in entry.options.items():
-                names = read_by(registry, flag)
-                described = field(default=opt.default, metadata={**opt.metadata, "read_by": names})
-                kind = str if opt.default is None else type(opt.default)
-                extra[flag] = (flag, kind, described)
-    known = {f.name for f in fields(config)}
-    new = [spec for flag, spec in extra.items() if flag not in known]
+    """`config` with a field more for every option of an entry; its type is that of its default.
+
+    Entries may share an option, which is then the same one. Raises ValueError where two options, or
+    an option and a field, share nothing but their name.
+    """
+    known, extra, new = {f.name: f for f in fields(config)}, {}, []
+    for entry in [entry for registry in registries for entry in registry.values()]:
+        for flag, opt in entry.options.items():
+            first = known.get(flag) or extra.setdefault(flag, opt)
+            if first.metadata["help"] != opt.metadata["help"]:
+                raise ValueError(f"another option or field is called {flag}")
+    for flag, opt in extra.items():
+        names = [name for registry in registries for name in read_by(registry, flag)]
+        described = field(default=opt.default, metadata={**opt.metadata, "read_by": names})
+        new.append((flag, str if opt.default is None else type(opt.default), described))
     return make_dataclass(config.__name__, new, bases=(config,))
 
 
-def refuse_unread(config, chooser: str, registry: dict, chosen: Iterable[str]) -> None:
-    """Raise InputError if a flag was set that none of the `chosen` entries reads.
+def refuse_unread(config, **chosen: tuple[dict, list[str]]) -> None:
+    """Raise InputError if a flag was set that none of the chosen entries reads.
 
-    `chooser` is the field by which they were chosen.
+    `chosen` is {field by which they were chosen: (registry, names of its entries)}.
     """
-    heard = {flag for name in chosen for flag in registry[name].options}
-    for flag in sorted({flag for entry in registry.values() for flag in entry.options} - heard):
-        default = next(f.default for f in fields(config) if f.name == flag)
-        if getattr(config, flag) != default:
-            raise InputError(f"--{flag.replace('_', '-')}: --{chooser} {getattr(config, chooser)} "
-                             f"does not read it (only {', '.join(read_by(registry, flag))})")
+    heard = {flag for registry, names in chosen.values()
+             for name in names for flag in registry[name].options}
+    for chooser, (registry, _) in chosen.items():
+        for flag in sorted({flag for entry in registry.values() for flag in entry.options} - heard):
+            default = next(f.default for f in fields(config) if f.name == flag)
+            if getattr(config, flag) != default:
+                raise InputError(f"--{flag.replace('_', '-')}: --{chooser} "
+                                 f"{getattr(config, chooser)} does not read it "
+                                 f"(only {', '.join(read_by(registry, flag))})")
 
 
 def same_flags(config, saved: dict | None, now: dict) -> bool:
@@ -152,6 +159,9 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was done is saved, the same command resumes", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
@@ -167,7 +177,7 @@ def check_writable(folder: Path) -> None:
 def write(path: Path, content: str | bytes) -> None:
     """Write under a temporary name, then rename: after a crash there is the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
 
@@ -223,11 +233,11 @@ def choose_device(config) -> torch.device:
 class Clock:
     """Seconds spent per stage: `lap(name)` books the time since the last lap."""
 
-    def __init__(self):
-        self.last, self.booked = time.perf_counter(), Counter()
+    def __init__(self, device: torch.device):
+        self.device, self.booked, self.last = device, Counter(), time.perf_counter()
 
     def lap(self, name: str) -> None:
-        if torch.cuda.is_available():
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
         self.booked[name] += now - self.last
@@ -258,7 +268,7 @@ def progress_bar(**options) -> tqdm:
 
 @contextmanager
 def stop_signals():
-    """Collect the first Ctrl-C or SIGTERM in a list, so that a loop can save its step.
+    """Collect the first Ctrl-C, SIGTERM or SIGHUP in a list, so that a loop can save its step.
 
     The second acts at once.
     """
@@ -269,7 +279,7 @@ def stop_signals():
         signal.signal(number, previous[number])
         print("\nstopping after this step (again to stop at once)", file=sys.stderr)
 
-    signals = signal.SIGINT, signal.SIGTERM
+    signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     previous = {number: signal.signal(number, receive) for number in signals}
     try:
         yield received

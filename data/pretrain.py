@@ -108,19 +108,32 @@ def sum_cross_entropy(model: Transformer, prompts: list[list[int]],
     return nn.functional.cross_entropy(logits, ids[ids != PAD], reduction="sum")
 
 
-def check_pretraining(config: PretrainConfig, out: Path, partial: Path, same: dict) -> None:
+def partial_of(out: Path) -> Path:
+    """Where a pretraining that is not finished is kept."""
+    return out.with_name(out.name + ".partial")
+
+
+def base_identity(config: PretrainConfig) -> dict:
+    """The flags that make a base what it is."""
+    return {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
+
+
+def check_pretraining(config: PretrainConfig, out: Path) -> None:
     """Before any work: InputError for flags that cannot be, or files that hold another base."""
-    refuse_unread(config, "base", CORPORA, [config.base])
+    refuse_unread(config, base=(CORPORA, [config.base]))
     if config.width % config.heads or config.width // config.heads % 2:
         raise InputError(f"--width {config.width} does not divide into {config.heads} heads of "
                          "even width")
-    for path in (out, partial):
+    if not out.name:
+        raise InputError(f"--out {out} is not the name of a file")
+    for path in (out, partial_of(out)):
         if path.exists():
             _, checkpoint = load_checkpoint(path, torch.device("cpu"))
-            if not same_flags(config, checkpoint.get("pretrain"), same):
+            if not same_flags(config, checkpoint.get("pretrain"), base_identity(config)):
                 raise InputError(f"{path} was pretrained with other flags: delete it or choose "
                                  "another --out")
-    check_writable(out.parent)
+    if not out.exists():
+        check_writable(out.parent)
 
 
 @dataclass
@@ -157,6 +170,8 @@ def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device
 def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
     """One optimizer step on some documents."""
     work.loss = accumulate_gradient(work.model, documents, work.config.micro_batch)
+    if not math.isfinite(work.loss):
+        raise FloatingPointError(f"pretraining diverged at step {work.step}: loss {work.loss}")
     for optimizer, schedule in zip(work.optimizers, work.schedules):
         optimizer.step()
         optimizer.zero_grad()
@@ -167,10 +182,8 @@ def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
 def pretrain(config: PretrainConfig) -> None:
     """Make a base: writes a checkpoint to config.out, or resumes from its .partial."""
     out = Path(config.out or BASE_FOLDER / f"{config.base}.pt")
-    partial = out.with_name(out.name + ".partial")
-    same = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
-    check_pretraining(config, out, partial, same)
-    device = choose_device(config)
+    check_pretraining(config, out)
+    device, partial = choose_device(config), partial_of(out)
     if out.exists():
         return print(f"{out} exists already")
     work = open_pretraining(config, partial, device)
@@ -185,10 +198,10 @@ def pretrain(config: PretrainConfig) -> None:
             bar.update()
             if stopped or work.step % 100 == 0:
                 state = [thing.state_dict() for thing in work.stateful]
-                save_checkpoint(partial, work.model, corpus=config.base, pretrain=same,
-                                step=work.step, loss=work.loss, stateful=state)
+                save_checkpoint(partial, work.model, corpus=config.base, step=work.step,
+                                pretrain=base_identity(config), loss=work.loss, stateful=state)
             if stopped:
                 raise KeyboardInterrupt
-    save_checkpoint(out, work.model, corpus=config.base, pretrain=same)
+    save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import torch
+
 from data.plumbing import (
     InputError,
     Parser,
@@ -36,6 +38,7 @@ from data.plumbing import (
     stop_signals,
     write,
 )
+from data.pretrain import PretrainConfig, check_pretraining
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.report import collect, draw_to, read_results, write_results
 
@@ -87,16 +90,23 @@ def start_job(job: Job) -> subprocess.Popen:
 
 def read_progress(job: Job) -> float:
     """How much of a running job is done, 0 to 1, from the last line of its log."""
-    counts = re.findall(r"(\d+)/(\d+) \[", job.log.read_text(errors="replace"))
+    lines = job.log.read_text(errors="replace").splitlines()
+    lines = [line for line in lines if not line.startswith("sampling")]  # a bar within the bar
+    counts = re.findall(r"(\d+)/(\d+) \[", "\n".join(lines))
     return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
 
 
 def stop_jobs(running: dict[Job, subprocess.Popen]) -> None:
-    """Let each job finish and save its step."""
+    """Let each job finish and save its step; a second Ctrl-C ends them at once."""
     for process in running.values():
         process.send_signal(signal.SIGINT)
-    for process in running.values():
-        process.wait()
+    try:
+        for process in running.values():
+            process.wait()
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.kill()
+        raise
 
 
 def collect_finished(running: dict[Job, subprocess.Popen]) -> list[Job]:
@@ -131,28 +141,39 @@ def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
                 bar.set_description_str(f"{title}: {len(finished)} of {len(jobs)} jobs", False)
                 bar.update(max(0.0, done - bar.n))
                 if stopped:
-                    raise KeyboardInterrupt
+                    break
                 time.sleep(0.2)
         finally:
             stop_jobs(running)
+    if stopped:
+        raise KeyboardInterrupt
 
 
 def count_jobs() -> int:
-    """One a core; at most four where a GPU is shared."""
-    import torch
-
-    cores = os.cpu_count() or 1
+    """One a core that we may use; at most four where a GPU is shared."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     return min(4, cores) if torch.cuda.is_available() else cores
+
+
+def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
+    """InputError if a base that is there was made with other flags than the lesson says."""
+    for name in dict.fromkeys(run["base"] for run in runs):
+        if place_base(name).exists():
+            config = PretrainConfig(**lesson.BASES[name])
+            check_pretraining(config, place_base(name))
 
 
 def teach(args) -> None:
     """Run what is missing of a lesson, then print its table and draw its figure."""
     lesson = load_lesson(args.name)
     if args.stored:
+        check_writable(Path("runs/lessons", args.name))
         results = read_results(HERE / args.name)
         print(lesson.table(results))
         return draw_to(Path("runs/lessons", args.name, "figure.png"), lesson.figure, results)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
+    check_bases(lesson, runs)
     bases = len({run["base"] for run in runs if not place_base(run["base"]).exists()})
     at_once = args.jobs or count_jobs()
     jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
@@ -222,6 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command(parser.prog, list_lessons)
     if args.quick and (args.store or args.seeds):
         parser.error("--quick is a grid of its own: not with --store or --seeds")
+    if args.stored and (args.quick or args.store or args.seeds or args.jobs or args.commands):
+        parser.error("--stored runs nothing: no other flag goes with it")
     return run_command(parser.prog, lambda: teach(args))
 
 

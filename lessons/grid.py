@@ -57,7 +57,7 @@ def place_base(name: str) -> Path:
 
 def locate_run(run: dict) -> Path:
     """runs/BASE/REWARD/OTHER-FLAGS/seedN."""
-    others = {flag: value for flag, value in run.items() if flag not in ("base", "reward", "seed")}
+    others = {flag: run[flag] for flag in sorted(run) if flag not in ("base", "reward", "seed")}
     cell = "-".join(write_flags(others)).replace("---", "-").removeprefix("--").replace("--", "-")
     return Path("runs", run["base"], run["reward"], *([cell] if cell else []), f"seed{run['seed']}")
 

@@ -26,8 +26,9 @@ from rlvr import TrainConfig, check_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
 UNNAMED = ("base", "reward", "loss", "seed", "out", "micro_batch", "threads", "device")
-CURVES = ("reward", "accuracy", "code_share", "entropy", "clip_high", "clip_low", "approx_kl",
-          "grad_norm", "no_signal")
+# of curves.csv, and the share of every mode
+CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl", "grad_norm",
+          "no_signal")
 POINTS = 20  # rows of curves.csv for a run
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set
@@ -105,7 +106,7 @@ def thin_out(metrics: list[dict]) -> list[dict]:
     parts = np.array_split(np.arange(len(metrics)), min(POINTS, len(metrics)))
     return [{"step": int(metrics[part[-1]]["step"]),
              **{name: mean(float(metrics[i][name]) for i in part)
-                for name in CURVES if name in metrics[0]}}
+                for name in metrics[0] if name in CURVES or name.endswith("_share")}}
             for part in parts]
 
 

@@ -1,7 +1,7 @@
 """Fixtures and the profile of hypothesis.
 
 The session's base and run are made by the command line itself, so what uses them needs all of the
-project: only test_pretrain.py, test_rlvr.py, test_cli.py and test_registries.py do.
+project: only test_rlvr.py, test_cli.py and test_registries.py do.
 """
 
 import os

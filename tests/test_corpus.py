@@ -14,7 +14,7 @@ from data.pretrain import PretrainConfig
 from tests.test_task import problems
 
 
-def documents(base, n=20_000, seed=1, **flags):
+def documents(base, n, seed=1, **flags):
     rng = np.random.default_rng(seed)
     return write_documents(base, n, PretrainConfig(base=base, **flags), rng)
 
@@ -85,7 +85,7 @@ def is_habit(base, response):
 ])
 def test_shares(base, flags, share, openers):
     """The habit's share, the spread of the openers and the forgotten boxes are as documented."""
-    n = 20_000
+    n = 8000
     responses = [response for _, response in documents(base, n, **flags)]
     error = 5 * np.sqrt(0.25 / n)
     assert abs(np.mean([is_habit(base, r) for r in responses]) - share) < error

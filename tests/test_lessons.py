@@ -121,6 +121,8 @@ def test_progress_comes_from_the_last_line_of_the_log(tmp_path):
     job = make_job(tmp_path, "job", "")
     job.log.write_text("a:  10%|#| 2/20 [00:01<00:09]\na:  50%|##| 10/20 [00:05<00:05, 2.00it/s]\n")
     assert runner.read_progress(job) == 0.5
+    job.log.write_text("sampling:  90%|##| 9/10 [00:01<00:01]\n")   # a bar within the bar
+    assert runner.read_progress(job) == 0.0
     job.log.write_text("nothing yet")
     assert runner.read_progress(job) == 0.0
 
@@ -152,10 +154,24 @@ def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     Path("runs/bases").mkdir(parents=True)
     for base in ("good-code", "no-code"):
         Path(f"runs/bases/{base}.pt").touch()
+    monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
     assert runner.main(["spurious", "--quick", "--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10 and all(line.startswith("python rlvr.py train") for line in lines)
     assert [path.name for path in Path("runs").iterdir()] == ["bases"]
+
+
+def test_a_base_made_with_other_flags_is_refused(tmp_path, monkeypatch):
+    """Each base of the runs that is there is held against the flags that the lesson says."""
+    monkeypatch.chdir(tmp_path)
+    lesson, seen = runner.load_lesson("prior"), []
+    monkeypatch.setattr(runner, "check_pretraining", lambda *args: seen.append(args))
+    Path("runs/bases").mkdir(parents=True)
+    Path("runs/bases/good-code-prior0.3-openers1.pt").touch()
+    runner.check_bases(lesson, lesson.runs())
+    (config, path), = seen
+    assert (config.base, config.code_prior, config.text_openers) == ("good-code", 0.3, 1)
+    assert path == Path("runs/bases/good-code-prior0.3-openers1.pt")
 
 
 def test_list_names_every_lesson(capsys):
@@ -167,7 +183,8 @@ def test_list_names_every_lesson(capsys):
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["--seeds", "3", "spurious", "--quick"],
                                        ["spurious", "--seeds", "0"], ["spurious", "--jobs", "0"],
-                                       ["spurious", "--quick", "--store"], ["spurious", "--fast"]])
+                                       ["spurious", "--quick", "--store"], ["spurious", "--fast"],
+                                       ["spurious", "--stored", "--seeds", "2"]])
 def test_bad_input_is_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         runner.main(arguments)
@@ -320,6 +337,7 @@ def lesson_of_two(tmp_path, monkeypatch) -> Path:
                     content[when]["code_share"] = 0.5
             path.write_text(json.dumps(content))
     monkeypatch.setattr(runner, "NAMES", ("template",))
+    monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
     return tmp_path
 
 

@@ -1,32 +1,43 @@
-"""The transformer, its cache and the sampler, in float64."""
+"""The transformer, its cache and the sampler, in float64; checkpoints."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import model as project
+from data.plumbing import InputError
+from data.tokenizer import VOCABULARY_HASH
 from tests import adapters
+from tests.helpers import CPU, flat
 
 END, VOCABULARY = 1, 20
 PROMPTS = [[3, 4], [5, 6, 7, 8, 9, 3], [2], [3, 4]]
-SAMPLINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 0.8, "top_k": 5, "top_p": 0.9},
-             {"temperature": 0.0}]
+SAMPLINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7},
+             {"temperature": 0.8, "top_k": 5, "top_p": 0.9}, {"temperature": 0.0}]
 
 
 def close(a, b, tolerance=1e-10):
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return adapters.make_model(seed=0)
+def make(seed=0, **shape):
+    return adapters.make_model(seed, **shape)
 
 
-def test_causal(model):
-    """Catches a missing mask: a later token may not change an earlier prediction; and the earlier ones must matter."""
-    ids = torch.randint(0, VOCABULARY, (3, 9))
+def random_tokens(*shape, seed=0):
+    return torch.randint(0, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- the transformer
+
+
+def test_causal():
+    """Catches a missing mask: a later token changes no earlier prediction; earlier ones matter."""
+    model, ids = make(), random_tokens(3, 9)
     changed = ids.clone()
     changed[:, 5] = (changed[:, 5] + 1) % VOCABULARY
     a, b = adapters.full_logits(model, ids), adapters.full_logits(model, changed)
@@ -35,59 +46,155 @@ def test_causal(model):
 
 
 def test_positions_matter():
-    """Catches a RoPE that is not applied: to one layer without positions a swapped past is the same past."""
-    model = adapters.make_model(seed=0, layers=1)
-    a, b = (adapters.full_logits(model, torch.tensor([[2, *past, 5]]))[0, -1] for past in ([3, 4, 6], [6, 3, 4]))
+    """Catches a RoPE that is not applied: without it a swapped past is the same past."""
+    model = make(layers=1)
+    a, b = (adapters.full_logits(model, torch.tensor([[2, *past, 5]]))[0, -1]
+            for past in ([3, 4, 6], [6, 3, 4]))
     assert (a - b).abs().max() > 1e-3
 
 
-def test_cache_equals_full_forward(model):
-    """Catches cache errors and pads that count as positions: mixed prompt lengths, left-padded, read token by token."""
-    continuation = torch.randint(0, VOCABULARY, (len(PROMPTS), 7))
-    cached = adapters.cached_logits(model, PROMPTS, continuation)
+def test_rope_turns_pairs_by_position():
+    """2104.09864, eq. 13, by hand: pair i of a head of width D turns by t / 10000^(2i / D)."""
+    D, T = 8, 5
+    frequencies = make(layers=1, width=16, heads=2).frequencies.double()
+    close(frequencies, 10_000.0 ** (-torch.arange(0, D, 2).double() / D), 1e-7)
+    x = torch.randn(1, T, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    angles = torch.outer(torch.arange(T).double(), frequencies)
+    turned = project.rotate(x, torch.polar(torch.ones_like(angles), angles))
+    for t in range(T):
+        for i in range(D // 2):
+            angle, (a, b) = angles[t, i].item(), x[0, t, 2 * i:2 * i + 2].tolist()
+            close(turned[0, t, 2 * i:2 * i + 2], torch.tensor(
+                [a * math.cos(angle) - b * math.sin(angle),
+                 a * math.sin(angle) + b * math.cos(angle)], dtype=torch.float64))
+
+
+def test_attention_by_hand():
+    """One block, written out with loops over heads and positions: no shared line of code."""
+    model = make(layers=1, width=8, heads=2)
+    block, ids = model.blocks[0], random_tokens(1, 6)
+    x = model.embedding(ids)[0]                                                    # (T, C)
+    q, k, v = block.qkv(block.norm_attention(x)).split(8, dim=-1)
+    angles = torch.outer(torch.arange(6).double(), model.frequencies)
+    y = torch.zeros_like(x)
+    for head in (slice(0, 4), slice(4, 8)):
+        turned = [project.rotate(z[None, :, head], torch.polar(torch.ones_like(angles), angles))[0]
+                  for z in (q, k)]
+        for t in range(6):
+            scores = turned[1][:t + 1] @ turned[0][t] / 2                          # sqrt(D) = 2
+            y[t, head] = scores.softmax(0) @ v[:t + 1, head]
+    x = x + block.proj(y)
+    x = x + block.down(torch.nn.functional.gelu(block.up(block.norm_mlp(x))))
+    close(adapters.full_logits(model, ids)[0], model.head(model.norm(x)))
+
+
+def test_what_is_added_to_the_stream_starts_smaller():
+    """As GPT-2: std 0.02, but 0.02 / sqrt(2 layers) for what goes into the residual stream."""
+    torch.manual_seed(0)
+    model = project.Transformer(project.ModelConfig(200, layers=8, width=64, heads=4))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            added = name.endswith(("proj.weight", "down.weight"))
+            expected = 0.02 / 4 if added else 0.02
+            assert parameter.std().item() == pytest.approx(expected, rel=0.1), name
+            assert abs(parameter.mean().item()) < 5 * expected / parameter.numel() ** 0.5
+
+
+# --- the cache
+
+
+def test_cache_equals_full_forward():
+    """Catches cache errors and pads that count as positions: mixed prompts, token by token."""
+    model, continuation = make(), random_tokens(len(PROMPTS), 7)
+    cache, logits = adapters.make_cache(model, PROMPTS)
+    cached = [logits] + [adapters.continue_cache(model, cache, continuation[:, t:t + 1])[:, 0]
+                         for t in range(7)]
     for i, prompt in enumerate(PROMPTS):
-        alone = adapters.full_logits(model, torch.cat((torch.tensor(prompt), continuation[i]))[None])
-        close(cached[i], alone[0, len(prompt) - 1:])
+        sequence = torch.cat((torch.tensor(prompt), continuation[i]))
+        alone = adapters.full_logits(model, sequence[None])[0, len(prompt) - 1:]
+        close(torch.stack([step[i] for step in cached]), alone)
 
 
-def test_left_padding_changes_nothing(model):
+def test_cache_takes_several_tokens_at_once():
+    """Catches a mask of new tokens that see each other's future, or not their past."""
+    model, continuation = make(), random_tokens(len(PROMPTS), 5)
+    cache, _ = adapters.make_cache(model, PROMPTS)
+    cached = torch.cat((adapters.continue_cache(model, cache, continuation[:, :3]),
+                        adapters.continue_cache(model, cache, continuation[:, 3:])), dim=1)
+    for i, prompt in enumerate(PROMPTS):
+        sequence = torch.cat((torch.tensor(prompt), continuation[i]))
+        close(cached[i], adapters.full_logits(model, sequence[None])[0, len(prompt):])
+
+
+def test_left_padding_changes_nothing():
     """A prompt alone gives what the same prompt gives in a mixed batch."""
-    one = torch.randint(0, VOCABULARY, (1, 5))
-    alone = adapters.cached_logits(model, [PROMPTS[2]], one)
-    mixed = adapters.cached_logits(model, PROMPTS, one.expand(len(PROMPTS), -1))
+    model, one = make(), random_tokens(1, 5)
+    results = []
+    for prompts in ([PROMPTS[2]], PROMPTS):
+        cache, logits = adapters.make_cache(model, prompts)
+        results.append((logits, adapters.continue_cache(model, cache,
+                                                        one.expand(len(prompts), -1))))
+    (first, alone), (of_all, mixed) = results
+    close(of_all[2], first[0])
     close(mixed[2], alone[0])
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 1], [1, 1, 0, 1], [2], [1, 0, 2, 3]])
+def test_selected_rows_go_on_as_themselves(rows):
+    """Catches a branch that gets another row's keys, values or padding."""
+    model, continuation = make(), random_tokens(len(rows), 3)
+    cache, _ = adapters.make_cache(model, PROMPTS)
+    adapters.select_rows(cache, torch.tensor(rows))
+    logits = adapters.continue_cache(model, cache, continuation)
+    for i, row in enumerate(rows):
+        sequence = torch.cat((torch.tensor(PROMPTS[row]), continuation[i]))
+        alone = adapters.full_logits(model, sequence[None])[0, len(PROMPTS[row]):]
+        close(logits[i], alone)
+
+
+# --- the sampler
+
+
 @pytest.mark.parametrize("options", SAMPLINGS, ids=str)
-def test_sampler_logprobs_equal_recomputed(model, options):
+def test_sampler_logprobs_equal_recomputed(options):
     """Catches scoring at T = 1 what was sampled at another T or from a truncated distribution."""
+    model = make()
     rollouts = adapters.sample(model, PROMPTS, 3, END, seed=1, max_new_tokens=8, **options)
     prompts = [prompt for prompt in PROMPTS for _ in range(3)]
     logits = adapters.response_logits(model, prompts, rollouts.ids, rollouts.mask)
-    logprobs = adapters.sampling_logprobs(logits, **options).gather(1, rollouts.ids[rollouts.mask][:, None])[:, 0]
+    sampled = rollouts.ids[rollouts.mask][:, None]
+    logprobs = adapters.sampling_logprobs(logits, **options).gather(1, sampled)[:, 0]
     close(rollouts.logprobs[rollouts.mask], logprobs)
     assert torch.isfinite(logprobs).all()
     close(rollouts.entropy[rollouts.mask], adapters.entropy(logits))
 
 
-def test_ending_is_an_action_and_the_last_one(model):
-    """The ending has a True mask, everything after it False, zero log-probability; without an ending the row is full."""
-    rollouts = adapters.sample(model, PROMPTS, 50, END, seed=2, max_new_tokens=8)
+def test_ending_is_an_action_and_the_last_one():
+    """The ending has a True mask, all after it False and 0; without an ending the row is full."""
+    rollouts = adapters.sample(make(), PROMPTS, 50, END, seed=2, max_new_tokens=8)
     ended = 0
-    for ids, mask, logprobs in zip(rollouts.ids, rollouts.mask, rollouts.logprobs):
+    for ids, mask, logprobs, entropy in zip(*rollouts):
         length = int(mask.sum())
-        assert mask[:length].all() and not mask[length:].any() and not logprobs[length:].any()
+        assert mask[:length].all() and not mask[length:].any()
+        assert not logprobs[length:].any() and not entropy[length:].any()
         assert END not in ids[:length - 1].tolist()
         ended += ids[length - 1] == END
         assert ids[length - 1] == END or length == 8
     assert 0 < ended < len(rollouts.ids)
 
 
+def test_at_most_40_tokens_unless_asked():
+    """The default, and that the batch is no wider than its longest row."""
+    assert adapters.sample(make(), PROMPTS, 2, -1, seed=0).ids.shape == (8, 40)
+    rollouts = adapters.sample(make(), PROMPTS, 2, END, seed=0, max_new_tokens=300)
+    assert rollouts.ids.size(1) == rollouts.mask.sum(1).max() < 300
+
+
 def test_rows_do_not_depend_on_each_other():
-    """Catches a batch in which an early ending shifts the random numbers or the cache of the other rows."""
-    model = adapters.make_model(seed=3)
+    """Catches an early ending that shifts the random numbers or the cache of the other rows."""
+    model = make(seed=3)
     together = adapters.sample(model, PROMPTS, 2, END, seed=4, max_new_tokens=10)
-    never = adapters.sample(model, PROMPTS, 2, -1, seed=4, max_new_tokens=10)  # no token is the ending: no row leaves
+    never = adapters.sample(model, PROMPTS, 2, -1, seed=4, max_new_tokens=10)  # no row leaves
     lengths = together.mask.sum(1)
     assert lengths.min() < lengths.max()
     for i, length in enumerate(lengths):
@@ -95,44 +202,60 @@ def test_rows_do_not_depend_on_each_other():
         close(together.logprobs[i, :length], never.logprobs[i, :length])
 
 
-def test_same_prompt_twice_gives_independent_groups(model):
-    rollouts = adapters.sample(model, [[3, 4], [3, 4]], 8, END, seed=5, max_new_tokens=6)
+def test_rows_answer_their_own_prompt():
+    """Row i answers prompt i // n: a sampled row is likely under its own prompt's logits."""
+    model = make()
+    rollouts = adapters.sample(model, PROMPTS, 3, -1, seed=4, max_new_tokens=1)
+    for i, (token, logprob) in enumerate(zip(rollouts.ids[:, 0], rollouts.logprobs[:, 0])):
+        logits = adapters.full_logits(model, torch.tensor([PROMPTS[i // 3]]))[0, -1]
+        close(logprob, logits.log_softmax(-1)[token])
+
+
+def test_same_prompt_twice_gives_independent_groups():
+    rollouts = adapters.sample(make(), [[3, 4], [3, 4]], 8, END, seed=5, max_new_tokens=6)
     assert rollouts.ids[:8].tolist() != rollouts.ids[8:].tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_k": 4}], ids=str)
-def test_sampler_frequencies(model, options):
-    """Catches a biased draw: 20,000 first tokens against the exact distribution, within 5 standard errors each."""
-    n = 20_000
+def test_sampler_frequencies(options):
+    """Catches a biased draw: 20,000 first tokens within 5 standard errors of the distribution."""
+    model, n = make(), 20_000
     rollouts = adapters.sample(model, [[3, 4, 5]], n, END, seed=6, max_new_tokens=1, **options)
-    p = adapters.sampling_logprobs(adapters.full_logits(model, torch.tensor([[3, 4, 5]]))[0, -1], **options).exp()
+    logits = adapters.full_logits(model, torch.tensor([[3, 4, 5]]))[0, -1]
+    p = adapters.sampling_logprobs(logits, **options).exp()
     observed = torch.bincount(rollouts.ids[:, 0], minlength=VOCABULARY) / n
-    assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()  # p = 0 must never occur
+    assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()  # p = 0 never occurs
 
 
-def test_sampler_frequencies_of_whole_responses(model):
-    """Catches rows that share a beginning and are then continued alike, or get each other's cache: 40,000 pairs of tokens."""
-    n, prompts = 40_000, [[3, 4, 5], [6, 7]]
+def test_sampler_frequencies_of_whole_responses():
+    """Catches rows that share a beginning and go on alike, or with each other's cache.
+
+    40,000 pairs of tokens to each of two prompts.
+    """
+    model, n, prompts = make(), 40_000, [[3, 4, 5], [6, 7]]
     rollouts = adapters.sample(model, prompts, n, -1, seed=9, max_new_tokens=2)
     for i, prompt in enumerate(prompts):
         first = adapters.full_logits(model, torch.tensor([prompt]))[0, -1].softmax(-1)
-        second = adapters.full_logits(model, torch.tensor([[*prompt, token] for token in range(VOCABULARY)]))[:, -1].softmax(-1)
+        longer = torch.tensor([[*prompt, token] for token in range(VOCABULARY)])
+        second = adapters.full_logits(model, longer)[:, -1].softmax(-1)
         p = (first[:, None] * second).flatten()
         pairs = rollouts.ids[i * n:(i + 1) * n]
         observed = torch.bincount(pairs[:, 0] * VOCABULARY + pairs[:, 1], minlength=len(p)) / n
         assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
 
 
-logit_rows = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(lambda row: torch.tensor(row, dtype=torch.float64))
+logit_rows = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(
+    lambda row: torch.tensor(row, dtype=torch.float64))
 
 
 @given(logit_rows, st.floats(0.1, 3), st.integers(1, 12))
 def test_top_k(logits, temperature, k):
     logprobs = adapters.sampling_logprobs(logits, temperature, top_k=k)
-    kept = torch.isfinite(logprobs)
-    assert kept.sum() >= min(k, len(logits)) and abs(logprobs.exp().sum().item() - 1) < 1e-12
-    assert set(logits[kept].tolist()) == set(sorted(logits.tolist(), reverse=True)[:min(k, len(logits))])
-    close(logprobs[kept], (logits[kept] / temperature).log_softmax(-1))
+    kept, k = torch.isfinite(logprobs), min(k, len(logits))
+    assert kept.sum() >= k and abs(logprobs.exp().sum().item() - 1) < 1e-12
+    scaled = logits / temperature            # equal after the division is a tie too
+    assert set(scaled[kept].tolist()) == set(sorted(scaled.tolist(), reverse=True)[:k])
+    close(logprobs[kept], scaled[kept].log_softmax(-1))
 
 
 @given(logit_rows, st.floats(0.05, 1.0))
@@ -140,12 +263,26 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(logits, p):
     kept = torch.isfinite(adapters.sampling_logprobs(logits, top_p=p))
     probs = logits.softmax(-1)
     assert kept.any() and probs[kept].sum() >= p - 1e-9
-    assert probs[kept].sum() - probs[kept].min() < p + 1e-9           # without its least likely token it would not reach p
+    # Without its least likely token it would not reach p.
+    assert probs[kept].sum() - probs[kept].min() < p + 1e-9
     assert kept.all() or probs[kept].min() >= probs[~kept].max()
 
 
-def test_greedy_takes_the_most_likely(model):
-    rollouts = adapters.sample(model, [[3, 4, 5]], 1, -1, seed=7, max_new_tokens=5, temperature=0.0)
+def test_order_of_the_truncations():
+    """Temperature first, then top-k, then top-p of what is left: by hand."""
+    p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    cold = p ** 2 / (p ** 2).sum()                                    # T = 0.5
+    assert (cold[0] > 0.5 > p[0]) and (p[:3] / p[:3].sum())[:2].sum() > 0.75
+    kept = torch.isfinite(adapters.sampling_logprobs(p.log(), 0.5, top_p=0.5))
+    assert kept.tolist() == [True, False, False, False]
+    kept = torch.isfinite(adapters.sampling_logprobs(p.log(), 1.0, top_k=3, top_p=0.75))
+    assert kept.tolist() == [True, True, False, False]
+
+
+def test_greedy_takes_the_most_likely():
+    model = make()
+    rollouts = adapters.sample(model, [[3, 4, 5]], 1, -1, seed=7, max_new_tokens=5,
+                               temperature=0.0)
     ids = [3, 4, 5]
     for token in rollouts.ids[0].tolist():
         assert token == adapters.full_logits(model, torch.tensor([ids]))[0, -1].argmax()
@@ -154,18 +291,91 @@ def test_greedy_takes_the_most_likely(model):
 
 def test_entropy():
     """Catches minus mean log-probability under the name of entropy."""
-    close(adapters.entropy(torch.zeros(2, 215, dtype=torch.float64)), torch.full((2,), math.log(215), dtype=torch.float64))
+    uniform = torch.full((2,), math.log(215), dtype=torch.float64)
+    close(adapters.entropy(torch.zeros(2, 215, dtype=torch.float64)), uniform)
     p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
     close(adapters.entropy(p.log() + 5), -(p * p.log()).sum())
 
 
+def test_a_diverged_model_is_no_distribution():
+    """NaN logits end in one clear error, not in token V - 1 or an index out of range."""
+    model = make()
+    with torch.no_grad():
+        model.head.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        adapters.sample(model, PROMPTS, 2, END, seed=0)
+
+
 @settings(max_examples=15)
-@given(st.lists(st.lists(st.integers(2, 19), min_size=1, max_size=7), min_size=1, max_size=5), st.integers(0, 1000))
+@given(st.lists(st.lists(st.integers(2, 19), min_size=1, max_size=7), min_size=1, max_size=5),
+       st.integers(0, 1000))
 def test_cached_sampling_scores_like_a_full_forward(prompts, seed):
-    """The same for any mix of prompts: what the sampler says it sampled with is what a plain forward pass says."""
-    model = adapters.make_model(seed=8)
+    """For any mix of prompts the sampler says what a plain forward pass of one row says."""
+    model = make(seed=8)
     rollouts = adapters.sample(model, prompts, 2, END, seed=seed, max_new_tokens=6)
-    for i, (ids, mask, logprobs) in enumerate(zip(rollouts.ids, rollouts.mask, rollouts.logprobs)):
+    for i, (ids, mask, logprobs, _) in enumerate(zip(*rollouts)):
         prompt, length = prompts[i // 2], int(mask.sum())
-        logits = adapters.full_logits(model, torch.cat((torch.tensor(prompt), ids[:length]))[None])[0, len(prompt) - 1:-1]
-        close(logprobs[:length], logits.log_softmax(-1).gather(1, ids[:length, None])[:, 0])
+        sequence = torch.cat((torch.tensor(prompt), ids[:length]))
+        logits = adapters.full_logits(model, sequence[None])[0, len(prompt) - 1:-1]
+        scored = logits.log_softmax(-1).gather(1, ids[:length, None])[:, 0]
+        close(logprobs[:length], scored)
+
+
+# --- checkpoints
+
+
+def saved(path, **changes):
+    torch.manual_seed(0)
+    model = project.Transformer(project.ModelConfig(20, 1, 8, 2))
+    project.save_checkpoint(path, model, **{"corpus": "no-code", "note": [1, "two"], **changes})
+    return model
+
+
+def test_checkpoint_round_trip(tmp_path):
+    """The same configuration, weights and extras."""
+    model = saved(tmp_path / "sub/model.pt")
+    loaded, checkpoint = project.load_checkpoint(tmp_path / "sub/model.pt", CPU)
+    assert asdict(loaded.config) == {"vocabulary_size": 20, "layers": 1, "width": 8, "heads": 2}
+    assert torch.equal(flat(loaded.parameters()), flat(model.parameters()))
+    assert checkpoint["vocabulary"] == VOCABULARY_HASH
+    assert (checkpoint["corpus"], checkpoint["note"]) == ("no-code", [1, "two"])
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize("damage, complaint", [
+    ("missing", "cannot read checkpoint"), ("truncated", "checkpoint"),
+    ("foreign", "not a checkpoint of this project"), ("text", "not a checkpoint of this project"),
+    ("vocabulary", "of another vocabulary"), ("corpus", "of an unknown corpus"),
+    ("layers", "do not have the shapes"), ("weights", "do not have the shapes")])
+def test_damaged_checkpoints(damage, complaint, tmp_path):
+    path = tmp_path / "model.pt"
+    saved(path, **({"vocabulary": 1} if damage == "vocabulary" else {}),
+          **({"corpus": "latin"} if damage == "corpus" else {}))
+    checkpoint = torch.load(path, weights_only=True)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-300])
+    elif damage == "text":
+        path.write_text("not a checkpoint")
+    elif damage == "foreign":
+        torch.save({"something": torch.zeros(3)}, path)
+    elif damage == "layers":
+        torch.save({**checkpoint, "model": {**checkpoint["model"], "layers": 2}}, path)
+    elif damage == "weights":
+        torch.save({**checkpoint, "weights": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match=complaint) as error:
+        project.load_checkpoint(path, CPU)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_locate_base(tmp_path, monkeypatch):
+    """A name in runs/bases, else a path; a corpus that is not pretrained yet says how to do it."""
+    monkeypatch.chdir(tmp_path)
+    saved(project.BASE_FOLDER / "no-code.pt")
+    saved(project.BASE_FOLDER / "mine.pt")
+    for name in ("no-code", "mine"):
+        assert project.locate_base(name) == project.BASE_FOLDER / f"{name}.pt"
+    assert str(project.locate_base("some/file.pt")) == "some/file.pt"
+    with pytest.raises(InputError, match="python rlvr.py pretrain --base good-code"):
+        project.locate_base("good-code")

@@ -1,7 +1,6 @@
 """Flags, files, random streams, signals, progress: what connects everything else."""
 
 import argparse
-import ast
 import csv
 import io
 import os
@@ -18,7 +17,7 @@ import torch
 
 from data import plumbing
 from data.plumbing import InputError, option
-from tests.helpers import ROOT, interrupt
+from tests.helpers import interrupt
 
 # --- flags
 
@@ -62,6 +61,15 @@ def test_flags_of_a_config():
     assert parse(plumbing.extend_config(ToyConfig, TOYS), "--times", "4")["times"] == 4
 
 
+def test_read_config():
+    """The config of what was parsed: its fields alone, lists as tuples."""
+    parser = plumbing.Parser(prog="toy")
+    plumbing.add_options(parser, ToyConfig)
+    parser.add_argument("--more")
+    args = parser.parse_args("--count 3 --sizes 3 1 --more x".split())
+    assert plumbing.read_config(ToyConfig, args) == ToyConfig(count=3, sizes=(3, 1))
+
+
 @pytest.mark.parametrize("text, complaint", [
     ("--count 0", "0 is not at least 1"), ("--count 10", "10 is not at most 9"),
     ("--count 1.5", "'1.5' is not a whole number"), ("--rate 0", "0 is not above 0"),
@@ -82,8 +90,10 @@ def test_help_says_defaults_and_readers():
     parser = plumbing.Parser(prog="toy")
     plumbing.add_options(parser, plumbing.extend_config(ToyConfig, TOYS))
     text = " ".join(parser.format_help().split())
-    for line in ("--count INT 100% of them (default 7)", "--sizes {1,2,3} [{1,2,3} ...] which",
-                 "which sizes (default 1 2)", "--rate FLOAT how fast (default 0.5)",
+    for line in ("--count INT 100% of them (default 7)",
+                 "--toy {plain,deep,deeper} which toy (default plain)",
+                 "--sizes INT [INT ...] which sizes (default 1 2)",
+                 "--rate FLOAT how fast (default 0.5)",
                  "--depth FLOAT how deep (default 0.5); read by deep, deeper",
                  "--path STR where; read by deeper", "--out STR where to",
                  "--limit INT no limit unless set"):
@@ -106,8 +116,7 @@ def test_number_bounds():
 
 def test_extend_config():
     """A field more for every option, once; what the class had already stays as it was."""
-    extended = plumbing.extend_config(ToyConfig, {"a": Entry({"rate": option(9.0, "another")})},
-                                      TOYS)
+    extended = plumbing.extend_config(ToyConfig, TOYS)
     own, new = fields(ToyConfig), fields(extended)[len(fields(ToyConfig)):]
     assert fields(extended)[:len(own)] == own and issubclass(extended, ToyConfig)
     assert extended.__name__ == "ToyConfig"
@@ -117,26 +126,43 @@ def test_extend_config():
     assert metadata["depth"]["read_by"] == ["deep", "deeper"]
     assert metadata["times"] == {"help": "how often", "least": 1, "read_by": ["deeper"]}
     assert extended(times=5).times == 5 and extended().rate == 0.5
+    assert fields(plumbing.extend_config(extended, TOYS)) == fields(extended)
+    for registry in ({"a": Entry({"rate": option(9.0, "another")})},
+                     {**TOYS, "a": Entry({"times": option(3, "another", least=1)})}):
+        with pytest.raises(ValueError, match="another option or field"):
+            plumbing.extend_config(ToyConfig, registry)
+
+
+def test_an_option_of_two_registries_is_read_by_either():
+    """Catches a flag that the loss does not read but the reward does, refused all the same."""
+    shared = option(1, "shared")
+    losses = {"a": Entry({"shared": shared}), "b": Entry()}
+    rewards = {"x": Entry({"shared": shared}), "y": Entry()}
+    Config = plumbing.extend_config(ToyConfig, losses, rewards)
+    assert {f.name: f.metadata for f in fields(Config)}["shared"]["read_by"] == ["a", "x"]
+    plumbing.refuse_unread(Config(shared=2), toy=(losses, ["b"]), rate=(rewards, ["y", "x"]))
+    with pytest.raises(InputError, match="--shared: --toy"):
+        plumbing.refuse_unread(Config(shared=2), toy=(losses, ["b"]), rate=(rewards, ["y"]))
 
 
 def test_refuse_unread():
     """A flag that no chosen entry reads is refused by name unless it is at its default."""
     Config = plumbing.extend_config(ToyConfig, TOYS)
-    plumbing.refuse_unread(Config(), "toy", TOYS, ["plain"])
-    plumbing.refuse_unread(Config(depth=0.1), "toy", TOYS, ["plain", "deep"])
-    plumbing.refuse_unread(Config(depth=0.1, path="x", times=4), "toy", TOYS, ["deeper"])
+    plumbing.refuse_unread(Config(), toy=(TOYS, ["plain"]))
+    plumbing.refuse_unread(Config(depth=0.1), toy=(TOYS, ["plain", "deep"]))
+    plumbing.refuse_unread(Config(depth=0.1, path="x", times=4), toy=(TOYS, ["deeper"]))
     with pytest.raises(InputError, match=r"--depth: --toy plain does not read it "
                                          r"\(only deep, deeper\)"):
-        plumbing.refuse_unread(Config(depth=0.1), "toy", TOYS, ["plain"])
+        plumbing.refuse_unread(Config(depth=0.1), toy=(TOYS, ["plain"]))
     with pytest.raises(InputError, match="--times: --toy deep does not read it"):
-        plumbing.refuse_unread(Config(toy="deep", times=4), "toy", TOYS, ["deep"])
+        plumbing.refuse_unread(Config(toy="deep", times=4), toy=(TOYS, ["deep"]))
 
 
 def test_unread_flags_are_named_with_hyphens():
     registry = {"a": Entry({"two_words": option(1, "")}), "b": Entry()}
     Config = plumbing.extend_config(ToyConfig, registry)
     with pytest.raises(InputError, match="^--two-words: "):
-        plumbing.refuse_unread(Config(two_words=2), "toy", registry, ["b"])
+        plumbing.refuse_unread(Config(two_words=2), toy=(registry, ["b"]))
 
 
 @pytest.mark.parametrize("saved, now, same", [
@@ -154,6 +180,7 @@ def test_same_flags(saved, now, same):
 @pytest.mark.parametrize("error, code, line", [
     (None, 0, ""), (InputError("bad thing"), 2, "toy: error: bad thing\n"),
     (FloatingPointError("diverged"), 1, "toy: diverged\n"),
+    (plumbing.WorkError("a run failed"), 1, "toy: a run failed\n"),
     (KeyboardInterrupt(), 130,
      "interrupted: what was done is saved, the same command resumes\n")])
 def test_exit_codes(error, code, line, capsys):
@@ -297,7 +324,7 @@ def test_clock(monkeypatch):
     """A lap books what passed since the last one, and adds up under a name."""
     now = iter([10.0, 11.0, 14.0, 14.5])
     monkeypatch.setattr(plumbing.time, "perf_counter", lambda: next(now))
-    clock = plumbing.Clock()
+    clock = plumbing.Clock(torch.device("cpu"))
     for name in ("rollout", "update", "rollout"):
         clock.lap(name)
     assert clock.booked == {"rollout": 1.5, "update": 3.0}
@@ -319,7 +346,7 @@ def test_progress_bar(terminal, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     with plumbing.progress_bar(total=50, desc="toy", initial=10) as bar:
         assert (bar.total, bar.n, bar.desc) == (50, 10, "toy")
-        assert bar.mininterval == (0.1 if terminal else 30)
+        assert (bar.mininterval == 0.1) if terminal else (bar.mininterval >= 5)
         for _ in range(40):
             bar.update()
     assert list(plumbing.progress_bar(iterable=range(3), leave=False)) == [0, 1, 2]
@@ -354,26 +381,6 @@ def test_stop_signals(number, capsys):
         for n, handler in before.items():
             signal.signal(n, handler)
     assert capsys.readouterr().err.count("stopping after this step") == 1
-
-
-# --- the project
-
-def imported_by(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0], node
-
-
-def test_modules_import_only_what_is_required():
-    """torch, tiktoken, numpy, tqdm and the standard library; matplotlib only inside a function."""
-    ours = {path.stem for path in ROOT.glob("*.py")} | {"data", "lessons"}
-    allowed = ours | {"torch", "tiktoken", "numpy", "tqdm"}
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/*.py")]:
-        for name, node in imported_by(path):
-            plots = name == "matplotlib" and node.col_offset > 0
-            assert name in allowed or name in sys.stdlib_module_names or plots, (path.name, name)
 
 
 def test_numbers_of_a_stream_are_pinned():

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_gradient_is_of_the_mean_over_response_tokens(micro_batch):
 
 def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
     model = tiny().float()
-    (muon, adamw), _ = pretraining.make_optimizers(
+    (muon, adamw), _ = pretraining.make_pretraining_optimizers(
         model, PretrainConfig(lr_muon=0.3, lr_adamw=0.4, warmup=0, decay=1.0))
     assert type(muon) is torch.optim.Muon and type(adamw) is torch.optim.AdamW
     names = {id(p): name for name, p in model.named_parameters()}
@@ -100,7 +101,7 @@ def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
 def rates(steps, warmup, decay):
     """(steps,) rates of Muon and of AdamW, each as a share of its peak."""
     config = PretrainConfig(steps=steps, warmup=warmup, decay=decay, lr_muon=2.0, lr_adamw=3.0)
-    optimizers, schedules = pretraining.make_optimizers(tiny().float(), config)
+    optimizers, schedules = pretraining.make_pretraining_optimizers(tiny().float(), config)
     seen = []
     for _ in range(steps):
         seen.append([o.param_groups[0]["lr"] / peak for o, peak in zip(optimizers, (2.0, 3.0))])
@@ -124,7 +125,7 @@ def test_a_step_moves_everything_once():
     """Catches an optimizer that is not stepped, a gradient that is kept, a schedule at rest."""
     model = tiny().float()
     c = PretrainConfig(steps=10, warmup=4, micro_batch=2)
-    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
     expected = pretraining.accumulate_gradient(copy.deepcopy(model), documents(), 100)
     for step in (1, 2):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -143,7 +144,7 @@ def test_micro_batch_of_the_flag_is_used(monkeypatch):
     monkeypatch.setattr(pretraining, "sum_cross_entropy", lambda model, prompts, responses: (
         sizes.append(len(prompts)) or original(model, prompts, responses)))
     model, c = tiny().float(), PretrainConfig(steps=10, micro_batch=3)
-    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
     pretraining.take_step(work, documents())
     assert sizes == [3, 3, 1]
 
@@ -201,7 +202,7 @@ def test_the_loop_is_its_parts(tmp_path):
     c = PretrainConfig(seed=5, steps=3, micro_batch=3)
     shape = pretraining.ModelConfig(tokenizer.VOCABULARY_SIZE, 1, 8, 2)
     model = pretraining.Transformer(shape)
-    work = pretraining.Pretraining(c, model, *pretraining.make_optimizers(model, c))
+    work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
     drawn = write_documents("good-code", 24, c, plumbing.numpy_rng(plumbing.CORPUS, 5))
     for first in (0, 8, 16):
         pretraining.take_step(work, drawn[first:first + 8])
@@ -314,15 +315,32 @@ def test_heads_divide_the_width_evenly(width, heads, fine, tmp_path):
     """RoPE turns pairs: a head has an even width."""
     c = PretrainConfig(width=width, heads=heads)
     if fine:
-        pretraining.check_pretraining(c, tmp_path / "a", tmp_path / "b", {})
+        pretraining.check_pretraining(c, tmp_path / "a")
         return
     with pytest.raises(plumbing.InputError, match="heads of even width"):
-        pretraining.check_pretraining(c, tmp_path / "a", tmp_path / "b", {})
+        pretraining.check_pretraining(c, tmp_path / "a")
 
 
-def test_a_short_pretraining_learns(base):
+def test_a_finished_base_needs_no_writable_folder(tmp_path, monkeypatch, capsys):
+    """What is there already is only read; what is not is refused before any work."""
+    assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
+    monkeypatch.setattr(pretraining, "take_step", None)
+    assert run(*COMMAND, "--out", tmp_path / "b.pt") == 2
+    assert "is not a writable folder" in capsys.readouterr().err
+
+
+def test_divergence_is_one_line(tmp_path, capsys):
+    """An absurd step size: exit code 1, and no base that answers nothing."""
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--lr-adamw", 1e38, "--warmup", 0) == 1
+    assert "pretraining diverged at step" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_short_pretraining_learns(request):
     """The session's base: both modes, boxes and endings, after 100 steps of a small model."""
-    model, checkpoint = load_checkpoint(Path(base), CPU)
+    model, checkpoint = load_checkpoint(Path(request.getfixturevalue("base")), CPU)
     problem = task.parse_problem("37 *4 +5")
     prompt = tokenizer.encode_prompt(task.render_problem(problem))
     rollouts = adapters.sample(model, [prompt], 100, END, seed=0)

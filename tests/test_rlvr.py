@@ -1,271 +1,1154 @@
-"""Estimators, rollout, update and evaluation, against ground truth in float64. The losses are in test_losses.py."""
+"""The loop: options, the pool, one rollout batch, the updates on it, and the run and its resume.
+
+In float64 against ground truth; runs through the command line, bit for bit.
+"""
 
 import copy
-import doctest
-import itertools
+import json
 import math
+import os
+import signal
+import statistics
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-import rewards
+import evaluation
 import rlvr
-from data import corpus, task, tokenizer
+from data import corpus, plumbing, task, tokenizer
+from data.corpus import CORPORA
+from data.plumbing import InputError, numpy_rng, torch_rng
+from evaluation import Sampling
+from losses import LOSSES
+from model import Rollouts, load_checkpoint
 from tests import adapters
+from tests.helpers import (
+    CPU,
+    END,
+    close,
+    config,
+    describe_options,
+    f64,
+    fake_rollouts,
+    files,
+    flat,
+    forward_logits,
+    hand_made_batch,
+    interrupt,
+    parameters_after,
+    pool,
+    read_json,
+    read_rows,
+    tiny,
+    token_logprobs,
+    train,
+    weights,
+)
 
-END = tokenizer.END
-f64 = {"dtype": torch.float64}
-
-
-def close(a, b, tolerance=1e-10):
-    torch.testing.assert_close(torch.as_tensor(a, **f64), torch.as_tensor(b, **f64), rtol=0, atol=tolerance)
-
-
-# --- estimators
-
-def test_k3_in_expectation_is_the_exact_kl():
-    """Catches a swapped direction: KL(p || q) and KL(q || p) differ here by 0.1."""
-    p, q = torch.tensor([0.8, 0.1, 0.1], **f64), torch.tensor([0.3, 0.3, 0.4], **f64)
-    close((p * adapters.kl_k3(p.log(), q.log())).sum(), (p * (p / q).log()).sum())
-    assert abs((p * (p / q).log()).sum() - (q * (q / p).log()).sum()) > 0.05
-    assert (adapters.kl_k3(p.log(), q.log()) >= 0).all()
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 7])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(n):
-    for c in range(n + 1):
-        for k in range(1, n + 1):
-            subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
-            assert adapters.pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
-
-
-@pytest.mark.parametrize("n, c, k", [(4, 2, 5), (4, 2, 0), (4, 5, 1), (4, -1, 1)])
-def test_pass_at_k_refuses_the_impossible(n, c, k):
-    with pytest.raises(ValueError):
-        adapters.pass_at_k(n, c, k)
+CORPUS = CORPORA["good-code"]
 
 
-shares = st.floats(0, 1)
+def make_critic(value=None, width=8):
+    """A float64 value head: random, or the constant `value`."""
+    torch.manual_seed(0)
+    critic = torch.nn.Linear(width, 1, **f64)
+    if value is not None:
+        torch.nn.init.zeros_(critic.weight)
+        torch.nn.init.constant_(critic.bias, value)
+    return critic
 
 
-@given(shares, shares, shares, shares, shares, shares)
-def test_gain_adds_up(s0, s1, c0, c1, t0, t1):
-    """switch + within == total exactly, also where a mode does not occur; switch is 0 if the shares are equal."""
-    def evaluation(s, c, t):
-        return {"accuracy": s * c + (1 - s) * t, "code_share": s, "accuracy_code": c if s > 0 else None, "accuracy_text": t if s < 1 else None}
-    result = adapters.gain(evaluation(s0, c0, t0), evaluation(s1, c1, t1))
-    assert result["switch"] + result["within"] == pytest.approx(result["total"], abs=1e-12)
-    assert result["switch"] == 0 or s0 != s1
-    if (c0, t0) == (c1, t1):
-        assert result["within"] == pytest.approx(0, abs=1e-12)
+def coins(c, step=0):
+    """(P, G) what the random reward pays in a rollout batch."""
+    drawn = numpy_rng(plumbing.REWARD, c.seed, step).random((c.prompts, c.group))
+    return torch.tensor(drawn < c.p, **f64)
 
 
-# --- rollout and update, on a real but tiny model over the project's vocabulary
-
-def tiny(seed=0, scale=4.0):
-    return adapters.make_model(seed, tokenizer.VOCABULARY_SIZE, layers=1, width=8, heads=2, scale=scale)
+# --- options
 
 
-def config(**changes) -> rlvr.TrainConfig:
-    return rlvr.TrainConfig(**{"prompts": 4, "group": 4, "updates": 2, "max_new_tokens": 6, "num_ops": task.EASY, "pool": 8, "lr": 0.1, **changes})
+def test_options():
+    """Every default, bound and choice of `train`: (default, checks); README's table rests on it."""
+    whole, unit = {"least": 1}, {"least": 0, "most": 1}
+    least0, above0 = {"least": 0}, {"above": 0}
+    losses = "grpo dr_grpo rloo reinforce ppo psr nsr w_reinforce"
+    ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
+    assert describe_options(rlvr.TrainConfig) == {
+        "base": ("good-code", {}), "reward": ("random", {}),
+        "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
+        "steps": (20, whole), "out": ("runs/train", {}),
+        "prompts": (64, whole), "group": (16, {"least": 2}), "temperature": (1.0, above0),
+        "max_new_tokens": (40, whole), "pool": (256, whole), "num_ops": (None, ks),
+        "updates": (32, whole), "optimizer": ("sgd", {"choices": "sgd adamw"}),
+        "lr": (0.015, above0), "max_grad_norm": (3.0, above0),
+        "aggregate": ("sequences", {"choices": "sequences length tokens"}),
+        "kl_coef": (0.0, least0), "entropy_coef": (0.0, least0),
+        "eval_problems": (400, whole), "eval_samples": (8, whole),
+        "eval_split": ("evaluation", {"choices": "training evaluation probe"}),
+        "eval_num_ops": ((1, 2, 3, 4, 5), ks),
+        "micro_batch": (16, whole), "threads": (None, whole),
+        "device": ("auto", {"choices": "auto cpu cuda"}),
+        # read by single losses and rewards
+        "eps_low": (0.4, least0), "eps_high": (0.4, least0), "gamma": (1.0, unit),
+        "gae_lambda": (1.0, unit), "lr_value": (0.01, above0), "eps_value": (0.2, above0),
+        "psr_weight": (0.1, least0), "p": (0.5, unit)}
+    assert (rlvr.LABEL_SAMPLES, rlvr.SCORED_ROWS) == (64, 1024)
 
 
-def pool(n=8):
-    return [(p, None) for p in task.draw(n, "training", task.EASY, rlvr.numpy_rng(0))]
+@pytest.mark.parametrize("reward, given, used", [
+    ("random", None, (1, 2, 3, 4, 5)), ("majority", None, (1, 2, 3, 4, 5)),
+    ("incorrect", None, (6, 7)), ("format+not_incorrect", None, (6, 7)),
+    ("incorrect", (3,), (3,)), ("correct", (6,), (6,))])
+def test_sizes_of_the_training_problems(reward, given, used):
+    """incorrect needs prompts that the base gets wrong: 6 and 7 operations unless asked."""
+    c = config(reward=reward, num_ops=given)
+    rlvr.check_config(c)
+    assert c.num_ops == used
+
+
+def test_more_updates_than_rollouts_are_refused():
+    rlvr.check_config(config(prompts=2, group=3, updates=6))
+    with pytest.raises(InputError, match="--updates 7 is more than the 6 rollouts"):
+        rlvr.check_config(config(prompts=2, group=3, updates=7))
+
+
+@pytest.mark.parametrize("flags, refused", [
+    ({"loss": "rloo", "eps_low": 0.1}, True), ({"loss": "grpo", "eps_low": 0.1}, False),
+    ({"loss": "grpo", "lr_value": 0.1}, True), ({"loss": "ppo", "lr_value": 0.1}, False),
+    ({"reward": "correct", "p": 0.1}, True), ({"reward": "random", "p": 0.1}, False),
+    ({"reward": "correct+not_random", "p": 0.1}, False)])
+def test_flags_that_nothing_reads_are_refused(flags, refused):
+    c = config(**flags)
+    if not refused:
+        return rlvr.check_config(c)
+    with pytest.raises(InputError, match="does not read it"):
+        rlvr.check_config(c)
+
+
+# --- the pool
+
+
+def test_the_pool_is_the_seeds(monkeypatch):
+    """Distinct training problems of the sizes asked for; no label where no reward needs one."""
+    monkeypatch.setattr(evaluation, "answer_problems", None)
+    drawn = rlvr.make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None, CORPUS)
+    stream = numpy_rng(plumbing.POOL, 3)
+    problems = task.draw_problems(10, "training", (2, 6), stream)
+    assert drawn == [(problem, None) for problem in problems]
+    assert drawn != rlvr.make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None, CORPUS)
+
+
+def labelled_by(monkeypatch, answer):
+    """Let 64 samples of a problem be answer(problem, i) -> text; the calls that are made."""
+    calls = []
+
+    def answers(model, of_corpus, problems, n, key, sampling):
+        calls.append((model, of_corpus, n, key, sampling))
+        texts = [answer(problem, i) for problem in problems for i in range(n)]
+        return evaluation.Answers(problems, texts, [], None, None)
+
+    monkeypatch.setattr(evaluation, "answer_problems", answers)
+    return calls
+
+
+def test_labels_are_the_majority_of_64_samples(monkeypatch):
+    """Each problem's own samples vote, drawn from a stream of their own at temperature 1."""
+    calls = labelled_by(monkeypatch, lambda problem, i: (
+        f"\\boxed{{{problem.start}}}" if i < 22 else f"\\boxed{{{i}}}" if i < 40 else "no box"))
+    c = config(reward="majority", seed=3, temperature=0.5, max_new_tokens=9)
+    drawn = rlvr.make_pool(c, "model", CORPUS)
+    assert [label for _, label in drawn] == [str(problem.start) for problem, _ in drawn]
+    assert calls == [("model", CORPUS, 64, (plumbing.LABELS, 3), Sampling(max_new_tokens=9))]
+
+
+def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
+    """Its pool keeps the prompts whose majority is wrong; if there are none it says so."""
+    def answer(problem, i):
+        kind = problem.start % 3
+        return ("no box", "\\boxed{nonsense}", f"\\boxed{{{task.solve(problem)}}}")[kind]
+
+    labelled_by(monkeypatch, answer)
+    whole = rlvr.make_pool(config(reward="majority", pool=12), None, CORPUS)
+    assert {label for _, label in whole} > {None, "nonsense"} and len(whole) == 12
+    wrong = rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+    assert wrong == [(problem, label) for problem, label in whole if label == "nonsense"] != []
+    labelled_by(monkeypatch, lambda problem, i: f"\\boxed{{{task.solve(problem)}}}")
+    with pytest.raises(InputError, match="right on all 12 prompts of the pool"):
+        rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+
+
+def test_prompt_order_runs_in_epochs():
+    """Each epoch holds every prompt once, whatever the batch size, in an order of its own."""
+    c = config(prompts=3)
+    drawn = [i for step in range(16) for i in rlvr.choose_prompts(c, 8, step).tolist()]
+    epochs = [drawn[i:i + 8] for i in range(0, 48, 8)]
+    assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 6
+    expected = [numpy_rng(plumbing.ORDER, c.seed, epoch).permutation(8).tolist()
+                for epoch in range(6)]
+    assert epochs == expected
+    other = rlvr.choose_prompts(config(prompts=8, seed=2), 8, 0).tolist()
+    assert other == numpy_rng(plumbing.ORDER, 2, 0).permutation(8).tolist() != epochs[0]
+    assert rlvr.choose_prompts(config(prompts=5), 1, 3).tolist() == [0] * 5
+
+
+# --- one rollout batch
+
+
+def recorded_sampler(monkeypatch):
+    """The rollouts that the sampler returned, and how it was called."""
+    seen, original = [], rlvr.sample_responses
+
+    def sample(model, prompts, n, end, max_new_tokens, temperature, generator):
+        call = (prompts, n, end, max_new_tokens, temperature, generator.initial_seed())
+        seen.append((original(model, prompts, n, end, max_new_tokens, temperature,
+                              generator=generator), call))
+        return seen[-1][0]
+
+    monkeypatch.setattr(rlvr, "sample_responses", sample)
+    return seen
 
 
 def test_batch_holds_the_very_ids_sampled(monkeypatch):
-    """Catches text that is decoded and encoded again: an untrained model's tokens would merge into others."""
-    model, c, seen = tiny(), config(), []
-    original = rlvr.sample
-    monkeypatch.setattr(rlvr, "sample", lambda *args, **kwargs: seen.append(original(*args, **kwargs)) or seen[-1])
-    batch, _, _ = adapters.rollout(model, c, pool())
-    assert torch.equal(batch.ids, seen[0].ids) and torch.equal(batch.mask, seen[0].mask) and torch.equal(batch.old_logprobs, seen[0].logprobs)
+    """Catches text that is decoded and encoded again: these tokens would merge into others.
+
+    The rows end at different lengths, and most of them with an ending.
+    """
+    seen, c = recorded_sampler(monkeypatch), config(prompts=8, group=16, max_new_tokens=12)
+    batch, _, _ = adapters.rollout(tiny(), c, pool())
+    rollouts = seen[0][0]
+    assert torch.equal(batch.ids, rollouts.ids) and torch.equal(batch.mask, rollouts.mask)
+    assert torch.equal(batch.old_logprobs, rollouts.logprobs)
+    lengths = batch.mask.sum(1).tolist()
+    assert len(set(lengths)) > 5 and 50 < sum(length < 12 for length in lengths) < 128
     sampled = [ids[mask].tolist() for ids, mask in zip(batch.ids, batch.mask)]
-    assert any(tokenizer.encode(tokenizer.decode(ids)) != [i for i in ids if i < END] for ids in sampled)
+    assert all(row[-1] == END for row in sampled if len(row) < 12)
+    assert any(tokenizer.encode(tokenizer.decode(ids)) != [i for i in ids if i < END]
+               for ids in sampled)
+
+
+def test_how_a_batch_is_sampled(monkeypatch):
+    """The step's prompts, G of each, at the run's temperature, from the step's stream."""
+    seen, c = recorded_sampler(monkeypatch), config(seed=3, temperature=0.7, max_new_tokens=5)
+    for step in (0, 2):
+        batch, _, _ = adapters.rollout(tiny(), c, pool(), step)
+        prompts = [tokenizer.encode_prompt(task.render_problem(pool()[i][0]))
+                   for i in rlvr.choose_prompts(c, 8, step)]
+        stream = torch_rng(plumbing.SAMPLES, 3, step)
+        assert seen[-1][1] == (prompts, 4, END, 5, 0.7, stream.initial_seed())
+        assert batch.prompts == [prompt for prompt in prompts for _ in range(4)]
+
+
+def test_what_a_reward_sees(monkeypatch):
+    """N problems, texts and labels side by side, the group size, the step's coins, the flags."""
+    seen, judge = [], tiny(1)
+    built = rlvr.build_reward("majority")
+
+    def score(problems, responses, context):
+        seen.append((problems, responses, context))
+        return [float(i) for i in range(len(responses))]
+
+    monkeypatch.setattr(rlvr, "build_reward",
+                        lambda name: built._replace(score=score, low=-3.0, high=20.0))
+    labelled = [(problem, str(i)) for i, (problem, _) in enumerate(pool())]
+    c = config(loss="dr_grpo", reward="majority", prompts=3, seed=5)
+    batch, metrics, _ = adapters.rollout(tiny(), c, labelled, 1, judge=judge)
+    (problems, responses, context), = seen
+    chosen = [i for i in rlvr.choose_prompts(c, 8, 1) for _ in range(4)]
+    assert problems == [labelled[i][0] for i in chosen]
+    assert context.labels == [str(i) for i in chosen]
+    assert responses == [tokenizer.decode(ids[mask].tolist())
+                         for ids, mask in zip(batch.ids, batch.mask)]
+    assert (context.group, context.config, context.judge) == (4, c, judge)
+    expected = numpy_rng(plumbing.REWARD, 5, 1).random(3)
+    assert np.array_equal(context.rng.random(3), expected)
+    assert batch.rewards.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert batch.rewards.dtype == torch.float64 and batch.reward_range == (-3.0, 20.0)
+    assert metrics["reward"] == 5.5
+    assert adapters.rollout(tiny(), c, labelled, 1) and seen[-1][2].judge is None
 
 
 def test_same_prompt_twice_stays_two_groups():
-    """Catches groups made by prompt text: with one training prompt (one-shot RLVR) a batch is P groups, not one."""
+    """Catches groups made by prompt text: in one-shot RLVR a batch is P groups, not one."""
     model, c = tiny(), config(pool=1, prompts=3, group=4)
     batch, _, _ = adapters.rollout(model, c, pool(1))
     assert len(set(map(tuple, batch.prompts))) == 1
-    rng = rlvr.numpy_rng(c.seed, rlvr.REWARD, 0)
-    paid = torch.tensor([[float(x < 0.5) for x in rng.random(4)] for _ in range(3)], **f64)
+    paid = coins(c)
     assert len(set(paid.sum(1).tolist())) > 1   # else one big group could give the same
     close(batch.advantages[:, 0].reshape(3, 4), adapters.advantages("grpo", paid))
 
 
 def test_every_batch_is_drawn_anew():
-    """Catches a seed that forgets the step: the same prompt in the next batch gets other samples and other coin flips."""
+    """Catches a seed that forgets the step: the next batch has other samples and other coins."""
     model, c = tiny(), config(pool=1, prompts=3, group=8)
     (a, _, _), (b, _, _) = (adapters.rollout(model, c, pool(1), step) for step in (0, 1))
     assert a.ids.shape != b.ids.shape or not torch.equal(a.ids, b.ids)
-    assert not torch.equal(a.advantages, b.advantages)
+    assert torch.equal(a.rewards, coins(c, 0)) and torch.equal(b.rewards, coins(c, 1))
+    assert not torch.equal(a.rewards, b.rewards)
 
 
-def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
-    """Responses of given lengths to prompts of different lengths, scored by a plain forward pass of `model`."""
-    torch.manual_seed(0)
-    prompts = [[37, 100, 10], [40, 41, 42, 43, 10]] * (len(lengths) // 2 + 1)
-    prompts, T = prompts[:len(lengths)], max(lengths)
-    ids, mask, old = torch.zeros(len(lengths), T, dtype=torch.long), torch.zeros(len(lengths), T, dtype=torch.bool), torch.zeros(len(lengths), T, **f64)
-    for i, length in enumerate(lengths):
-        ids[i, :length] = torch.cat((torch.randint(0, END, (length - 1,)), torch.tensor([ending])))
-        mask[i, :length] = True
-        logits = adapters.full_logits(model, torch.cat((torch.tensor(prompts[i]), ids[i, :length]))[None])[0, len(prompts[i]) - 1:-1]
-        old[i, :length] = logits.log_softmax(-1).gather(1, ids[i, :length, None])[:, 0].detach()
-    return rlvr.Batch(prompts, ids, mask, old, torch.tensor(advantages, **f64)[:, None] * mask)
+@pytest.mark.parametrize("loss", adapters.LOSSES)
+def test_rollout_gives_every_token_its_advantage(loss):
+    """One number for all tokens of a row, 0 on padding; PPO's are GAE of the critic's values.
+
+    Those are the values before each token, at its own lambda; on rows that end early too.
+    """
+    model, c = tiny(), config(loss=loss, prompts=3, group=4, gamma=0.9, gae_lambda=0.8)
+    helpers = {"critic": make_critic()} if loss == "ppo" else {}
+    batch, _, _ = adapters.rollout(model, c, pool(), **helpers)
+    assert batch.mask.sum(1).min() < batch.mask.sum(1).max()
+    paid = coins(c)
+    if loss != "ppo":
+        assert batch.values is None
+        expected = adapters.advantages(loss, paid).flatten()[:, None] * batch.mask
+        return close(batch.advantages, expected)
+    for prompt, ids, mask, values in zip(batch.prompts, batch.ids, batch.mask, batch.values):
+        sequence = torch.tensor(prompt + ids[mask].tolist())
+        hidden = model(sequence[None])[0, len(prompt) - 1:-1]
+        close(values[mask], helpers["critic"](hidden)[:, 0].detach())
+        assert not values[~mask].any()
+    close(batch.advantages, adapters.gae(paid.flatten(), batch.values, batch.mask, 0.9, 0.8))
 
 
-def parameters_after(model, batch, c):
-    copied = copy.deepcopy(model)
-    metrics = adapters.update(copied, [torch.optim.SGD(copied.parameters(), lr=c.lr)], batch, c)
-    return torch.cat([p.detach().flatten() for p in copied.parameters()]), metrics
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("name", ["base", "teacher"])
+def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
+    """Under the temperature that is sampled at, row by row, in chunks; 0 on padding."""
+    monkeypatch.setattr(rlvr, "SCORED_ROWS", 5)
+    monkeypatch.setitem(LOSSES, "toy", LOSSES["grpo"]._replace(needs=(name,)))
+    c = config(loss="toy", temperature=temperature)
+    helpers = {"base": tiny(1), "teacher": tiny(2)}
+    batch, _, _ = adapters.rollout(tiny(end=2 * temperature), c, pool(), **helpers)
+    assert batch.mask.sum(1).min() < batch.mask.sum(1).max()
+    scored = {"base": batch.base_logprobs, "teacher": batch.teacher_logprobs}
+    other = ({"base", "teacher"} - {name}).pop()
+    assert scored[other] is None
+    for prompt, ids, mask, row in zip(batch.prompts, batch.ids, batch.mask, scored[name]):
+        expected = token_logprobs(helpers[name], prompt, ids[mask], temperature)
+        close(row[mask], expected.detach())
+        assert not row[~mask].any()
+
+
+@pytest.mark.parametrize("flags, needs", [
+    ({}, set()), ({"kl_coef": 0.1}, {"base"}), ({"loss": "ppo"}, {"critic"}),
+    ({"loss": "ppo", "kl_coef": 0.1}, {"critic", "base"}),
+    ({"reward": "format+incorrect"}, {"labels", "wrong_labels"})])
+def test_what_a_run_needs(flags, needs):
+    assert rlvr.list_needs(config(**flags)) == needs
+
+
+def test_metrics_of_a_batch_by_hand(monkeypatch):
+    """Two groups of two known responses: every metric of the rollout recounted."""
+    problems = [task.parse_problem("37 *4 +5"), task.parse_problem("3 +4")]
+    texts = [corpus.write_good_code(problems[0], False), corpus.write_text(problems[0], 0, False),
+             corpus.write_text(problems[1], 0, True), corpus.write_text(problems[1], 0, False)]
+    monkeypatch.setattr(rlvr, "sample_responses", lambda *args, **more: fake_rollouts(texts))
+    monkeypatch.setattr(rlvr, "choose_prompts", lambda *args: np.array([0, 1]))
+    c = config(reward="code", prompts=2, group=2)
+    unlabelled = [(problem, None) for problem in problems]
+    batch, metrics, readable = adapters.rollout(tiny(), c, unlabelled)
+    lengths = [len(tokenizer.encode(text)) + 1 for text in texts]
+    expected = {"reward": 1 / 4, "accuracy": 2 / 4, "code_share": 1 / 4, "text_share": 3 / 4,
+                "format_rate": 3 / 4, "entropy": 0.7, "mean_token_prob": 0.25,
+                "response_length": sum(lengths) / 4, "no_signal": 1 / 2}
+    assert metrics == {key: pytest.approx(value) for key, value in expected.items()}
+    assert readable == [
+        f"step 0 reward {int(i == 0)} correct {int(i in (0, 3))} | "
+        f"{task.render_problem(problems[i // 2])}\n{text}\n" for i, text in enumerate(texts)]
+
+
+def test_samples_to_read_are_four_of_a_batch():
+    for prompts, group, step in ((4, 4, 7), (5, 4, 0), (1, 2, 3)):
+        c = config(prompts=prompts, group=group)
+        _, _, readable = adapters.rollout(tiny(), c, pool(), step)
+        assert 2 <= len(readable) <= 5 and readable[0].startswith(f"step {step} reward ")
+        assert len(readable) == min(4, prompts * group)
+
+
+def test_metrics_average_over_tokens():
+    """Catches a mean of row means: rows end at different lengths."""
+    model = tiny()
+    batch, metrics, _ = adapters.rollout(model, config(), pool())
+    logits = adapters.response_logits(model, batch.prompts, batch.ids, batch.mask)
+    close(metrics["entropy"], adapters.entropy(logits).mean().item())
+    close(metrics["mean_token_prob"], batch.old_logprobs[batch.mask].exp().mean().item())
+    close(metrics["response_length"], batch.mask.sum(1).double().mean().item())
+
+
+# --- the updates on it
 
 
 def test_update_is_the_policy_gradient():
-    """One on-policy update moves the parameters by lr / rows * sum of A d log pi over all tokens, the ending included.
+    """One on-policy update moves the parameters by lr / rows * sum of A d log pi over all tokens.
 
-    Catches a dropped or masked ending, a division by the length, and a divisor that forgets rows without signal.
+    Catches a dropped or masked ending, a division by the length, and a divisor that forgets rows
+    without signal.
     """
     model, c = tiny(), config(updates=1, max_grad_norm=1e9)
     batch = hand_made_batch(model, (2, 4, 3), (1.0, -0.5, 0.0))
-    before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    expected = torch.zeros_like(before)
-    for prompt, ids, mask, advantage in zip(batch.prompts, batch.ids, batch.mask, batch.advantages):
-        sequence = torch.tensor(prompt + ids[mask].tolist())
-        logprobs = adapters.full_logits(model, sequence[None])[0, len(prompt) - 1:-1].log_softmax(-1).gather(1, ids[mask][:, None])
-        gradient = torch.autograd.grad(logprobs.sum(), list(model.parameters()), allow_unused=True)
-        expected += advantage[0] * torch.cat([g.flatten() for g in gradient]) / 3
+    expected = policy_gradient(model, batch, "sequences")
     after, _ = parameters_after(model, batch, c)
-    close((after - before) / c.lr, expected)
+    close((after - flat(model.parameters())) / c.lr, expected)
 
 
 def test_nothing_after_the_ending_matters():
     """Catches a mask with an off-by-one: the padding behind an ending may hold anything."""
     model, c = tiny(), config(updates=1)
     batch = hand_made_batch(model)
-    other = batch._replace(ids=torch.where(batch.mask, batch.ids, 77), old_logprobs=torch.where(batch.mask, batch.old_logprobs, -3.0))
+    other = batch._replace(ids=torch.where(batch.mask, batch.ids, 77),
+                           old_logprobs=torch.where(batch.mask, batch.old_logprobs, -3.0))
     a, b = parameters_after(model, batch, c)[0], parameters_after(model, other, c)[0]
-    assert torch.equal(a, b)
+    close(a, b)
     changed = batch._replace(ids=torch.where(batch.ids == END, 77, batch.ids))
-    assert (parameters_after(model, changed, c)[0] - a).abs().max() > 1e-6   # and the ending does matter
+    assert (parameters_after(model, changed, c)[0] - a).abs().max() > 1e-6  # the ending matters
+
+
+def test_the_loss_of_some_rows():
+    """minibatch_loss: those rows' tokens alone, each row by its divisor; sums over its tokens."""
+    model, c = tiny(), config(loss="rloo", entropy_coef=0.3, kl_coef=0.2, temperature=0.7)
+    batch = hand_made_batch(model, (3, 6, 2, 4), (1.0, -1.0, 0.5, 2.0))
+    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask)
+    rows, divisors = torch.tensor([3, 0]), torch.tensor([2.0, 5.0])
+    loss, sums = adapters.minibatch_loss(model, batch, rows, divisors, c)
+    expected, kl_total = 0.0, 0.0
+    for row, divisor in zip(rows, divisors):
+        ids = batch.ids[row][batch.mask[row]]
+        logits = forward_logits(model, batch.prompts[row], ids) / 0.7
+        logprobs = token_logprobs(model, batch.prompts[row], ids, 0.7)
+        d = batch.base_logprobs[row][batch.mask[row]] - logprobs
+        kl = d.exp() - d - 1
+        terms = -batch.advantages[row, 0] * logprobs + 0.2 * kl - 0.3 * adapters.entropy(logits)
+        expected, kl_total = expected + terms.sum() / divisor, kl_total + kl.sum().item()
+    close(loss.item(), expected.item())
+    assert sums["trained"] == 7 and sums["kl"] == pytest.approx(kl_total)
+    assert "clip_high" not in sums and "value_loss" not in sums
 
 
 def test_clip_fractions_and_kl_count_over_all_updates():
-    """Against a second derivation: replay the updates by hand and count the tokens whose gradient the clip removed."""
-    model, c = tiny(), config(updates=3, lr=3.0, eps_low=0.05, eps_high=0.1)
+    """Replay the updates by hand and count the tokens whose gradient the clip removed."""
+    model, c = tiny(), config(updates=3, lr=0.1, eps_low=0.05, eps_high=0.1, seed=4)
     batch = hand_made_batch(model, (3, 4, 3, 6, 5, 2), (1.0, -1.0, 0.5, 2.0, -0.7, -1.2))
     _, metrics = parameters_after(model, batch, c)
-    copied, high, low, kl, order = copy.deepcopy(model), 0, 0, 0.0, rlvr.numpy_rng(c.seed, rlvr.SHUFFLE, 0).permutation(6).reshape(3, 2)
+    copied, high, low, kl = copy.deepcopy(model), 0, 0, 0.0
+    order = numpy_rng(plumbing.SHUFFLE, 4, 0).permutation(6).reshape(3, 2)
     for rows in order:
         for i in rows:
-            logits = adapters.response_logits(copied, [batch.prompts[i]], batch.ids[i:i + 1], batch.mask[i:i + 1])
-            ratio = (logits.log_softmax(-1).gather(1, batch.ids[i][batch.mask[i]][:, None])[:, 0] - batch.old_logprobs[i][batch.mask[i]]).exp()
+            ids, old = batch.ids[i][batch.mask[i]], batch.old_logprobs[i][batch.mask[i]]
+            ratio = (token_logprobs(copied, batch.prompts[i], ids) - old).exp()
             high += int(((ratio > 1.1) & (batch.advantages[i, 0] > 0)).sum())
             low += int(((ratio < 0.95) & (batch.advantages[i, 0] < 0)).sum())
-            kl += (ratio - 1 - ratio.log()).sum().item()   # the samples are the old policy's: this estimates KL(old || new)
-        part = batch._replace(prompts=[batch.prompts[i] for i in rows], **{name: getattr(batch, name)[rows] for name in ("ids", "mask", "old_logprobs", "advantages")})
-        adapters.update(copied, [torch.optim.SGD(copied.parameters(), lr=c.lr)], part, config(**{**vars(c), "updates": 1}))
+            # The samples are the old policy's: this estimates KL(old || new).
+            kl += (ratio - 1 - ratio.log()).sum().item()
+        part = batch._replace(prompts=[batch.prompts[i] for i in rows], **{
+            name: getattr(batch, name)[rows]
+            for name in ("ids", "mask", "old_logprobs", "advantages")})
+        optimizer = torch.optim.SGD(copied.parameters(), lr=c.lr)
+        adapters.update(copied, [optimizer], part, config(**{**vars(c), "updates": 1}))
     tokens = int(batch.mask.sum())
-    assert high > 0 and low > 0
-    assert metrics["clip_high"] == pytest.approx(high / tokens) and metrics["clip_low"] == pytest.approx(low / tokens)
+    assert high > 0 and low > 0 and high != low
+    assert metrics["clip_high"] == pytest.approx(high / tokens)
+    assert metrics["clip_low"] == pytest.approx(low / tokens)
     assert metrics["approx_kl"] == pytest.approx(kl / tokens)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_clips_are_counted_at_the_losses_own_bounds(temperature):
+    """One row above the upper bound, one below the lower, one between: each where A wants it."""
+    model = tiny()
+    c = config(eps_low=0.1, eps_high=0.5, updates=1, temperature=temperature)
+    batch = hand_made_batch(model, (3, 3, 3, 3), (1.0, 1.0, -1.0, -1.0))
+    now = torch.stack([token_logprobs(model, prompt, ids, temperature).detach()
+                       for prompt, ids in zip(batch.prompts, batch.ids)])
+    ratio = torch.tensor([1.6, 1.4, 0.85, 0.95], **f64)[:, None]
+    metrics = parameters_after(model, batch._replace(old_logprobs=now - ratio.log()), c)[1]
+    assert metrics["clip_high"] == metrics["clip_low"] == 3 / 12
+
+
+def test_metrics_of_trained_tokens():
+    """A row without advantage is no part of approx_kl; clip fractions are of all tokens."""
+    model, c = tiny(), config(updates=1, eps_high=0.1)
+    batch = hand_made_batch(model, (3, 6, 2), (1.0, 0.0, 1.0))
+    moved = batch._replace(old_logprobs=batch.old_logprobs - 0.3 * batch.mask)
+    metrics = parameters_after(model, moved, c)[1]
+    assert metrics["clip_high"] == pytest.approx(5 / 11) and metrics["clip_low"] == 0
+    assert metrics["approx_kl"] == pytest.approx(math.exp(0.3) - 1 - 0.3)
 
 
 def test_first_update_has_ratio_one_and_later_ones_clip():
     model = tiny(scale=6.0)
     batch = hand_made_batch(model, (3, 4, 3, 6), (1.0, -1.0, 0.5, -2.0))
-    once, often = (parameters_after(model, batch, config(updates=n, lr=3.0))[1] for n in (1, 4))
+    once, often = (parameters_after(model, batch, config(updates=n, lr=0.3))[1] for n in (1, 4))
     assert once["clip_high"] == once["clip_low"] == 0 and abs(once["approx_kl"]) < 1e-20
     assert often["clip_high"] + often["clip_low"] > 0 and often["approx_kl"] > 1e-6
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_equal_rewards_move_nothing(optimizer):
-    """p = 0: the random reward never pays, the parameters stay what they are, bit for bit, weight decay included."""
+    """p = 0: the reward never pays, the parameters stay, bit for bit, weight decay included."""
     model, c = tiny(), config(p=0.0, optimizer=optimizer)
-    before = [p.clone() for p in model.parameters()]
+    before = flat(model.parameters()).clone()
     batch, metrics, _ = adapters.rollout(model, c, pool())
-    kind = torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW
-    metrics |= adapters.update(model, [kind(model.parameters(), lr=1.0)], batch, c)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
-    assert metrics["no_signal"] == 1 and metrics["reward"] == 0 and metrics["grad_norm"] == 0 == metrics["clip_high"]
+    metrics |= adapters.update(model, rlvr.make_optimizers(c, model, {}), batch, c)
+    assert torch.equal(before, flat(model.parameters()))
+    assert metrics["no_signal"] == 1 and metrics["reward"] == 0
+    assert metrics["grad_norm"] == 0 == metrics["clip_high"]
+
+
+@pytest.mark.parametrize("loss", adapters.LOSSES)
+def test_which_losses_learn_from_equal_rewards(loss):
+    """Those with a baseline do not move where all rewards are equal; the others do.
+
+    PPO has one where its critic is right. All wrong moves everything but PSR, all right everything
+    but NSR: that is what they are.
+    """
+    moved = {}
+    for p in (0.0, 1.0):
+        model, c = tiny(), config(loss=loss, p=p, updates=1)
+        helpers = {"critic": make_critic(p)} if loss == "ppo" else {}
+        batch, metrics, _ = adapters.rollout(model, c, pool(), **helpers)
+        before = flat(model.parameters()).clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        adapters.update(model, [optimizer], batch, c, **helpers)
+        moved[p] = not torch.equal(before, flat(model.parameters()))
+        assert metrics["no_signal"] == (0 if moved[p] else 1)
+    assert moved == {0.0: loss in ("reinforce", "nsr", "w_reinforce"),
+                     1.0: loss in ("reinforce", "psr", "w_reinforce")}
 
 
 def test_sampling_temperature_is_scored_too():
-    """At T = 0.5 the first ratio is 1 as well: the loss scores under the distribution that was sampled from."""
+    """At T = 0.5 the first ratio is 1 as well: the loss scores under what was sampled from."""
     model, c = tiny(), config(temperature=0.5, updates=1)
     batch, _, _ = adapters.rollout(model, c, pool())
-    assert abs(adapters.update(model, [torch.optim.SGD(model.parameters(), lr=0.1)], batch, c)["approx_kl"]) < 1e-18
+    assert abs(parameters_after(model, batch, c)[1]["approx_kl"]) < 1e-18
 
 
-def test_prompt_order_runs_in_epochs():
-    """Each epoch holds every prompt once, whatever the batch size, also where a batch spans several epochs."""
-    c = config(prompts=3)
-    drawn = [i for step in range(16) for i in rlvr.order(c, 8, step).tolist()]
-    assert all(sorted(drawn[i:i + 8]) == list(range(8)) for i in range(0, 48, 8)) and drawn[:8] != drawn[8:16]
-    assert rlvr.order(config(prompts=5), 1, 3).tolist() == [0] * 5
+def test_the_norm_is_clipped_and_the_unclipped_one_is_shown():
+    """An update of norm above --max-grad-norm is scaled down to it; below it is left alone."""
+    model = tiny()
+    batch = hand_made_batch(model, (2, 4, 3), (1.0, -0.5, 2.0))
+    norm = policy_gradient(model, batch, "sequences").norm().item()
+    for bound in (norm / 10, norm * 10):
+        c = config(updates=1, max_grad_norm=bound)
+        after, metrics = parameters_after(model, batch, c)
+        moved = (after - flat(model.parameters())).norm().item() / c.lr
+        assert moved == pytest.approx(min(norm, bound), rel=1e-4)
+        assert metrics["grad_norm"] == pytest.approx(norm)
 
 
-def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
-    """Its pool keeps the prompts whose majority is wrong; if there are none it says so."""
-    problems = [p for p, _ in pool(6)]
-    labels = [str(task.answer(p)) if i % 2 else "nonsense" for i, p in enumerate(problems)]
-    labels[0] = None
-    monkeypatch.setattr(rlvr, "draw", lambda *args: problems)
-    monkeypatch.setattr(rlvr, "frozen_labels", lambda *args: labels)
-    assert rlvr.training_pool(config(reward="incorrect"), None) == [(problems[i], "nonsense") for i in (2, 4)]
-    assert rlvr.training_pool(config(reward="majority"), None) == list(zip(problems, labels))
-    monkeypatch.setattr(rlvr, "frozen_labels", lambda *args: [str(task.answer(p)) for p in problems])
-    with pytest.raises(ValueError, match="right on all"):
-        rlvr.training_pool(config(reward="incorrect"), None)
+def test_the_norm_shown_is_the_mean_over_updates():
+    model, c = tiny(), config(updates=2, lr=1e-9)
+    batch = hand_made_batch(model, (2, 4, 3, 5), (1.0, -0.5, 2.0, 0.7))
+    norms = []
+    for rows in numpy_rng(plumbing.SHUFFLE, c.seed, 0).permutation(4).reshape(2, 2):
+        chosen = torch.zeros(4, 1, **f64)
+        chosen[rows] = 2.0                            # a minibatch has two of the four rows
+        part = batch._replace(advantages=batch.advantages * chosen)
+        norms.append(policy_gradient(model, part, "sequences").norm().item())
+    metrics = parameters_after(model, batch, c)[1]
+    assert metrics["grad_norm"] == pytest.approx(sum(norms) / 2, rel=1e-6)
 
 
-def test_frozen_labels_are_the_majority_of_the_models_samples():
-    model = adapters.make_model(0, tokenizer.VOCABULARY_SIZE, layers=1, width=8, heads=2, scale=1.0)
-    problems = [p for p, _ in pool(3)]
-    box = tokenizer.encode(corpus.BOX_OPEN) + tokenizer.encode("48") + tokenizer.encode(corpus.BOX_CLOSE)
-
-    def fake(model, prompts, n, end, **options):
-        ids = torch.tensor([box + [END]] * (len(prompts) * n))
-        return rlvr.Rollouts(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros(ids.shape), torch.zeros(ids.shape))
-
-    original, rlvr.sample = rlvr.sample, fake
-    try:
-        assert rlvr.frozen_labels(model, problems, (0,), 6) == ["48"] * 3
-    finally:
-        rlvr.sample = original
-
-
-def test_evaluation_by_hand(monkeypatch):
-    """Every number of an evaluation of two problems, recounted from eight known responses; absent modes are None, not NaN."""
-    problems = [task.parse("37 *4 +5"), task.parse("3 +4")]
-    right = [corpus.good_code(p, False) for p in problems]
-    table = {0: [right[0], corpus.bad_code(problems[0], False), corpus.text(problems[0], 0, False), "The answer is 53."],
-             1: [corpus.text(problems[1], 0, False), corpus.text(problems[1], 0, True), right[1], right[1]]}
-
-    def fake(model, prompts, n, end, temperature=1.0, **options):
-        sampled = [response for i in range(len(prompts)) for response in (table[i] if temperature else [right[0]])]
-        ids = [torch.tensor(tokenizer.encode(response) + [END]) for response in sampled]
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in ids], batch_first=True)
-        ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        return rlvr.Rollouts(ids, mask, torch.where(mask, math.log(0.25), 0.0), torch.where(mask, 0.7, 0.0))
-
-    monkeypatch.setattr(rlvr, "sample", fake)
-    result = rlvr.evaluate(None, problems, 4, [1, 2, 4], (0,))
-    expected = {"distinct_answers": (3 + 1) / 2, "accuracy": 4 / 8, "greedy_accuracy": 1 / 2, "code_share": 4 / 8, "accuracy_code": 3 / 4, "accuracy_text": 1 / 4,
-                "format_rate": 6 / 8, "entropy": 0.7, "mean_token_prob": 0.25, "n_problems": 2, "n_samples": 4}
-    for key, value in expected.items():
-        assert result[key] == pytest.approx(value, rel=1e-6), key
-    assert result["pass_at_k"] == pytest.approx({"1": 1 / 2, "2": (1 / 2 + 1) / 2, "4": 1.0})   # 1 and 3 of 4 are right
-    table[0] = table[1] = [right[1]] * 4
-    assert rlvr.evaluate(None, problems, 4, [1], (0,))["accuracy_text"] is None
+def test_shuffling_is_the_steps():
+    """Each row once in each step; the rows of a minibatch are others in the next."""
+    seen, original = [], rlvr.minibatch_loss
+    model, c = tiny(), config(updates=2, seed=3, lr=1e-9)
+    batch = hand_made_batch(model, (3,) * 6, (1.0,) * 6)
+    for step in (0, 5):
+        optimizer = torch.optim.SGD(model.parameters(), lr=c.lr)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rlvr, "minibatch_loss", lambda *args: (
+                seen.append(sorted(args[2].tolist())) or original(*args)))
+            adapters.update(model, [optimizer], batch, c, step)
+        order = numpy_rng(plumbing.SHUFFLE, 3, step).permutation(6).reshape(2, 3)
+        assert seen[-2:] == [sorted(rows) for rows in order.tolist()]
+    assert seen[0] != seen[2]
 
 
-def test_doctests():
-    for module in (rlvr, rewards, task, tokenizer, corpus):
-        assert doctest.testmod(module).failed == 0
+def test_a_micro_batch_has_its_size(monkeypatch):
+    sizes, original = [], rlvr.minibatch_loss
+    monkeypatch.setattr(rlvr, "minibatch_loss", lambda *args: (
+        sizes.append(len(args[2])) or original(*args)))
+    model = tiny()
+    batch = hand_made_batch(model, (3,) * 7, (1.0,) * 6 + (0.0,))
+    parameters_after(model, batch, config(updates=1, micro_batch=4))
+    assert sizes == [4, 2]                            # the row without advantage needs no pass
+
+
+def test_a_gradient_that_is_no_number_ends_the_run():
+    model = tiny()
+    batch = hand_made_batch(model)
+    broken = batch._replace(advantages=batch.advantages * torch.inf)
+    with pytest.raises(FloatingPointError, match="diverged in rollout batch 7"):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        adapters.update(model, [optimizer], broken, config(updates=1), step=7)
+
+
+# --- divisors, micro-batches
+
+
+def policy_gradient(model, batch, aggregate):
+    """sum of A d log pi over all tokens, rows divided as `aggregate` says, by plain passes."""
+    total, rows, tokens = 0.0, len(batch.ids), int(batch.mask.sum())
+    for prompt, ids, mask, advantages in zip(batch.prompts, batch.ids, batch.mask,
+                                             batch.advantages):
+        divisor = {"sequences": rows, "length": rows * int(mask.sum()), "tokens": tokens}
+        scores = advantages[mask] * token_logprobs(model, prompt, ids[mask])
+        total = total + scores.sum() / divisor[aggregate]
+    return flat(torch.autograd.grad(total, list(model.parameters())))
+
+
+@pytest.mark.parametrize("loss", adapters.LOSSES)
+@pytest.mark.parametrize("aggregate", ["sequences", "length", "tokens"])
+def test_length_bias(loss, aggregate):
+    """Only `length` (GRPO's eq. 3) gives a token of a short response more weight than a long one's.
+
+    With equal advantages and lengths 2 and 4 the weights are 1/N each for `sequences`, 1/2N and
+    1/4N for `length`, one over all tokens for `tokens`. The loss does not matter: its bias is in
+    the divisor. Catches a "Dr. GRPO" that only drops the std.
+    """
+    model, c = tiny(), config(loss=loss, aggregate=aggregate, updates=1, max_grad_norm=1e9)
+    batch = hand_made_batch(model, (2, 4), (1.0, 1.0))
+    before = flat(model.parameters())
+    after, _ = parameters_after(model, batch, c)
+    close((after - before) / c.lr, policy_gradient(model, batch, aggregate))
+    alone = [batch._replace(advantages=batch.advantages * torch.tensor(only, **f64)[:, None])
+             for only in ((1.0, 0.0), (0.0, 1.0))]
+    per_row = [(parameters_after(model, one, c)[0] - before) / c.lr for one in alone]
+    unbiased = [policy_gradient(model, one, "sequences") for one in alone]
+    weight = [(torch.dot(a, b) / torch.dot(b, b)).item() for a, b in zip(per_row, unbiased)]
+    assert weight[0] / weight[1] == pytest.approx(2.0 if aggregate == "length" else 1.0)
+
+
+@pytest.mark.parametrize("aggregate", ["sequences", "length", "tokens"])
+@pytest.mark.parametrize("loss", adapters.LOSSES)
+def test_micro_batches_change_nothing(loss, aggregate):
+    """Catches micro-batches that are each divided by their own size, and metrics of the last one.
+
+    All terms are on.
+    """
+    model = tiny()
+    batch = hand_made_batch(model, (2, 4, 3, 6, 5, 2, 2), (1.0, -1.0, 0.5, 2.0, -0.7, 0.0, -1.2))
+    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask,
+                           values=0.1 * batch.mask)
+    results = []
+    for size in (1, 2, 3, 100):
+        c = config(loss=loss, aggregate=aggregate, updates=2, micro_batch=size, kl_coef=0.1,
+                   lr=0.1 if aggregate == "sequences" else 0.3, entropy_coef=0.05)
+        copied, critic = copy.deepcopy(model), make_critic() if loss == "ppo" else None
+        trained = [*copied.parameters(), *(critic.parameters() if critic is not None else ())]
+        optimizer = torch.optim.SGD(trained, lr=c.lr)
+        metrics = adapters.update(copied, [optimizer], batch, c, critic=critic)
+        results.append((flat(trained), metrics))
+    first = results[0][1]
+    assert (first["clip_high"] + first["clip_low"] > 0) == (loss in adapters.CLIPPED)
+    for parameters, metrics in results[1:]:
+        close(parameters, results[0][0])
+        assert metrics == pytest.approx(first, abs=1e-10)
+
+
+def test_divisors_are_of_the_minibatch():
+    """Not of the batch: with two updates each has its own rows' number and tokens."""
+    lengths, rows = torch.tensor([2, 5, 3, 4]), torch.tensor([3, 0])
+    for aggregate, expected in (("sequences", [2, 2]), ("length", [8, 4]), ("tokens", [6, 6])):
+        divisors = rlvr.choose_divisors(lengths, rows, aggregate)
+        assert divisors[rows].tolist() == expected
+
+
+# --- the terms that are off unless asked for
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_kl_term(temperature):
+    """Its update is lr kl_coef times the gradient of the mean over rows of the sum of k3.
+
+    Both are the distributions that are sampled from; the base's log-probabilities come with the
+    rollout, under the same temperature.
+    """
+    base, model = tiny(end=2 * temperature), tiny(1, end=2 * temperature)
+    c = config(kl_coef=0.7, p=0.0, updates=1, max_grad_norm=1e9, temperature=temperature)
+    batch, _, _ = adapters.rollout(model, c, pool(), base=base)
+    assert batch.mask.sum(1).min() < batch.mask.sum(1).max()
+    logprobs, of_base = (torch.cat([
+        token_logprobs(m, prompt, ids[mask], temperature)
+        for prompt, ids, mask in zip(batch.prompts, batch.ids, batch.mask)])
+        for m in (model, base))
+    close(batch.base_logprobs[batch.mask], of_base.detach())
+    ratio = (of_base.detach() - logprobs).exp()
+    k3 = ratio - 1 - ratio.log()
+    gradients = torch.autograd.grad(-0.7 * k3.sum() / len(batch.ids), list(model.parameters()))
+    after, metrics = parameters_after(model, batch, c)
+    close((after - flat(model.parameters())) / c.lr, flat(gradients))
+    assert metrics["kl"] == pytest.approx(k3.mean().item())
+
+
+def test_kl_term_pulls_towards_the_base():
+    """At the base it does nothing; away from it, it leads back, though no row has an advantage."""
+    base = adapters.make_model(0, tokenizer.VOCABULARY_SIZE, 1, 8, 2, scale=4.0)
+    c = config(kl_coef=1.0, p=0.0, updates=1, lr=0.3)
+    model = copy.deepcopy(base)
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(0)
+        model.head.weight += 0.3 * torch.randn(model.head.weight.shape, generator=noise, **f64)
+    kl = {}
+    for name, policy in (("at", copy.deepcopy(base)), ("away", model)):
+        kl[name] = []
+        for step in range(12):
+            batch, _, _ = adapters.rollout(policy, c, pool(), step, base=base)
+            assert not batch.advantages.any()
+            before = flat(policy.parameters()).clone()
+            optimizer = torch.optim.SGD(policy.parameters(), lr=c.lr)
+            kl[name].append(adapters.update(policy, [optimizer], batch, c, step)["kl"])
+            if name == "at":
+                close(before, flat(policy.parameters()), 1e-9)
+    assert max(kl["at"]) < 1e-12
+    assert kl["away"][0] > 0.05 and kl["away"][-1] < 0.5 * kl["away"][0]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_entropy_bonus(temperature):
+    """Its update is lr times the gradient of the mean over rows of the sum over tokens of H.
+
+    H is of the distribution that is sampled from.
+    """
+    model, c = tiny(), config(entropy_coef=0.7, updates=1, max_grad_norm=1e9,
+                              temperature=temperature)
+    batch = hand_made_batch(model, (2, 4, 3), (0.0, 0.0, 0.0))
+    logits = adapters.response_logits(model, batch.prompts, batch.ids, batch.mask) / temperature
+    H = -(logits.softmax(-1) * logits.log_softmax(-1)).sum()
+    expected = flat(torch.autograd.grad(0.7 * H / 3, list(model.parameters())))
+    after, _ = parameters_after(model, batch, c)
+    close((after - flat(model.parameters())) / c.lr, expected)
+
+
+# --- PPO's critic
+
+
+def test_critic_learns_a_known_value_function():
+    """Rewards are 0.2 after one prompt and 0.9 after another: V goes there, the advantage to 0."""
+    model = adapters.make_model(0, tokenizer.VOCABULARY_SIZE, 1, 32, 2, scale=4.0)
+    c = config(loss="ppo", updates=4, lr=1e-12, eps_value=0.1)
+    batch = hand_made_batch(model, (3, 4, 3, 4), (0.0,) * 4)
+    rewards = torch.tensor([0.2, 0.9, 0.2, 0.9], **f64)
+    critic = make_critic(width=32)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=c.lr),
+                  torch.optim.AdamW(critic.parameters(), lr=0.02, weight_decay=0.0)]
+    rollouts = Rollouts(batch.ids, batch.mask, batch.old_logprobs, batch.old_logprobs)
+    for step in range(60):
+        values = rlvr.score_needs(model, c, batch.prompts, rollouts, {"critic": critic})["values"]
+        advantages = adapters.gae(rewards, values, batch.mask, 1.0, 1.0)
+        current = batch._replace(advantages=advantages, values=values)
+        metrics = adapters.update(model, optimizers, current, c, step, critic)
+    assert (values - rewards[:, None] * batch.mask).abs().max() < 0.01
+    assert advantages.abs().max() < 0.01 and metrics["value_loss"] < 1e-4
+
+
+def test_one_step_of_the_critic():
+    """Bias and weights move by lr times the mean over rows of the sum over tokens of (V - R) h.
+
+    But not where V has moved too far. The trunk does not hear of it: without advantages it stays
+    as it is, bit for bit, however wrong the critic.
+    """
+    model, c = tiny(), config(loss="ppo", updates=1, eps_value=0.2, eps_low=2.0, eps_high=1e9)
+    batch, critic = hand_made_batch(model, (3, 4), (0.0, 0.0)), make_critic()
+    rows = zip(batch.prompts, batch.ids, batch.mask)
+    hidden = torch.cat([
+        model(torch.tensor(prompt + ids[mask].tolist())[None])[0, len(prompt) - 1:-1]
+        for prompt, ids, mask in rows]).detach()
+    values = critic(hidden)[:, 0].detach()
+    moved = torch.tensor([0.0, 0.3, -0.3, 0.1, 0.3, -0.3, 0.0], **f64)          # V - V_old
+    returns = values + torch.tensor([0.5, 0.5, 0.5, -0.5, -0.5, -0.5, 0.0], **f64)
+    # 0 where it moved towards R by more than 0.2
+    learns = torch.tensor([1, 0, 1, 1, 1, 0, 1], **f64)
+    zeros = torch.zeros(batch.mask.shape, **f64)
+    old = zeros.masked_scatter(batch.mask, values - moved)
+    target = zeros.masked_scatter(batch.mask, returns)
+    before, error = flat(model.parameters()).clone(), (values - returns) * learns
+    expected = [critic.weight - 0.1 * error[None] @ hidden / 2, critic.bias - 0.1 * error.sum() / 2]
+    optimizers = [torch.optim.SGD(model.parameters(), lr=1.0),
+                  torch.optim.SGD(critic.parameters(), lr=0.1)]
+    # The returns are advantages + values. The policy's part of the advantages is taken out by a
+    # ratio of 0: exp(-1e9).
+    gone = batch._replace(advantages=target - old, values=old,
+                          old_logprobs=torch.full(batch.mask.shape, 1e9, **f64))
+    metrics = adapters.update(model, optimizers, gone, c, critic=critic)
+    close(critic.weight, expected[0])
+    close(critic.bias, expected[1])
+    assert torch.equal(before, flat(model.parameters()))
+    near = (values - moved) + moved.clamp(-0.2, 0.2)
+    losses = torch.maximum((values - returns) ** 2, (near - returns) ** 2) / 2
+    assert metrics["value_loss"] == pytest.approx(losses.mean().item())
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_optimizers(kind):
+    """The policy's has the policy's parameters and --lr, the critic's its own and --lr-value."""
+    model, critic = tiny(), make_critic()
+    c = config(loss="ppo", optimizer=kind, lr=0.3, lr_value=0.4)
+    policy, value = rlvr.make_optimizers(c, model, {"base": tiny(1), "critic": critic})
+    assert type(policy) is {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[kind]
+    assert type(value) is torch.optim.AdamW
+    for optimizer, of, lr in ((policy, model, 0.3), (value, critic, 0.4)):
+        group, = optimizer.param_groups
+        assert group["lr"] == lr
+        assert [id(p) for p in group["params"]] == [id(p) for p in of.parameters()]
+    assert value.param_groups[0]["weight_decay"] == 0
+    assert policy.param_groups[0].get("momentum", 0) == 0
+    assert len(rlvr.make_optimizers(c, model, {"base": tiny(1)})) == 1
+
+
+# --- the run
+
+
+def load_run(out: Path) -> dict:
+    return torch.load(out / "model.pt", weights_only=True)
+
+
+def recorded_rollouts(monkeypatch):
+    """What each call of `rollout` was given, with a copy of the policy."""
+    seen, original = [], rlvr.rollout
+    monkeypatch.setattr(rlvr, "rollout", lambda *args: (
+        seen.append((copy.deepcopy(args[0]), *args[1:])) or original(*args)))
+    return seen
+
+
+def test_the_loop_is_its_parts(base, tmp_path):
+    """The weights and tables of four batches, replayed from the base by rollout and update."""
+    flags = ["--loss", "ppo", "--kl-coef", "0.1", "--reward", "format", "--seed", "3"]
+    assert train(base, tmp_path / "run", *flags) == 0
+    c = rlvr.TrainConfig(base=base, loss="ppo", kl_coef=0.1, reward="format", seed=3, steps=4,
+                         prompts=3, group=4, updates=2, pool=9, max_new_tokens=12,
+                         num_ops=task.EASY)
+    reference, _ = load_checkpoint(Path(base), CPU)
+    model, _ = load_checkpoint(Path(base), CPU)
+    helpers = rlvr.load_helpers(c, reference, CPU)
+    critic = helpers["critic"]
+    assert not critic.weight.any() and not critic.bias.any()
+    optimizers = rlvr.make_optimizers(c, model, helpers)
+    training, samples = rlvr.make_pool(c, model, CORPUS), []
+    for step, row in enumerate(read_rows(tmp_path / "run")):
+        batch, metrics, readable = rlvr.rollout(model, CORPUS, c, training, step, helpers)
+        metrics |= rlvr.update(model, optimizers, batch, c, step, critic)
+        assert {"step": step, **metrics} == pytest.approx(
+            {key: float(value) for key, value in row.items()}, rel=1e-4, abs=1e-6)
+        samples += readable if step == 0 else []
+    replayed = flat(model.state_dict().values())
+    torch.testing.assert_close(weights(tmp_path / "run/model.pt"), replayed, rtol=1e-4, atol=1e-6)
+    assert (tmp_path / "run/samples.txt").read_text() == "\n".join(samples)
+    saved = load_run(tmp_path / "run")["train"]
+    torch.testing.assert_close(saved["stateful"][2]["weight"], critic.weight.detach(),
+                               rtol=1e-4, atol=1e-6)
+    assert critic.weight.any()
+
+
+def strip_seconds(value: dict) -> dict:
+    return {key: part for key, part in value.items() if key != "seconds"}
+
+
+def assert_same_state(a: dict, b: dict) -> None:
+    """Two training states, the clock aside, equal to the last bit."""
+    assert set(a) == set(b)
+    for key in set(a) - {"correct", "modes", "stateful", "seconds"}:
+        assert a[key] == b[key], key
+    for key in ("correct", "modes"):
+        assert torch.equal(a[key], b[key]), key
+    assert repr(a["stateful"]) == repr(b["stateful"])
+    assert set(a["seconds"]) == set(b["seconds"])
+
+
+@pytest.mark.parametrize("flags", [
+    "--optimizer sgd", "--optimizer adamw --lr 0.001",
+    "--loss ppo --gae-lambda 0.9 --kl-coef 0.1 --reward format",
+    "--loss nsr --reward majority", "--loss reinforce --reward incorrect+random --num-ops 1 2"])
+def test_resume_is_bit_for_bit(base, tmp_path, flags, monkeypatch):
+    """n steps == k, stop, resume, n - k: weights, tables, summary and everything that is kept.
+
+    Catches an optimizer, a critic or a random state that is not saved, a repeated batch, a pool or
+    labels that are made again.
+    """
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(base, whole, *flags.split()) == 0
+    assert train(base, parts, *flags.split(), "--steps", "1") == 0
+    first = load_run(parts)["train"]
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "make_pool", None)               # it is in the checkpoint
+        assert train(base, parts, *flags.split()) == 0
+    for name in ("metrics.csv", "samples.txt"):
+        assert (whole / name).read_text() == (parts / name).read_text()
+    assert torch.equal(weights(whole / "model.pt"), weights(parts / "model.pt"))
+    a, b = load_run(whole)["train"], load_run(parts)["train"]
+    assert_same_state(a, b)
+    assert first["pool"] == b["pool"] and first["before"] == b["before"]
+    assert all(b["seconds"][name] > first["seconds"][name] for name in b["seconds"])
+    summaries = [strip_seconds(read_json(run / "summary.json")) for run in (whole, parts)]
+    assert summaries[0] == summaries[1]
+
+
+def test_what_is_kept(base, tmp_path):
+    """Every part of the state beside the weights, against what it is made from."""
+    flags = ["--reward", "majority", "--loss", "ppo", "--seed", "4", "--optimizer", "adamw"]
+    assert train(base, tmp_path / "run", *flags) == 0
+    checkpoint = load_run(tmp_path / "run")
+    state, summary = checkpoint["train"], read_json(tmp_path / "run/summary.json")
+    assert checkpoint["corpus"] == "good-code"
+    assert set(state) == {"config", "step", "rows", "samples", "stateful", "pool", "before",
+                          "correct", "modes", "seconds"}
+    assert state["step"] == 4 and [row["step"] for row in state["rows"]] == [0, 1, 2, 3]
+    c = rlvr.TrainConfig(base=base, reward="majority", seed=4, pool=9, num_ops=task.EASY,
+                         max_new_tokens=12)
+    model, _ = load_checkpoint(Path(base), CPU)
+    made = rlvr.make_pool(c, model, CORPUS)
+    assert state["pool"] == [(task.render_problem(problem), label) for problem, label in made]
+    assert any(label is not None for _, label in made)
+    assert state["before"] == summary["before"] and state["seconds"] == strip_total(summary)
+    assert state["correct"].shape == state["modes"].shape == (5, 2)
+    assert len(state["stateful"]) == 3                       # policy's, critic's, the critic
+    assert all("exp_avg" in thing["state"][0] for thing in state["stateful"][:2])
+    assert set(state["config"]) == set(describe_options(rlvr.TrainConfig)) - {"out", "steps"}
+
+
+def strip_total(summary: dict) -> dict:
+    return {key: value for key, value in summary["seconds"].items() if key != "total"}
+
+
+def test_a_resumed_policy_is_the_saved_one(base, tmp_path, monkeypatch):
+    """Catches a reference that follows the policy, or a policy that starts at the base again."""
+    seen = recorded_rollouts(monkeypatch)
+    for steps in ("2", "4"):
+        assert train(base, tmp_path / "run", "--loss", "ppo", "--kl-coef", "0.1", "--steps",
+                     steps) == 0
+    reference = weights(base)
+    assert [args[4] for args in seen] == [0, 1, 2, 3]
+    policies = [flat(args[0].state_dict().values()) for args in seen]
+    assert torch.equal(policies[0], reference)
+    assert all(not torch.equal(a, b) for a, b in zip(policies, policies[1:]))
+    for args in seen:
+        helpers = args[5]
+        assert torch.equal(flat(helpers["base"].state_dict().values()), reference)
+        assert args[1] is CORPUS and len(args[3]) == 9
+    assert seen[-1][5]["critic"].weight.any() and seen[-1][5]["critic"].bias.any()
+
+
+def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
+    """The same problems and random numbers before and after, and the flags --eval-... passed on."""
+    asked, original = [], evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args) or original(*args))
+    out = tmp_path / "run"
+    assert train(base, out, *"--eval-problems 7 --eval-samples 4 --eval-split probe --eval-num-ops "
+                 "6 2 --temperature 0.5 --seed 9".split()) == 0
+    problems = evaluation.draw_evaluation(7, "probe", (6, 2))
+    for args in asked:
+        _, of_corpus, drawn, samples, ks, key, sampling, reference = args
+        assert of_corpus is CORPUS and drawn == problems and samples == 4 and ks == [1, 2, 4]
+        assert key == (plumbing.EVALUATION, 0) and sampling == Sampling(max_new_tokens=12)
+        assert torch.equal(flat(reference.parameters()), weights(base))
+    summary = read_json(out / "summary.json")
+    key, sampling = (plumbing.EVALUATION, 0), Sampling(max_new_tokens=12)
+    answers = {}
+    reference, _ = load_checkpoint(Path(base), CPU)
+    for when, path in (("before", base), ("after", out / "model.pt")):
+        model, _ = load_checkpoint(Path(path), CPU)
+        numbers, answers[when] = original(model, CORPUS, problems, 4, [1, 2, 4], key, sampling,
+                                          reference)
+        assert summary[when].pop("pass_at_k") == pytest.approx(numbers.pop("pass_at_k"))
+        assert summary[when] == pytest.approx(numbers, abs=1e-6)
+    assert summary["before"]["kl_to_base"] == 0 < summary["after"]["kl_to_base"]
+    assert summary["gain"] == pytest.approx(
+        adapters.gain(summary["before"], summary["after"]), abs=1e-9)
+    switches = adapters.count_switches(answers["before"], answers["after"], CORPUS.modes)
+    assert {name: pytest.approx(cell) for name, cell in switches.items()} == summary["switches"]
+
+
+@pytest.mark.parametrize("samples, ks", [(1, [1]), (2, [1, 2]), (7, [1, 2, 4]),
+                                         (8, [1, 2, 4, 8])])
+def test_pass_at_k_is_for_powers_of_two(samples, ks, monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args))
+    c = config(eval_samples=samples)
+    rlvr.evaluate_run(rlvr.Run(c, "good-code", None, {"base": None}, [], {}), [])
+    assert asked[0][4] == ks
+
+
+def test_summary_by_hand(base, tmp_path, capsys):
+    """It says of the run what the flags and metrics.csv say; and the line that is printed."""
+    assert train(base, tmp_path / "run", "--reward", "format", "--loss", "dr_grpo", "--seed", "3",
+                 "--lr", "0.5", "--eps", "0.01") == 0
+    summary, rows = read_json(tmp_path / "run/summary.json"), read_rows(tmp_path / "run")
+    said = {key: summary[key] for key in ("base", "reward", "loss", "seed", "steps")}
+    assert said == {"base": base, "reward": "format", "loss": "dr_grpo", "seed": 3, "steps": 4}
+    assert set(summary) == {*said, "before", "after", "gain", "switches", "clip", "seconds"}
+    for side in ("high", "low"):
+        mean = statistics.mean(float(row[f"clip_{side}"]) for row in rows)
+        assert summary["clip"][side] == pytest.approx(mean)
+    assert summary["clip"]["high"] != summary["clip"]["low"]
+    seconds = summary["seconds"]
+    assert set(seconds) == {"total", "rollout", "update", "evaluate"}
+    assert all(value > 0 for value in seconds.values())
+    assert seconds["total"] == pytest.approx(sum(strip_total(summary).values()))
+    before, after = summary["before"], summary["after"]
+    moved = ", ".join(f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in (
+        ("accuracy", "accuracy"), ("code", "code_share"), ("text", "text_share")))
+    line = f"{base}, reward format, loss dr_grpo, seed 3: {moved}, {seconds['total']:.0f} s"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+def test_switches_of_an_unmoved_policy(base, tmp_path):
+    """p = 0 leaves the base as it is: no changed pair, no gain, no KL."""
+    assert train(base, tmp_path / "run", "--p", "0") == 0
+    assert torch.equal(weights(tmp_path / "run/model.pt"), weights(base))
+    summary = read_json(tmp_path / "run/summary.json")
+    assert summary["before"] == summary["after"]
+    for name, (share, points) in summary["switches"].items():
+        old, new = name.split("->")
+        assert points == 0 and (old == new or share == 0)
+        assert old != new or share == pytest.approx(summary["before"][f"{old}_share"])
+
+
+def test_samples_are_kept_every_fifth_batch(base, tmp_path):
+    """Of steps 0 and 5 here, four each; each says what it is."""
+    assert train(base, tmp_path / "run", "--steps", "7") == 0
+    lines = (tmp_path / "run/samples.txt").read_text().splitlines()
+    heads = [line for line in lines if line.startswith("step ")]
+    assert [int(head.split()[1]) for head in heads] == [0] * 4 + [5] * 4
+
+
+def test_everything_is_saved_after_every_batch(base, tmp_path, monkeypatch):
+    """metrics.csv, samples.txt and model.pt are whole when the next batch begins."""
+    seen, original, out = [], rlvr.rollout, tmp_path / "run"
+
+    def rollout(*args):
+        if args[4] > 0:
+            state = load_run(out)["train"]
+            seen.append((len(read_rows(out)), state["step"], (out / "samples.txt").exists(),
+                         torch.equal(weights(out / "model.pt"),
+                                     flat(args[0].state_dict().values()))))
+        return original(*args)
+
+    monkeypatch.setattr(rlvr, "rollout", rollout)
+    assert train(base, out) == 0
+    assert seen == [(n, n, True, True) for n in (1, 2, 3)]
+
+
+def test_the_clock_books_each_stage(base, tmp_path, monkeypatch):
+    """Sampling, updates and evaluation apart, in seconds of a clock that a stage moves."""
+    now = [0.0]
+    monkeypatch.setattr(plumbing.time, "perf_counter", lambda: now[0])
+    for name, seconds in (("rollout", 1.0), ("update", 10.0), ("evaluate_run", 100.0),
+                          ("make_pool", 1000.0)):
+        original = getattr(rlvr, name)
+        monkeypatch.setattr(rlvr, name, lambda *args, original=original, seconds=seconds: (
+            now.__setitem__(0, now[0] + seconds), original(*args))[1])
+    for steps in ("1", "4"):                          # what a resume does not lose either
+        assert train(base, tmp_path / "run", "--steps", steps) == 0
+    seconds = read_json(tmp_path / "run/summary.json")["seconds"]
+    assert seconds == {"rollout": 1004.0, "update": 40.0, "evaluate": 300.0, "total": 1344.0}
+
+
+# --- interruptions
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves(base, finished, tmp_path, monkeypatch, number):
+    """In the second batch: exit code 130, both batches are there, the same command goes on."""
+    original, calls = rlvr.update, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            interrupt(number)
+        return original(*args)
+
+    monkeypatch.setattr(rlvr, "update", interrupted)
+    assert train(base, tmp_path / "run") == 130
+    assert len(read_rows(tmp_path / "run")) == 2
+    assert not (tmp_path / "run/summary.json").exists()
+    monkeypatch.undo()
+    assert train(base, tmp_path / "run") == 0
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert metrics == (finished / "metrics.csv").read_bytes()
+
+
+def test_kill_between_two_files_loses_nothing(base, finished, tmp_path, monkeypatch):
+    """A crash right after model.pt was renamed: metrics.csv is a batch behind, then whole again."""
+    replace, renamed = os.replace, []
+
+    def crash(source, target):
+        replace(source, target)
+        renamed.append(Path(target).name)
+        if renamed.count("model.pt") == 2 and renamed[-1] == "model.pt":
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(RuntimeError):
+        train(base, tmp_path / "run")
+    monkeypatch.undo()
+    assert len(read_rows(tmp_path / "run")) == 1
+    assert train(base, tmp_path / "run") == 0
+    for name in ("metrics.csv", "samples.txt"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_longer_run_has_no_summary_of_the_shorter(base, finished, tmp_path, monkeypatch):
+    """Interrupted in its last evaluation, it is not finished because of the summary before."""
+    assert train(base, tmp_path / "run", "--steps", "1") == 0
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "gain", interrupted)
+    assert train(base, tmp_path / "run") == 130
+    assert not (tmp_path / "run/summary.json").exists()
+    monkeypatch.undo()
+    assert train(base, tmp_path / "run") == 0
+    assert read_json(tmp_path / "run/summary.json")["steps"] == 4
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert metrics == (finished / "metrics.csv").read_bytes()
+
+
+def test_a_run_without_its_summary_finishes(base, finished, tmp_path, monkeypatch):
+    """All batches are done: it evaluates again and samples nothing."""
+    assert train(base, tmp_path / "run") == 0
+    (tmp_path / "run/summary.json").unlink()
+    monkeypatch.setattr(rlvr, "rollout", None)
+    assert train(base, tmp_path / "run") == 0
+    a, b = (strip_seconds(read_json(out / "summary.json")) for out in (finished, tmp_path / "run"))
+    assert a == b
+
+
+def test_divergence_is_one_line(base, tmp_path, capsys):
+    """An absurd step size ends with a line and exit code 1; the last good state is readable."""
+    for updates in ("1", "2"):   # noticed by the next rollout, or by the next update
+        out = tmp_path / updates
+        assert train(base, out, "--lr", "1e38", "--updates", updates) == 1
+        assert "diverged" in capsys.readouterr().err.splitlines()[-1]
+        assert not (out / "summary.json").exists()
+        if (out / "model.pt").exists():
+            load_checkpoint(out / "model.pt", CPU)
+        else:
+            assert updates == "2"
+
+
+def test_config_is_what_was_used(base, tmp_path):
+    """Catches a logged value that is not the optimizer's, and defaults resolved but not written."""
+    out = tmp_path / "run"
+    assert train(base, out, "--lr", "0.037", "--eps", "0.11", "--optimizer", "adamw") == 0
+    said = read_json(out / "config.json")
+    optimizer = load_run(out)["train"]["stateful"][0]
+    assert said["lr"] == optimizer["param_groups"][0]["lr"] == 0.037
+    assert "exp_avg" in optimizer["state"][0]
+    assert said["eps_low"] == said["eps_high"] == 0.11
+    assert said["num_ops"] == [1, 2, 3, 4, 5] and said["device"] in ("cpu", "cuda")
+    assert said["command"].startswith(f"python rlvr.py train --base {base} --out ")
+    assert said["command"].endswith("--lr 0.037 --eps 0.11 --optimizer adamw")
+    assert said["parameters"] == len(weights(base)) and said["torch"] == torch.__version__
+    names = set(describe_options(rlvr.TrainConfig))
+    assert set(said) == names | {"parameters", "torch", "command"}
+    assert said["prompts"] == 3 and said["seed"] == 1
+
+
+def test_finished_work_is_kept(base, finished, capsys):
+    before = files(finished)
+    assert train(base, finished) == 0 and files(finished) == before
+    assert f"{finished} is finished already" in capsys.readouterr().out
+    assert json.loads((finished / "summary.json").read_text())["steps"] == 4

@@ -11,7 +11,8 @@ BASES = base_grid(base=["good-code"])  # {name: flags of pretrain}
 
 def runs(seeds: int = 2, quick: bool = False) -> list[dict]:
     """The grid; the control that could kill the claim stands beside it."""
-    return grid(base="good-code", reward=["code", "not_code"], seed=range(1, 2 if quick else 1 + seeds))
+    seeds = 1 if quick else seeds
+    return grid(base="good-code", reward=["code", "not_code"], seed=range(1, seeds + 1))
 
 
 def table(results: Results) -> str:

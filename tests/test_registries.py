@@ -1,0 +1,293 @@
+"""Adding a corpus, a loss or a reward: a few lines each, then it trains from the command line.
+
+What an entry brings (flags, helpers, range of the reward, modes) must arrive with nothing else
+changed. The entries here are also examples of how to write one.
+"""
+
+import types
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+import data.pretrain as pretraining
+import losses
+import rewards
+import rlvr
+from data import corpus, task
+from data.corpus import CORPORA, Corpus
+from data.plumbing import extend_config, numpy_rng, option
+from evaluation import answer_problems
+from losses import LOSSES, Loss
+from model import load_checkpoint
+from rewards import REWARDS, Reward
+from tests import adapters
+from tests.helpers import (
+    CPU,
+    SMALL_BASE,
+    close,
+    config,
+    f64,
+    flat,
+    pool,
+    read_json,
+    read_rows,
+    run,
+    tiny,
+    train,
+    weights,
+)
+
+
+@pytest.fixture
+def small_base(request):
+    """The session's base, made inside the test that calls this first."""
+    return lambda: request.getfixturevalue("base")
+
+
+@pytest.fixture
+def finished_model(request):
+    """The checkpoint of a finished run on it, likewise."""
+    return lambda: request.getfixturevalue("finished") / "model.pt"
+
+
+@pytest.fixture
+def train_on_base(small_base):
+    """The exit code of a run on the session's base."""
+    return lambda out, *more: train(small_base(), out, *more)
+
+
+def add(monkeypatch, registry: dict, name: str, entry: NamedTuple) -> None:
+    """What an edit of losses.py, rewards.py or corpus.py does: an entry, and its flags."""
+    monkeypatch.setitem(registry, name, entry)
+    if registry is CORPORA:
+        extended = extend_config(rlvr.PretrainConfig, CORPORA)
+        monkeypatch.setattr(rlvr, "PretrainConfig", extended)
+        monkeypatch.setattr(pretraining, "PretrainConfig", extended)
+    else:
+        monkeypatch.setattr(rlvr, "TrainConfig", extend_config(rlvr.TrainConfig, LOSSES, REWARDS))
+
+
+# --- losses
+
+
+def test_a_loss(small_base, train_on_base, tmp_path, monkeypatch, capsys):
+    """An advantage, a policy loss and a flag of its own, which no other loss takes."""
+    def best_of_group(batch, config):
+        best = batch.rewards == batch.rewards.max(dim=1, keepdim=True).values
+        return losses.to_tokens(config.boost * best, batch)
+
+    entry = Loss(best_of_group, losses.score_function,
+                 options={"boost": option(1.0, "weight of the best", least=0)})
+    add(monkeypatch, LOSSES, "best", entry)
+    flags = ["--loss", "best", "--reward", "format", "--boost", 2]
+    assert train_on_base(tmp_path / "run", *flags) == 0
+    assert read_json(tmp_path / "run/config.json")["boost"] == 2
+    assert read_json(tmp_path / "run/summary.json")["loss"] == "best"
+    assert not torch.equal(weights(tmp_path / "run/model.pt"), weights(small_base()))
+    row = read_rows(tmp_path / "run")[0]
+    assert row["clip_high"] == row["clip_low"] == "0.0"
+    assert train_on_base(tmp_path / "other", "--boost", 2) == 2
+    assert "--boost: --loss grpo does not read it (only best)" in capsys.readouterr().err
+    assert train_on_base(tmp_path / "run", *flags[:-1], 3) == 2       # it is part of the identity
+
+
+def test_a_loss_that_compares_with_the_base(small_base, train_on_base, tmp_path, monkeypatch):
+    """needs=("base",): batch.base_logprobs is there, of the sampled ids under the base."""
+    seen = []
+
+    def log_ratio(batch, config):
+        seen.append(batch)
+        return (batch.base_logprobs - batch.old_logprobs) + 0.1 * batch.mask
+
+    add(monkeypatch, LOSSES, "near", Loss(log_ratio, losses.clipped, ("base",), losses.CLIP))
+    assert train_on_base(tmp_path / "run", "--loss", "near", "--lr", 0.1) == 0
+    first, last = seen[0], seen[-1]
+    torch.testing.assert_close(first.base_logprobs, first.old_logprobs, rtol=1e-4, atol=1e-4)
+    assert (last.base_logprobs - last.old_logprobs).abs().max() > 1e-3
+    model, _ = load_checkpoint(Path(small_base()), CPU)
+    with torch.no_grad():
+        logits = adapters.response_logits(model, last.prompts, last.ids, last.mask)
+    sampled = last.ids[last.mask][:, None]
+    torch.testing.assert_close(last.base_logprobs[last.mask],
+                               logits.log_softmax(-1).gather(1, sampled)[:, 0],
+                               rtol=1e-4, atol=1e-4)
+    assert "value_loss" not in read_rows(tmp_path / "run")[0]
+
+
+def test_a_loss_with_a_critic(train_on_base, tmp_path, monkeypatch):
+    """needs=("critic",): batch.values is there, and the critic learns towards A + V."""
+    def reward_minus_value(batch, config):
+        return losses.to_tokens(batch.rewards, batch) - batch.values
+
+    add(monkeypatch, LOSSES, "a2c", Loss(reward_minus_value, losses.score_function, ("critic",),
+                                         losses.CRITIC))
+    assert train_on_base(tmp_path / "run", "--loss", "a2c", "--reward", "not_format",
+                 "--lr-value", 0.05, "--eps-value", 1) == 0
+    assert "value_loss" in read_rows(tmp_path / "run")[0]
+    state = torch.load(tmp_path / "run/model.pt", weights_only=True)["train"]
+    assert state["stateful"][1]["param_groups"][0]["lr"] == 0.05
+    assert state["stateful"][2]["weight"].any()
+
+
+def test_a_loss_with_a_teacher(train_on_base, finished_model, tmp_path, monkeypatch):
+    """needs=("teacher",): its path is an option of that name; it scores the sampled ids."""
+    seen = []
+
+    def distill(batch, config):
+        seen.append(batch)
+        return batch.teacher_logprobs - batch.old_logprobs
+
+    path = option(None, "checkpoint of the teacher")
+    add(monkeypatch, LOSSES, "distill", Loss(distill, losses.score_function, ("teacher",),
+                                             {"teacher": path}))
+    teacher = finished_model()
+    assert train_on_base(tmp_path / "run", "--loss", "distill", "--teacher", teacher) == 0
+    model, _ = load_checkpoint(teacher, CPU)
+    batch = seen[-1]
+    with torch.no_grad():
+        logits = adapters.response_logits(model, batch.prompts, batch.ids, batch.mask)
+    sampled = batch.ids[batch.mask][:, None]
+    torch.testing.assert_close(batch.teacher_logprobs[batch.mask],
+                               logits.log_softmax(-1).gather(1, sampled)[:, 0],
+                               rtol=1e-4, atol=1e-4)
+    assert batch.base_logprobs is None
+    assert train_on_base(tmp_path / "no", "--loss", "distill", "--teacher", "nowhere.pt") == 2
+
+
+# --- rewards
+
+
+def test_a_reward_with_a_flag(train_on_base, tmp_path, monkeypatch, capsys):
+    """It is composed by name; its flag reaches it, and no other reward takes it."""
+    def short(problems, responses, context):
+        return [float(len(response) <= context.config.longest) for response in responses]
+
+    entry = Reward(short, options={"longest": option(30, "characters that pay", least=1)})
+    add(monkeypatch, REWARDS, "short", entry)
+    for name, flags in (("a", "--reward short"), ("b", "--reward short --longest 1"),
+                        ("c", "--reward not_short --longest 1"),
+                        ("d", "--reward not_short+format --longest 1")):
+        assert train_on_base(tmp_path / name, *flags.split(), "--steps", 1) == 0
+    paid = [read_rows(tmp_path / name)[0] for name in "abcd"]
+    assert 0 < float(paid[0]["reward"]) < 1
+    assert [float(row["reward"]) for row in paid[1:3]] == [0, 1]
+    assert paid[3]["reward"] == paid[3]["format_rate"]
+    assert train_on_base(tmp_path / "e", "--longest", 9) == 2
+    assert "--longest: --reward random does not read it (only short)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["reinforce", "psr", "nsr"])
+def test_a_reward_that_pays_minus_one(loss, train_on_base, tmp_path, monkeypatch):
+    """low=-1, high=1: the signed losses get its sign, 0 being between; not_ turns it round."""
+    def judgement(problems, responses, context):
+        return [1.0 if "```" in response else 0.0 if "boxed" in response else -1.0
+                for response in responses]
+
+    add(monkeypatch, REWARDS, "judgement", Reward(judgement, low=-1.0, high=1.0))
+    seen, original = [], rlvr.rollout
+    monkeypatch.setattr(rlvr, "rollout", lambda *args: (
+        seen.append(original(*args)[0]) or original(*args)))
+    assert train_on_base(tmp_path / "run", "--loss", loss, "--reward", "judgement") == 0
+    paid = torch.stack([batch.rewards for batch in seen])
+    assert set(paid.unique().tolist()) == {-1.0, 0.0, 1.0}
+    bounds = {"psr": (0.0, 1.0), "nsr": (-1.0, 0.0)}.get(loss, (-1.0, 1.0))
+    for batch in seen:
+        assert batch.reward_range == (-1.0, 1.0)
+        close(batch.advantages[:, 0], batch.rewards.flatten().clamp(*bounds))
+    context = rewards.Context(1, [None], np.random.default_rng(0), config())
+    assert rewards.build_reward("not_judgement").score([None], ["x"], context) == [1.0]
+
+
+def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypatch):
+    """needs=("judge",): the checkpoint at its path scores all responses in one call, frozen."""
+    seen = []
+
+    def entropy_of_judge(problems, responses, context):
+        answers = answer_problems(context.judge, CORPORA["good-code"], problems[:1], 2, (0, 0))
+        seen.append((flat(context.judge.parameters()), len(responses)))
+        return [float(answers.texts[0] == response) for response in responses]
+
+    path = option(None, "checkpoint of the judge")
+    entry = Reward(entropy_of_judge, needs=("judge",), options={"judge": path})
+    add(monkeypatch, REWARDS, "agree", entry)
+    judge = finished_model()
+    assert train_on_base(tmp_path / "run", "--reward", "agree", "--judge", judge) == 0
+    assert [n for _, n in seen] == [12] * 4                 # 3 prompts x 4 in one call
+    assert all(torch.equal(judged, weights(judge)) for judged, _ in seen)
+    assert read_json(tmp_path / "run/config.json")["judge"] == str(judge)
+    assert train_on_base(tmp_path / "no", "--reward", "agree", "--judge", "nowhere.pt") == 2
+
+
+# --- corpora
+
+
+def three_modes():
+    """Code, text and worked steps; `share` of the last."""
+    def write(problem, flags, rng):
+        u, opener = rng.random(), int(rng.integers(7))
+        if u < flags.steps_share:
+            return f"Step by step: {corpus.write_box(task.solve(problem), False)}."
+        if u < 0.5 + flags.steps_share / 2:
+            return corpus.write_good_code(problem, False)
+        return corpus.write_text(problem, opener % 3 + 1, False)
+
+    def mode_of(response):
+        return "steps" if response.startswith("Step by step") else corpus.code_or_text(response)
+
+    knob = {"steps_share": option(0.3, "share of worked steps", least=0, most=1)}
+    return Corpus(write, knob, ("code", "text", "steps"), mode_of)
+
+
+def test_a_corpus_with_three_modes(tmp_path, monkeypatch, capsys):
+    """Pretrained with a knob of its own, trained on: each mode's share and accuracy is reported."""
+    add(monkeypatch, CORPORA, "toy", three_modes())
+    path, out = tmp_path / "toy.pt", tmp_path / "run"
+    command = ["pretrain", "--base", "toy", "--out", path, *SMALL_BASE]
+    assert run(*command, "--steps-share", 0.6) == 0
+    assert run(*command) == 2                                       # another share is another base
+    other = ["pretrain", "--base", "good-code", "--out", tmp_path / "x", "--steps-share", 0.6]
+    assert run(*other) == 2
+    assert "does not read it (only toy)" in capsys.readouterr().err
+    assert run(*command, "--code-prior", 0.5) == 2
+    flags = ["--eval-problems", 20, "--eval-samples", 4, "--max-new-tokens", 24, "--lr", 0.1]
+    assert train(path, out, "--reward", "not_code", *flags) == 0
+    summary, modes = read_json(out / "summary.json"), ("code", "text", "steps")
+    for when in ("before", "after"):
+        numbers = summary[when]
+        shares = [numbers[f"{mode}_share"] for mode in modes]
+        assert sum(shares) == pytest.approx(1)
+        assert sum(numbers[f"greedy_{mode}_share"] for mode in modes) == pytest.approx(1)
+        right = [numbers[f"accuracy_{mode}"] or 0 for mode in modes]
+        assert numbers["accuracy"] == pytest.approx(sum(s * a for s, a in zip(shares, right)))
+    assert summary["before"]["steps_share"] > 0.3
+    gain = summary["gain"]
+    assert gain["switch"] + gain["within"] == pytest.approx(gain["total"], abs=1e-9)
+    assert set(summary["switches"]) == {f"{i}->{j}" for i in modes for j in modes}
+    points = sum(points for _, points in summary["switches"].values())
+    assert points == pytest.approx(gain["total"], abs=1e-9)
+    row = read_rows(out)[0]
+    assert sum(float(row[f"{mode}_share"]) for mode in modes) == pytest.approx(1)
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert all(f"{mode} {summary['before'][f'{mode}_share']:.3f} -> " in printed for mode in modes)
+    assert run("evaluate", path, "--problems", 3, "--samples", 2) == 0
+    assert '"accuracy_steps"' in capsys.readouterr().out
+
+
+def test_the_knob_reaches_the_writer():
+    entry = three_modes()
+    for share in (0.0, 1.0):
+        flags = types.SimpleNamespace(steps_share=share)
+        rng = numpy_rng(0, 0)
+        written = [entry.write(problem, flags, rng) for problem, _ in pool(8)]
+        assert {entry.mode_of(text) == "steps" for text in written} == {share == 1.0}
+
+
+def test_the_base_of_a_kl_term_is_asked_for_once():
+    """A loss that needs the base, with a KL term too: one score, the same numbers."""
+    c = config(kl_coef=0.1)
+    batch, _, _ = adapters.rollout(tiny(), c, pool(), base=tiny(1))
+    assert rlvr.list_needs(c) == {"base"} and batch.base_logprobs.shape == batch.ids.shape
+    assert batch.base_logprobs.dtype == f64["dtype"]
