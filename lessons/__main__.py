@@ -187,8 +187,8 @@ def teach(args) -> None:
         print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
-    results = collect([locate_run(run) for run in runs], evidence)
-    write_results(out, results)
+    write_results(out, collect([locate_run(run) for run in runs], evidence))
+    results = read_results(out)  # what is stored is shown, to the last digit
     table = lesson.table(results)
     print(table)
     if args.store:

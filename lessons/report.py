@@ -235,17 +235,8 @@ def draw_to(path: Path, draw: Callable, *arguments) -> None:
     figure, image = draw(*arguments), io.BytesIO()
     figure.savefig(image, dpi=130, format="png")
     plt.close(figure)
-    write(path, shrink(image.getvalue()))
+    write(path, image.getvalue())
     print(f"wrote {path}")
-
-
-def shrink(png: bytes) -> bytes:
-    """The same picture in at most 256 colours, a third of the bytes."""
-    from PIL import Image  # comes with matplotlib
-
-    image, small = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    image.quantize(256).save(small, "png", optimize=True)
-    return small.getvalue()
 
 
 def draw_seeds(axis, y: float, values: list[float], color: str) -> None:

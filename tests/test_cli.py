@@ -57,12 +57,14 @@ def test_files_and_summary(finished):
 
 
 def test_progress_in_a_log_is_lines(base, tmp_path, monkeypatch, capsys):
-    """One line now and then with reward and accuracy, no carriage returns."""
+    """One line now and then with reward and accuracy, no carriage returns; a resume goes on."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(base, "b.pt")
+    assert train("b.pt", "run", "--reward", "code", "--steps", 1) == 0
+    capsys.readouterr()
     assert train("b.pt", "run", "--reward", "code") == 0
     error = capsys.readouterr().err
-    assert "b.pt code" in error and "4/4" in error and "\r" not in error
+    assert "b.pt code" in error and "1/4" in error and "4/4" in error and "\r" not in error
     last = read_rows(tmp_path / "run")[-1]
     assert f"reward={float(last['reward']):.3f}" in error
     assert f"accuracy={float(last['accuracy']):.3f}" in error
@@ -117,6 +119,13 @@ def test_eps_sets_both_clips(monkeypatch):
     for flags in ("--eps 0.1", "--eps-low 0.2", "--eps-high 0.3", "--eps 0"):
         assert run("train", *flags.split()) == 0
     assert [(c.eps_low, c.eps_high) for c in seen] == [(0.1, 0.1), (0.2, 0.4), (0.4, 0.3), (0, 0)]
+
+
+@pytest.mark.parametrize("flag", ["--eps-low", "--eps-high"])
+def test_eps_is_not_said_twice(flag, monkeypatch, capsys):
+    monkeypatch.setattr(rlvr, "train", None)
+    assert run("train", "--eps", 0.1, flag, 0.2) == 2
+    assert "--eps is both clips at once" in capsys.readouterr().err
 
 
 def test_command_line_is_quoted(monkeypatch):

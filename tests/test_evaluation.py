@@ -48,6 +48,7 @@ def test_options():
         "num_ops": ((1, 2, 3, 4, 5), {"many": True, "choices": "1 2 3 4 5 6 7"}),
         "split": ("evaluation", {"choices": "training evaluation probe"})}
     assert PLAIN == Sampling(1.0, None, None, 40)
+    assert evaluation.SAMPLED_ROWS == 8192             # a chunk has its own random numbers
 
 
 # --- pass@k
@@ -240,13 +241,13 @@ def eight_responses():
 def test_evaluation_by_hand(monkeypatch):
     """Every number, recounted from eight known responses."""
     problems, table = eight_responses()
-    right = table["37 *4 +5\n"][0]
+    greedy = [corpus.write_good_code(problem, False) for problem in problems]
     calls = recorded_sampler(monkeypatch, lambda prompts, n, temperature: [
-        text for prompt in prompts for text in (table[prompt] if temperature else [right])])
+        text for prompt in prompts for text in table[prompt]] if temperature else greedy)
     numbers, answers = evaluation.evaluate(None, CORPUS, problems, 4, [1, 2, 4], (8, 5),
                                            Sampling(0.7, 3, 0.9, 17))
     expected = {
-        "accuracy": 4 / 8, "greedy_accuracy": 1 / 2, "code_share": 4 / 8, "text_share": 4 / 8,
+        "accuracy": 4 / 8, "greedy_accuracy": 1.0, "code_share": 4 / 8, "text_share": 4 / 8,
         "greedy_code_share": 1.0, "greedy_text_share": 0.0, "accuracy_code": 3 / 4,
         "accuracy_text": 1 / 4, "format_rate": 6 / 8, "entropy": 0.7, "mean_token_prob": 0.25,
         "distinct_answers": (3 + 1) / 2, "kl_to_base": None, "n_problems": 2, "n_samples": 4,
@@ -362,14 +363,25 @@ def saved(tmp_path):
     return path
 
 
+def recorded_devices(monkeypatch):
+    """What is asked of choose_device, and on which device checkpoints are then loaded."""
+    asked, chosen = [], torch.device("cpu")
+
+    def load(path, device):
+        asked.append((str(path), device is chosen))
+        return load_checkpoint(path, device)
+
+    monkeypatch.setattr(evaluation, "choose_device",
+                        lambda args: asked.append((args.device, args.threads)) or chosen)
+    monkeypatch.setattr(evaluation, "load_checkpoint", load)
+    return asked
+
+
 def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     """Each flag of `evaluate` to where it belongs, and what comes back as JSON."""
-    asked, devices = [], []
+    asked, devices, path = [], recorded_devices(monkeypatch), saved(tmp_path)
     monkeypatch.setattr(evaluation, "evaluate", lambda *args, **more: (
         asked.append((args, more)) or ({"accuracy": 0.5}, None)))
-    monkeypatch.setattr(evaluation, "choose_device",
-                        lambda args: devices.append((args.device, args.threads)) or CPU)
-    path = saved(tmp_path)
     assert run("evaluate", path, *"--samples 8 --k 8 1 8 --problems 6 --num-ops 6 2 --split probe "
                "--seed 3 --temperature 0.5 --top-k 4 --top-p 0.9 --max-new-tokens 7 --threads 1 "
                "--device cpu".split()) == 0
@@ -379,7 +391,8 @@ def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     assert torch.equal(model.head.weight, load_checkpoint(path, CPU)[0].head.weight)
     assert problems == evaluation.draw_evaluation(6, "probe", (6, 2), 3)
     assert (samples, ks, key) == (8, [1, 8], (plumbing.EVALUATION, 3))
-    assert sampling == Sampling(0.5, 4, 0.9, 7) and devices == [("cpu", 1)]
+    assert sampling == Sampling(0.5, 4, 0.9, 7)
+    assert devices == [("cpu", 1), (str(path), True)]
     assert json.loads(capsys.readouterr().out) == {"accuracy": 0.5}
 
 
@@ -400,7 +413,7 @@ def test_k_is_at_most_the_samples(flags, code, tmp_path, monkeypatch, capsys):
 
 
 def test_sample_passes_everything_on(tmp_path, monkeypatch):
-    asked, devices = [], []
+    asked, devices, path = [], recorded_devices(monkeypatch), saved(tmp_path)
     original = evaluation.sample_responses
 
     def sample(model, prompts, n, end, **options):
@@ -408,14 +421,12 @@ def test_sample_passes_everything_on(tmp_path, monkeypatch):
         return original(model, prompts, n, end, **options)
 
     monkeypatch.setattr(evaluation, "sample_responses", sample)
-    monkeypatch.setattr(evaluation, "choose_device",
-                        lambda args: devices.append((args.device, args.threads)) or CPU)
-    assert run("sample", saved(tmp_path), "37 *4", *"-n 3 --seed 5 --temperature 0.5 --top-k 4 "
+    assert run("sample", path, "37 *4", *"-n 3 --seed 5 --temperature 0.5 --top-k 4 "
                "--top-p 0.9 --max-new-tokens 7 --threads 1 --device cpu".split()) == 0
     seed = plumbing.torch_rng(plumbing.SAMPLES, 5).initial_seed()
     options = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "max_new_tokens": 7}
     assert asked == [([tokenizer.encode_prompt("37 *4")], 3, END, seed, options)]
-    assert devices == [("cpu", 1)]
+    assert devices == [("cpu", 1), (str(path), True)]
 
 
 def test_sample_prints_responses_and_verdicts(tmp_path, monkeypatch, capsys):

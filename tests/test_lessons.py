@@ -86,7 +86,7 @@ def test_a_failed_job_is_named_with_its_last_line(tmp_path):
     """And nothing more is started; the jobs beside it are interrupted, so that they can save."""
     saved = touch(tmp_path / "saved")
     beside = f"import time\ntry: time.sleep(30)\nexcept KeyboardInterrupt: {saved}"
-    failing = "import sys, time\ntime.sleep(1)\nprint('the reason')\nprint()\nsys.exit(3)"
+    failing = "import sys, time\ntime.sleep(1)\nprint('x\\nthe reason\\n')\nsys.exit(3)"
     jobs = [make_job(tmp_path, "beside", beside), make_job(tmp_path, "broken", failing),
             make_job(tmp_path, "later", touch(tmp_path / "later"))]
     with pytest.raises(WorkError, match="broken failed: the reason"):

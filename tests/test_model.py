@@ -297,6 +297,22 @@ def test_entropy():
     close(adapters.entropy(p.log() + 5), -(p * p.log()).sum())
 
 
+def test_rare_tokens_are_drawn_in_double_precision():
+    """A float32 model, a token of probability 1e-8: in float32 sums it would not exist."""
+    logprobs = torch.tensor([[-1e-8, math.log(1e-8)], [math.log(0.5)] * 2])
+    uniform = torch.tensor([0.0, 1 - 5e-9, 0.4, 0.6], dtype=torch.float64)
+    tokens = project.draw_tokens(logprobs, torch.tensor([0, 0, 1, 1]), uniform)
+    assert tokens.tolist() == [0, 1, 0, 1]
+
+
+def test_what_cannot_be_is_never_drawn():
+    """Not by the least and the greatest of random numbers either: tokens 0 and 3 are cut away."""
+    logprobs = torch.tensor([[-math.inf, math.log(0.5), math.log(0.5), -math.inf]])
+    uniform = torch.tensor([0.0, 0.5, 1 - 2 ** -53], dtype=torch.float64)
+    tokens = project.draw_tokens(logprobs, torch.tensor([0, 0, 0]), uniform)
+    assert tokens.tolist() == [1, 2, 2]
+
+
 def test_a_diverged_model_is_no_distribution():
     """NaN logits end in one clear error, not in token V - 1 or an index out of range."""
     model = make()

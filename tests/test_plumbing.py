@@ -192,6 +192,21 @@ def test_exit_codes(error, code, line, capsys):
     assert captured.err == line and captured.out == ""
 
 
+def test_a_reader_that_has_enough(monkeypatch):
+    """`evaluate ... | head` ends without a traceback; what is left goes to the void."""
+    replaced = []
+
+    def command():
+        raise BrokenPipeError
+
+    with monkeypatch.context() as patch:               # pytest itself needs dup2 after the test
+        patch.setattr(os, "dup2", lambda source, target: (replaced.append(target),
+                                                          os.close(source)))
+        patch.setattr(sys, "stdout", types.SimpleNamespace(fileno=lambda: 77))
+        code = plumbing.run_command("toy", command)
+    assert code == 1 and replaced == [77]
+
+
 def test_a_bug_is_a_traceback():
     """Catches an InputError so wide that it hides bugs: a plain ValueError is none."""
     with pytest.raises(ValueError):
@@ -358,11 +373,11 @@ def test_progress_bar(terminal, monkeypatch):
         assert all(line.strip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stop_signals(number, capsys):
     """The first is collected, the second acts as it did before; after the block all do."""
     acted = []
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     mine = {n: lambda n, frame: acted.append(n) for n in before}
     try:
         for n, handler in mine.items():

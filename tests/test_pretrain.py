@@ -229,7 +229,7 @@ def test_flags_reach_the_weights(flag, value, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch):
+def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch, capsys):
     """A signal in the second step: that step is done and kept, and the same command goes on.
 
     Catches optimizers or schedules that are not saved, and documents that are read twice.
@@ -241,10 +241,13 @@ def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch):
         len(seen) == 1 and interrupt(number), taking(*args)))
     assert run(*command, tmp_path / "parts.pt") == 130
     assert set(files(tmp_path)) == {"whole.pt", "parts.pt.partial"}
+    capsys.readouterr()
     half = torch.load(tmp_path / "parts.pt.partial", weights_only=True)
     assert half["step"] == 2 and half["loss"] > 0 and len(half["stateful"]) == 4
     assert run(*command, tmp_path / "parts.pt") == 0
     assert set(files(tmp_path)) == {"whole.pt", "parts.pt"}
+    error = capsys.readouterr().err
+    assert "pretrain good-code" in error and "2/3" in error and "loss=" in error
     stream = plumbing.numpy_rng(plumbing.CORPUS, 0)
     read = list(itertools.chain(*seen))
     assert read == write_documents("good-code", 24, PretrainConfig(), stream)

@@ -174,7 +174,7 @@ def test_a_reward_with_a_flag(train_on_base, tmp_path, monkeypatch, capsys):
     paid = [read_rows(tmp_path / name)[0] for name in "abcd"]
     assert 0 < float(paid[0]["reward"]) < 1
     assert [float(row["reward"]) for row in paid[1:3]] == [0, 1]
-    assert paid[3]["reward"] == paid[3]["format_rate"]
+    assert float(paid[3]["reward"]) == pytest.approx(float(paid[3]["format_rate"]))
     assert train_on_base(tmp_path / "e", "--longest", 9) == 2
     assert "--longest: --reward random does not read it (only short)" in capsys.readouterr().err
 
@@ -201,7 +201,7 @@ def test_a_reward_that_pays_minus_one(loss, train_on_base, tmp_path, monkeypatch
     assert rewards.build_reward("not_judgement").score([None], ["x"], context) == [1.0]
 
 
-def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypatch):
+def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypatch, capsys):
     """needs=("judge",): the checkpoint at its path scores all responses in one call, frozen."""
     seen = []
 
@@ -219,6 +219,8 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
     assert all(torch.equal(judged, weights(judge)) for judged, _ in seen)
     assert read_json(tmp_path / "run/config.json")["judge"] == str(judge)
     assert train_on_base(tmp_path / "no", "--reward", "agree", "--judge", "nowhere.pt") == 2
+    assert train_on_base(tmp_path / "no", "--reward", "agree") == 2
+    assert "--judge: loss grpo or reward agree needs one" in capsys.readouterr().err
 
 
 # --- corpora

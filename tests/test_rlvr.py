@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import evaluation
+import rewards
 import rlvr
 from data import corpus, plumbing, task, tokenizer
 from data.corpus import CORPORA
@@ -174,6 +175,9 @@ def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
     assert {label for _, label in whole} > {None, "nonsense"} and len(whole) == 12
     wrong = rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
     assert wrong == [(problem, label) for problem, label in whole if label == "nonsense"] != []
+    alone = rewards.Reward(rewards.majority, needs=("wrong_labels",))
+    monkeypatch.setitem(rewards.REWARDS, "alone", alone)
+    assert rlvr.make_pool(config(reward="alone", pool=12), None, CORPUS) == wrong
     labelled_by(monkeypatch, lambda problem, i: f"\\boxed{{{task.solve(problem)}}}")
     with pytest.raises(InputError, match="right on all 12 prompts of the pool"):
         rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
@@ -849,10 +853,8 @@ def strip_seconds(value: dict) -> dict:
 def assert_same_state(a: dict, b: dict) -> None:
     """Two training states, the clock aside, equal to the last bit."""
     assert set(a) == set(b)
-    for key in set(a) - {"correct", "modes", "stateful", "seconds"}:
+    for key in set(a) - {"stateful", "seconds"}:
         assert a[key] == b[key], key
-    for key in ("correct", "modes"):
-        assert torch.equal(a[key], b[key]), key
     assert repr(a["stateful"]) == repr(b["stateful"])
     assert set(a["seconds"]) == set(b["seconds"])
 
@@ -902,7 +904,11 @@ def test_what_is_kept(base, tmp_path):
     assert state["pool"] == [(task.render_problem(problem), label) for problem, label in made]
     assert any(label is not None for _, label in made)
     assert state["before"] == summary["before"] and state["seconds"] == strip_total(summary)
-    assert state["correct"].shape == state["modes"].shape == (5, 2)
+    key, sampling = (plumbing.EVALUATION, 0), Sampling(max_new_tokens=12)
+    answers = evaluation.answer_problems(
+        model, CORPUS, evaluation.draw_evaluation(5, "evaluation", task.EASY), 2, key, sampling)
+    assert state["correct"] == answers.correct.tolist()
+    assert state["modes"] == answers.modes.tolist() != state["correct"]
     assert len(state["stateful"]) == 3                       # policy's, critic's, the critic
     assert all("exp_avg" in thing["state"][0] for thing in state["stateful"][:2])
     assert set(state["config"]) == set(describe_options(rlvr.TrainConfig)) - {"out", "steps"}
@@ -932,11 +938,12 @@ def test_a_resumed_policy_is_the_saved_one(base, tmp_path, monkeypatch):
 
 def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
     """The same problems and random numbers before and after, and the flags --eval-... passed on."""
-    asked, original = [], evaluation.evaluate
+    asked, original, compared = [], evaluation.evaluate, []
+    monkeypatch.setattr(evaluation, "gain", lambda *args: compared.append(args) or {"total": 7})
     monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args) or original(*args))
     out = tmp_path / "run"
     assert train(base, out, *"--eval-problems 7 --eval-samples 4 --eval-split probe --eval-num-ops "
-                 "6 2 --temperature 0.5 --seed 9".split()) == 0
+                 "6 2 --temperature 0.5 --seed 9 --reward code --lr 0.3".split()) == 0
     problems = evaluation.draw_evaluation(7, "probe", (6, 2))
     for args in asked:
         _, of_corpus, drawn, samples, ks, key, sampling, reference = args
@@ -953,11 +960,15 @@ def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
                                           reference)
         assert summary[when].pop("pass_at_k") == pytest.approx(numbers.pop("pass_at_k"))
         assert summary[when] == pytest.approx(numbers, abs=1e-6)
-    assert summary["before"]["kl_to_base"] == 0 < summary["after"]["kl_to_base"]
-    assert summary["gain"] == pytest.approx(
-        adapters.gain(summary["before"], summary["after"]), abs=1e-9)
+    assert summary["before"]["kl_to_base"] == pytest.approx(0, abs=1e-6)
+    assert summary["after"]["kl_to_base"] > 1e-6
+    (*numbers, modes), = compared
+    assert [n["kl_to_base"] for n in numbers] == [summary[when]["kl_to_base"]
+                                                  for when in ("before", "after")]
+    assert modes == ("code", "text") and summary["gain"] == {"total": 7}
     switches = adapters.count_switches(answers["before"], answers["after"], CORPUS.modes)
     assert {name: pytest.approx(cell) for name, cell in switches.items()} == summary["switches"]
+    assert switches["text->code"][0] != switches["code->text"][0]
 
 
 @pytest.mark.parametrize("samples, ks", [(1, [1]), (2, [1, 2]), (7, [1, 2, 4]),
@@ -966,7 +977,7 @@ def test_pass_at_k_is_for_powers_of_two(samples, ks, monkeypatch):
     asked = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args))
     c = config(eval_samples=samples)
-    rlvr.evaluate_run(rlvr.Run(c, "good-code", None, {"base": None}, [], {}), [])
+    rlvr.evaluate_run(rlvr.Run(c, "good-code", None, {"base": None}, [], {}, None), [])
     assert asked[0][4] == ks
 
 
@@ -1132,7 +1143,8 @@ def test_divergence_is_one_line(base, tmp_path, capsys):
 def test_config_is_what_was_used(base, tmp_path):
     """Catches a logged value that is not the optimizer's, and defaults resolved but not written."""
     out = tmp_path / "run"
-    assert train(base, out, "--lr", "0.037", "--eps", "0.11", "--optimizer", "adamw") == 0
+    flags = "--loss ppo --lr-value 0.4 --lr 0.037 --eps 0.11 --optimizer adamw"
+    assert train(base, out, *flags.split()) == 0
     said = read_json(out / "config.json")
     optimizer = load_run(out)["train"]["stateful"][0]
     assert said["lr"] == optimizer["param_groups"][0]["lr"] == 0.037
@@ -1140,7 +1152,7 @@ def test_config_is_what_was_used(base, tmp_path):
     assert said["eps_low"] == said["eps_high"] == 0.11
     assert said["num_ops"] == [1, 2, 3, 4, 5] and said["device"] in ("cpu", "cuda")
     assert said["command"].startswith(f"python rlvr.py train --base {base} --out ")
-    assert said["command"].endswith("--lr 0.037 --eps 0.11 --optimizer adamw")
+    assert said["command"].endswith(flags)
     assert said["parameters"] == len(weights(base)) and said["torch"] == torch.__version__
     names = set(describe_options(rlvr.TrainConfig))
     assert set(said) == names | {"parameters", "torch", "command"}

@@ -2,6 +2,7 @@
 
 import doctest
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -86,6 +87,14 @@ def test_draw_is_balanced_and_distinct(num_ops):
     assert {operand for problem in drawn for _, operand in problem.ops} == set(range(2, 10))
     starts = {problem.start for problem in drawn}
     assert min(starts) < 8 and max(starts) > 91 and starts <= set(range(100))
+
+
+def test_the_split_is_in_the_problem():
+    """A hash of its text, so that a stored base and a new evaluation can never meet."""
+    for problem in task.draw_problems(200, "training", EASY, np.random.default_rng(0), False):
+        longer = problem._replace(ops=(*problem.ops, ("+", 2)))
+        bucket = zlib.crc32(task.render_problem(longer).encode()) % 10
+        assert task.split_of(longer) == {0: "evaluation", 1: "probe"}.get(bucket, "training")
 
 
 def test_draw_repeats_where_it_may():

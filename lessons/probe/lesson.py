@@ -1,4 +1,4 @@
-"""Is it latent in MY model? (The probe, and whether it can be trusted)
+"""Is it latent in MY model?
 
 The probe's verdict from five seeds of a coin flip is that of eight other seeds on 23 of 29 bases
 that it had not seen; on the other 6 one of the two is `unclear`. About 2.5 hours on 2 cores.
