@@ -46,13 +46,14 @@ def cells(line: str) -> list[str]:
 
 def test_the_grid_is_five_rewards_on_three_bases():
     runs = lesson.runs(seeds=3)
-    assert Counter(run["base"] for run in runs) == dict.fromkeys(("good-code", "no-code",
-                                                                  "bad-code"), 15)
+    assert Counter(run["base"] for run in runs) == dict.fromkeys(lesson.BASES, 24)
     assert {run["reward"] for run in runs} == set(PAPER)
-    assert {run["seed"] for run in runs} == {1, 2, 3}
+    seeds = {reward: {run["seed"] for run in runs if run["reward"] == reward} for reward in PAPER}
+    assert seeds.pop("random") == set(range(1, 13))
+    assert all(values == {1, 2, 3} for values in seeds.values())
     quick = lesson.runs(quick=True)
     assert len(quick) == 10 and {run["base"] for run in quick} == {"good-code", "no-code"}
-    assert len(lesson.runs()) == 75
+    assert len(lesson.runs()) == 3 * (4 * 5 + 20)
 
 
 def test_table_of_gains():

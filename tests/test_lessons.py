@@ -44,6 +44,8 @@ def test_commands_have_every_flag_and_its_place():
         "python rlvr.py train --base b --reward random --eps-low 1e+09 --num-ops 1 7 "
         f"--seed 2 --out {folder}")
     assert str(grid.locate_run({"base": "b", "reward": "r", "seed": 1})) == "runs/b/r/seed1"
+    again = dict(reversed(run.items()))               # the same flags are the same run
+    assert grid.locate_run(again) == grid.locate_run(run)
     assert grid.write_pretrain_command("early", {"base": "good-code", "steps": 600}) == (
         "python rlvr.py pretrain --base good-code --steps 600 --out runs/bases/early.pt")
 
@@ -138,6 +140,8 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     assert jobs[0].command.endswith("--threads 2") and jobs[1].command.endswith("--threads 1")
     assert jobs[0].seconds == pytest.approx(153) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
+    monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
+    assert runner.plan_jobs(lesson, runs, 2)[0].seconds == pytest.approx(15.3)
     for done in ("runs/bases/good-code.pt", "runs/good-code/code/seed1/summary.json"):
         Path(done).parent.mkdir(parents=True, exist_ok=True)
         Path(done).touch()
@@ -147,13 +151,16 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
 def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     """--commands runs nothing: the missing bases, and once they are there each missing run."""
     monkeypatch.chdir(tmp_path)
-    assert runner.main(["spurious", "--quick", "--commands", "--jobs", "2"]) == 0
+    assert runner.main(["spurious", "--quick", "--commands", "--jobs", "6"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("rlvr.py pretrain") == 2 and "rlvr.py train" not in captured.out
+    assert captured.out.count("--threads 3") == 2     # six cores for two bases
     assert "then again" in captured.err
     Path("runs/bases").mkdir(parents=True)
     for base in ("good-code", "no-code"):
         Path(f"runs/bases/{base}.pt").touch()
+    assert runner.main(["spurious", "--quick", "--commands"]) == 2      # these are no bases
+    assert "good-code.pt" in capsys.readouterr().err
     monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
     assert runner.main(["spurious", "--quick", "--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -206,8 +213,8 @@ def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **
     (folder / "config.json").write_text(json.dumps(config))
     with open(folder / "metrics.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", "reward", "accuracy", "kl"])
-        writer.writerows([step, step / 4, 1 - step / 100, 7] for step in range(steps))
+        writer.writerow(["step", "reward", "accuracy", "text_share", "kl"])
+        writer.writerows([step, step / 4, 1 - step / 100, 0.5, 7] for step in range(steps))
     return folder
 
 
@@ -223,8 +230,8 @@ def test_a_row_holds_every_number_of_a_run(tmp_path):
                 "switches_text->code_points": 0.0625, "clip_high": 0.001, "clip_low": 0.002,
                 "seconds_total": 3.5, "command": "python rlvr.py 1"}
     assert {key: row[key] for key in expected} == expected
-    assert curve == [{"step": step, "reward": step / 4, "accuracy": 1 - step / 100}
-                     for step in range(3)]
+    assert curve == [{"step": step, "reward": step / 4, "accuracy": 1 - step / 100,
+                      "text_share": 0.5} for step in range(3)]
 
 
 def test_flags_are_those_that_are_not_at_their_default(tmp_path):
@@ -257,7 +264,8 @@ def test_results_survive_their_files(tmp_path):
     assert [row["flags"] for row in again.runs] == ["", "--lr 0.5"]
     assert again.runs[1]["seed"] == 2 and again.runs[1]["command"] == "python rlvr.py 2"
     assert {i: len(curve) for i, curve in again.curves.items()} == {0: 3, 1: 3}
-    assert again.curves[1][2] == {"step": 2, "reward": 0.5, "accuracy": 0.98}
+    assert again.curves[1][2] == {"step": 2, "reward": 0.5, "accuracy": 0.98, "text_share": 0.5}
+    assert (tmp_path / "out/runs.csv").read_text().splitlines()[0].endswith(",command")
     assert again.evidence == evidence
 
 

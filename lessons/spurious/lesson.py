@@ -27,9 +27,11 @@ REWARDS = ["correct", "majority", "incorrect", "random", "format"]
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
+    """The coin is what varies, and what the claim is about: it has four times as many seeds."""
     if quick:
         return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
-    return grid(base=list(BASES), reward=REWARDS, seed=range(1, seeds + 1))
+    plan = grid(base=list(BASES), reward=REWARDS, seed=range(1, 4 * seeds + 1))
+    return [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
 
 
 def measure(runs: list[dict]) -> list[dict]:
