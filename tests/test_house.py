@@ -179,9 +179,9 @@ def test_links_on_pages_lead_somewhere():
 
 
 def test_the_functions_that_the_front_page_names_are_there():
-    """`| question | [file]: `name`, ... |`: a newcomer finds each in one hop."""
+    """Each row leads to a file and what is in it: a newcomer finds it in one hop."""
     page = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| .*\| \[(\S+\.py)\]: (.*) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| .*\| \[(\S+\.py)\]\(\1\): (.*) \|$", page, re.MULTILINE)
     assert len(rows) >= 14
     for file, names in rows:
         body = ast.parse((ROOT / file).read_text()).body
