@@ -56,7 +56,7 @@ class Job(NamedTuple):
     name: str
     command: str
     makes: Path
-    needs: Path | None     # the base of a run
+    needs: Path | None     # its base
     log: Path
     seconds: float         # about, on one core: how far the bar moves
 
@@ -78,14 +78,24 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
     return [job for job in jobs if not job.makes.exists()]
 
 
+def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
+    """What is missing of the commands that a lesson measures with beside its runs."""
+    commands = getattr(lesson, "evidence_commands", lambda runs: [])(runs)
+    jobs = [Job(str(makes.parent), command, makes, place_base(base), makes.parent / "log.txt", 130)
+            for command, makes, base in commands]
+    return [job for job in jobs if not job.makes.exists()]
+
+
 def start_job(job: Job) -> subprocess.Popen:
     """In a session of its own, so that Ctrl-C reaches it once, through `stop_jobs`."""
     check_writable(job.log.parent)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     _, script, *words = shlex.split(job.command)
+    if script != "-m":
+        script = HERE.parent / script
     with open(job.log, "w") as log:
-        return subprocess.Popen([sys.executable, HERE.parent / script, *words], stdout=log,
-                                stderr=log, start_new_session=True)
+        return subprocess.Popen([sys.executable, script, *words], stdout=log, stderr=log,
+                                start_new_session=True)
 
 
 def read_progress(job: Job) -> float:
@@ -177,6 +187,7 @@ def teach(args) -> None:
     bases = len({run["base"] for run in runs if not place_base(run["base"]).exists()})
     at_once = args.jobs or count_jobs()
     jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
+    jobs += [] if args.quick else plan_evidence(lesson, runs)
     if args.commands:
         return print_commands(jobs)
     out = HERE / args.name if args.store else Path("runs/lessons", args.name)

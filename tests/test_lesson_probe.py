@@ -283,9 +283,11 @@ def test_quick_runs_and_seeds_without_an_interval():
 # --- measure
 
 
-def test_measure(tmp_path, monkeypatch, capsys, base, tiny_runs):
-    """The probe's rows in the stored format, from five seeds of its own in a folder of its own;
-    a finished probe is read, and that of another checkpoint refused."""
+def test_measure(tmp_path, monkeypatch, base, tiny_runs):
+    """The probe's rows in the stored format, from five seeds of its own in a folder of its own.
+
+    A finished probe is read, and that of another checkpoint refused.
+    """
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
         path = tmp_path / f"runs/bases/{name}.pt"
@@ -297,16 +299,13 @@ def test_measure(tmp_path, monkeypatch, capsys, base, tiny_runs):
     monkeypatch.setattr(prober, "elicit", lambda *_: [
         {"way": row["way"], "accuracy": i / 20, "code_share": i / 30 if row["code_share"] else None}
         for i, row in enumerate(stored[:9], 1)])
-    asked, original = [], prober.probe
-
-    def probe(*arguments, **more):
-        asked.append((arguments, more))
-        return original(*arguments, **more)
-    monkeypatch.setattr(lesson, "probe", probe)
+    commands = lesson.evidence_commands(runs)
+    assert commands == [
+        (f"python -m lessons.probe {name} --seeds 5 --seed 101 --threads 1 --out runs/{name}/probe",
+         Path(f"runs/{name}/probe/probe.json"), name) for name in ("one", "two")]
+    for command, made, _ in commands:
+        assert prober.main(command.split()[3:]) == 0 and made.exists()
     rows = lesson.measure(runs)
-    assert not capsys.readouterr().out
-    assert asked == [((name, 5, 101, f"runs/{name}/probe"), {"threads": 1})
-                     for name in ("one", "two")]
     assert list(stored[0]) == format_csv(rows).splitlines()[0].split(",")
     assert [(row["base"], row["way"]) for row in rows] == [
         (name, row["way"]) for name in ("one", "two") for row in stored[:14]]
@@ -322,9 +321,6 @@ def test_measure(tmp_path, monkeypatch, capsys, base, tiny_runs):
             assert {row["way"]: untrained[row["way"]]} == {
                 row["way"]: {key: row[key] for key in ("accuracy", "code_share")}}
             assert "gain" not in row
-    assert "latent: " in Path("runs/one/probe/report.txt").read_text()
-    asked.clear()
-    assert lesson.measure(runs) == rows and not asked
     Path("runs/bases/two.pt").write_bytes(base.read_bytes() + b" ")
     with pytest.raises(InputError, match="another checkpoint"):
         lesson.measure(runs)

@@ -148,6 +148,34 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     assert runner.plan_jobs(lesson, runs, 2) == jobs[2:]
 
 
+def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys):
+    """The probes of lesson 10 run side by side; --commands prints them; not in the quick door."""
+    monkeypatch.chdir(tmp_path)
+    lesson = runner.load_lesson("probe")
+    runs = lesson.runs(seeds=2)
+    jobs = runner.plan_evidence(lesson, runs)
+    assert len(jobs) == len(lesson.BASES) and jobs[0].command.startswith("python -m lessons.probe")
+    assert jobs[0].needs == grid.place_base(runs[0]["base"])
+    assert jobs[0].log.parent == jobs[0].makes.parent
+    jobs[0].makes.parent.mkdir(parents=True)
+    jobs[0].makes.touch()
+    assert runner.plan_evidence(lesson, runs) == jobs[1:]
+    assert runner.plan_evidence(runner.load_lesson("spurious"), runs) == []
+    monkeypatch.setattr(lesson, "BASES", {})
+    monkeypatch.setattr(lesson, "runs", lambda quick: [])
+    monkeypatch.setattr(lesson, "evidence_commands", lambda runs: [("python x", Path("x"), "b")])
+    assert runner.main(["probe", "--commands"]) == 0 and capsys.readouterr().out == "python x\n"
+    assert runner.main(["probe", "--commands", "--quick"]) == 0 and not capsys.readouterr().out
+
+
+def test_a_job_may_be_a_module(tmp_path):
+    """`python -m` runs a module; anything else is a script of the project, from any folder."""
+    job = runner.Job("j", "python -m this", tmp_path / "x", None, tmp_path / "log", 1.0)
+    assert runner.start_job(job).wait() == 0 and "Beautiful" in job.log.read_text()
+    job = job._replace(command="python rlvr.py --help")
+    assert runner.start_job(job).wait() == 0 and "pretrain" in job.log.read_text()
+
+
 def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     """--commands runs nothing: the missing bases, and once they are there each missing run."""
     monkeypatch.chdir(tmp_path)

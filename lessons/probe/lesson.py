@@ -5,12 +5,11 @@ that it had not seen; on the other 6 one of the two is `unclear`. About 2.5 hour
 """
 
 import json
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from data.plumbing import InputError, progress_bar
+from data.plumbing import InputError
 from lessons.grid import base_grid, grid
 from lessons.probe.probe import (
     MARGIN,
@@ -19,7 +18,6 @@ from lessons.probe.probe import (
     claim_folder,
     interval,
     judge,
-    probe,
     show_interval,
 )
 from lessons.report import BLUE, GREY, RED, Results, align, group_runs
@@ -49,27 +47,28 @@ def runs(seeds: int = 8, quick: bool = False) -> list[dict]:
     return grid(base=list(BASES), reward="random", seed=range(1, seeds + 1))
 
 
-def run_probe(base: str) -> dict:
-    """What the probe of a base says, from runs/BASE/probe; its output goes to files there."""
-    folder = Path("runs", base, "probe")
-    claim_folder(locate_base(base), folder)
-    if (folder / "probe.json").exists():
-        return json.loads((folder / "probe.json").read_text())
-    with open(folder / "report.txt", "w") as report, open(folder / "log.txt", "a") as log:
-        with redirect_stdout(report), redirect_stderr(log):
-            return probe(base, SEEDS, FIRST_SEED, str(folder), threads=1)
+def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
+    """The probe of each base: its command, the file that it makes, and the base."""
+    commands = []
+    for base, in group_runs(runs, "base"):
+        folder = Path("runs", base, "probe")
+        command = (f"python -m lessons.probe {base} --seeds {SEEDS} --seed {FIRST_SEED} "
+                   f"--threads 1 --out {folder}")
+        commands.append((command, folder / "probe.json", base))
+    return commands
 
 
 def measure(runs: list[dict]) -> list[dict]:
     """Rows (base, way, accuracy, code_share, gain, before): ways, then the probe's coin flips."""
     rows = []
-    for base in progress_bar(iterable=list(group_runs(runs, "base")), desc="probing"):
-        result = run_probe(*base)
+    for _, path, base in evidence_commands(runs):
+        claim_folder(locate_base(base), path.parent)  # refuses that of another checkpoint
+        result = json.loads(path.read_text())
         for way, numbers in result["untrained"].items():
-            rows.append({"base": base[0], "way": way, **numbers})
+            rows.append({"base": base, "way": way, **numbers})
         before = result["before"]["accuracy"]
         for seed, after, gain in zip(result["seeds"], result["accuracies"], result["gains"]):
-            rows.append({"base": base[0], "way": f"coin, seed {seed}", "accuracy": after,
+            rows.append({"base": base, "way": f"coin, seed {seed}", "accuracy": after,
                          "gain": gain, "before": before})
     return rows
 
