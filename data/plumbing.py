@@ -36,7 +36,7 @@ class WorkError(RuntimeError):
 # --- flags
 
 def option(default, help: str, **checks) -> Field:
-    """A dataclass field that becomes a flag.
+    """A dataclass field that becomes a flag; among an entry's options its type is the default's.
 
     checks: `least`, `above`, `most` bound a number; `choices`, a tuple or a registry; `many` for a
     list.

@@ -141,11 +141,14 @@ def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
     with stop_signals() as stopped, bar:
         try:
             while pending or running:
+                finished += collect_finished(running)
                 ready = [job for job in pending if job.needs is None or job.needs.exists()]
+                if pending and not ready and not running:
+                    job = pending[0]
+                    raise WorkError(f"{job.name} needs {job.needs}, which nothing makes")
                 for job in ready[:at_once - len(running)]:
                     running[job] = start_job(job)
                     pending.remove(job)
-                finished += collect_finished(running)
                 done = sum(job.seconds for job in finished)
                 done += sum(job.seconds * read_progress(job) for job in running)
                 bar.set_description_str(f"{title}: {len(finished)} of {len(jobs)} jobs", False)
@@ -222,8 +225,9 @@ def print_commands(jobs: list[Job]) -> None:
 def update_page(page: Path, table: str) -> None:
     """Put the table into the first text block below `## Table`."""
     text = page.read_text()
-    new, count = re.subn(r"(## Table\n.*?```text\n).*?(\n```)",
-                         lambda match: match[1] + table + match[2], text, count=1, flags=re.DOTALL)
+    new, count = re.subn(r"(## Table\n.*?```text\n).*?(^```$)",
+                         lambda match: f"{match[1]}{table}\n{match[2]}", text, count=1,
+                         flags=re.DOTALL | re.MULTILINE)
     if not count:
         raise InputError(f"{page} has no text block below '## Table'")
     write(page, new)

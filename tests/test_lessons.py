@@ -96,6 +96,15 @@ def test_a_failed_job_is_named_with_its_last_line(tmp_path):
     assert (tmp_path / "saved").exists() and not (tmp_path / "later").exists()
 
 
+def test_a_run_whose_base_nothing_makes_is_named(tmp_path):
+    """Catches a runner that waits forever."""
+    runner.run_jobs("t", [make_job(tmp_path, "later", "", tmp_path / "first"),
+                          make_job(tmp_path, "first", touch(tmp_path / "first"))], 1)
+    job = make_job(tmp_path, "run", "", tmp_path / "base")
+    with pytest.raises(WorkError, match="run needs .*base, which nothing makes"):
+        runner.run_jobs("t", [job], 2)
+
+
 def test_interrupted_jobs_save_once(tmp_path):
     """Ctrl-C of the runner reaches each job as one SIGINT, and the runner waits for them."""
     program = ("import signal, time\ncount = []\n"
@@ -399,6 +408,17 @@ def test_store_writes_the_reference_and_the_page(lesson_of_two, monkeypatch, cap
     assert runner.main(["template", "--stored"]) == 0
     assert capsys.readouterr().out.startswith(table)
     assert Path("runs/lessons/template/figure.png").exists()
+
+
+def test_the_first_table_of_a_new_page(tmp_path):
+    """Catches a block that is empty yet, taken to reach to the next one; and a missing one."""
+    page = tmp_path / "README.md"
+    page.write_text("## Table\n```text\n```\nwords\n```text\nkeep\n```\n")
+    runner.update_page(page, "a  b")
+    assert page.read_text() == "## Table\n```text\na  b\n```\nwords\n```text\nkeep\n```\n"
+    page.write_text("```text\nkeep\n```\n## Table\n")
+    with pytest.raises(InputError, match="no text block"):
+        runner.update_page(page, "a")
 
 
 def test_evidence_is_measured_beside_the_runs(lesson_of_two, monkeypatch):
