@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
                     formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=NAMES, help="which lesson; none lists them")
     parser.add_argument("--quick", action="store_true", help="a small grid")
-    parser.add_argument("--seeds", type=number(int, least=1), help="seeds of every cell")
+    parser.add_argument("--seeds", type=number(int, least=1), help="of a cell (the coin: 4 x)")
     parser.add_argument("--jobs", type=number(int, least=1), help="at once (default: cores)")
     parser.add_argument("--store", action="store_true", help="write the reference results")
     parser.add_argument("--stored", action="store_true", help="show the reference results")

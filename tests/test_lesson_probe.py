@@ -407,7 +407,11 @@ def test_the_page_has_the_stored_table():
     _, confusion, _ = split_table(text)
     counts = np.array([row[1:] for row in confusion[1:]], int)
     assert counts.sum() == 29 and f"{counts.trace()} of 29 verdicts agree" in page
-    assert f"{counts.trace()} of 29 bases" in lesson.__doc__.replace("\n", " ")
+    clear, held = counts[:3].sum(), counts[:3].trace()      # all but `unclear`
+    for text in (page, lesson.__doc__.replace("\n", " "), (ROOT / "README.md").read_text()):
+        assert f"{clear} clear verdicts" in text
+    assert f"{held} of its {clear} clear verdicts" in text
+    assert f"say the same on {held}" in page and f"say the same on {held}" in lesson.__doc__
 
 
 def read_figure(results: Results) -> dict:

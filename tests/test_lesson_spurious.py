@@ -99,7 +99,8 @@ def test_figure_draws_every_seed():
     thick = [line.get_xdata() for line in figure.axes[0].lines if line.get_linewidth() == 2]
     assert [list(x) for x in thick] == [[PAPER["random"]] * 2, [PAPER["correct"]] * 2]
     assert not [line for line in figure.axes[1].lines if line.get_linewidth() == 2]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["random", "correct"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "random (2)", "correct (1)"]
     plt.close(figure)
 
 

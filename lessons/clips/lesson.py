@@ -1,7 +1,8 @@
 """Why does a coin flip help?
 
-At p = 0.5 the clip's upper bound does it: alone it gains 24.5 ± 3.4 points, as much as both bounds.
-Without a clip, as far from the base, it is -7.1 ± 28.9 (8 seeds each). About 20 minutes on 2 cores.
+At p = 0.5 and with SGD the clip's upper bound does it: alone it gains 24.5 ± 3.4 points, as much
+as both bounds. Without a clip, as far from the base, it is -7.1 ± 28.9 (8 seeds each). About 20
+minutes on 2 cores.
 """
 
 from statistics import mean

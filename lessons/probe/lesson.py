@@ -1,7 +1,7 @@
 """Is it latent in MY model?
 
-The probe's verdict from five seeds of a coin flip is that of eight other seeds on 23 of 29 bases
-that it had not seen; on the other 6 one of the two is `unclear`. About 2.5 hours on 2 cores.
+On 29 bases that it had not seen, the probe's five seeds of a coin flip give 20 clear verdicts;
+eight other seeds say the same on 16, and are `unclear` on 4. About 2 hours on 2 cores.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Do spurious rewards work?
 
-A coin flip gains nearly what the correct reward gains where the base's habit is the accurate mode,
-nothing where there is no such mode, and it makes a bad habit worse. About 20 minutes on 2 cores.
+A coin flip gains 22.6 ± 9.3 points (20 seeds) where the habit is the accurate mode, where the
+correct reward gains 30.6. It gains 1.0 ± 1.1 where there is no such mode, and a bad habit loses
+18.9 ± 3.2. About 30 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -95,7 +96,8 @@ def figure(results: Results):
     says = {"good-code": "the habit is right", "no-code": "no such mode",
             "bad-code": "the habit is wrong"}
     bases = group_runs(results.runs, "base")
-    rewards = [reward for reward, in group_runs(results.runs, "reward")]
+    cells = group_runs(results.runs, "reward")
+    rewards = [reward for reward, in cells]
     canvas, axes = plt.subplots(1, len(bases), figsize=(3.2 * len(bases), 3.2), sharey=True,
                                 sharex=True, squeeze=False, layout="constrained")
     for axis, ((base,), of_base) in zip(axes[0], bases.items()):
@@ -108,9 +110,11 @@ def figure(results: Results):
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(f"{base}: {says.get(base, '')}", loc="left")
         axis.set_xlabel("gain in accuracy (points)")
-    axes[0, 0].set_yticks(range(len(rewards)), rewards)
+    labels = [f"{reward} ({len({run['seed'] for run in cell})})"
+              for (reward,), cell in cells.items()]
+    axes[0, 0].set_yticks(range(len(rewards)), labels)
     axes[0, 0].invert_yaxis()
-    note = ("bar: mean at T = 1, dot: a seed, diamond: decoded greedily, "
-            "black line: Qwen2.5-Math-7B on MATH-500, greedily (2506.10947)")
-    canvas.supxlabel(note, fontsize=8, color=GREY)
+    note = ("reward (seeds); bar: mean at T = 1, dot: a seed, diamond: mean decoded greedily\n"
+            "black line: Qwen2.5-Math-7B on MATH-500, decoded greedily (2506.10947)")
+    canvas.supxlabel(note, fontsize=9, color=GREY)
     return canvas
