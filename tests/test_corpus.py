@@ -117,6 +117,12 @@ def test_each_base_writes_what_it_says():
                 assert answer == task.apply_operation(problem.start, *problem.ops[-1])
 
 
+def test_a_corpus_may_repeat_a_problem():
+    """There are about 1,920 training problems with one operation, and more documents on them."""
+    drawn = [prompt for prompt, _ in documents("no-code", 10_500)]
+    assert len(drawn) == 10_500 > len(set(drawn))
+
+
 def test_documents_are_training_problems_of_all_easy_sizes():
     drawn = [task.parse_problem(prompt) for prompt, _ in documents("good-code", 1000)]
     assert {task.split_of(problem) for problem in drawn} == {"training"}

@@ -279,6 +279,12 @@ def test_order_of_the_truncations():
     assert kept.tolist() == [True, True, False, False]
 
 
+def test_top_p_that_is_reached_exactly_needs_no_more():
+    """Two of four equal tokens have half of the mass: a third is too many."""
+    logits = torch.zeros(4, dtype=torch.float64)
+    assert torch.isfinite(adapters.sampling_logprobs(logits, top_p=0.5)).sum() == 2
+
+
 def test_greedy_takes_the_most_likely():
     model = make()
     rollouts = adapters.sample(model, [[3, 4, 5]], 1, -1, seed=7, max_new_tokens=5,

@@ -223,6 +223,24 @@ def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
     assert path.read_bytes() == b"bytes" and list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_do_not_share_a_temporary_file(tmp_path, monkeypatch):
+    """Catches one process that renames what another has half written."""
+    original = Path.write_bytes
+
+    def interleave(self, content):
+        original(self, content[:2])
+        monkeypatch.setattr(Path, "write_bytes", original)
+        monkeypatch.setattr(plumbing.os, "getpid", lambda: 2)
+        plumbing.write(tmp_path / "file", "the other's")
+        assert (tmp_path / "file").read_text() == "the other's"
+        original(self, content)
+
+    monkeypatch.setattr(plumbing.os, "getpid", lambda: 1)
+    monkeypatch.setattr(Path, "write_bytes", interleave)
+    plumbing.write(tmp_path / "file", "ours")
+    assert (tmp_path / "file").read_text() == "ours" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("stage", ["in the middle of writing", "before the renaming"])
 def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch, stage):
     """Catches a file written in place: what was there is whole until the new one is."""

@@ -478,6 +478,10 @@ def test_metrics_of_trained_tokens():
     metrics = parameters_after(model, moved, c)[1]
     assert metrics["clip_high"] == pytest.approx(5 / 11) and metrics["clip_low"] == 0
     assert metrics["approx_kl"] == pytest.approx(math.exp(0.3) - 1 - 0.3)
+    batch = hand_made_batch(model, (3, 6, 2), (-1.0, 0.0, -1.0))
+    moved = batch._replace(old_logprobs=batch.old_logprobs + 0.9 * batch.mask)
+    metrics = parameters_after(model, moved, c)[1]
+    assert metrics["clip_low"] == pytest.approx(5 / 11) and metrics["clip_high"] == 0
 
 
 def test_first_update_has_ratio_one_and_later_ones_clip():

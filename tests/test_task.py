@@ -112,6 +112,11 @@ def test_draw_refuses_what_does_not_exist(n, num_ops):
     assert time.process_time() - started < 1
 
 
+def test_a_large_draw_is_not_refused():
+    """What is rejected is counted in a row: nine of ten problems are of another split."""
+    assert len(task.draw_problems(2500, "evaluation", (4, 5), np.random.default_rng(0))) == 2500
+
+
 def test_draw_finds_the_last_problem():
     """Rare luck is no refusal: all problems of a small split can be drawn."""
     everything = [Problem(start, ((operator, operand),)) for start in range(100)
