@@ -545,12 +545,12 @@ def save_step(run: Run, step: int, metrics: dict, readable: list[str]) -> None:
     run.state["samples"] += readable if step % 5 == 0 else []
     run.state["step"] = step + 1
     save_run(run)
+    run.clock.lap("update")
 
 
 def finish_run(run: Run) -> None:
     """Evaluate, compare with before, write summary.json."""
     config, state, modes = run.config, run.state, CORPORA[run.corpus].modes
-    run.clock.lap("update")
     after, answers = evaluate_run(run, draw_run_evaluation(config))
     run.clock.lap("evaluate")
     save_run(run)

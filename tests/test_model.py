@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -389,6 +390,23 @@ def test_damaged_checkpoints(damage, complaint, tmp_path):
     with pytest.raises(InputError, match=complaint) as error:
         project.load_checkpoint(path, CPU)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+class Bomb:
+    """What a file of somebody else's may do when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("exploded"),)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
+    """Catches weights_only=False: to look at a downloaded file must be safe."""
+    monkeypatch.chdir(tmp_path)
+    saved(Path("model.pt"))
+    torch.save({**torch.load("model.pt", weights_only=True), "bomb": Bomb()}, "model.pt")
+    with pytest.raises(InputError):
+        project.load_checkpoint(Path("model.pt"), CPU)
+    assert not Path("exploded").exists()
 
 
 def test_locate_base(tmp_path, monkeypatch):

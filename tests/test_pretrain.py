@@ -3,6 +3,7 @@
 import copy
 import itertools
 import os
+import re
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -255,6 +256,20 @@ def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch, capsys):
                     for name in ("whole.pt", "parts.pt"))
     assert torch.equal(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
     assert whole["pretrain"] == parts["pretrain"]
+
+
+def test_a_signal_in_the_last_step(tmp_path, monkeypatch, capsys):
+    """Nothing is left to do but to write the base: with the loss it had, not with none."""
+    assert run(*COMMAND, "--out", tmp_path / "whole.pt") == 0
+    loss = re.search(r"loss (\d\S+),", capsys.readouterr().out)[1]
+    seen, taking = record_steps(monkeypatch), pretraining.take_step
+    monkeypatch.setattr(pretraining, "take_step", lambda *args: (
+        len(seen) == 2 and interrupt(signal.SIGINT), taking(*args)))
+    assert run(*COMMAND, "--out", tmp_path / "parts.pt") == 130
+    assert torch.load(tmp_path / "parts.pt.partial", weights_only=True)["step"] == 3
+    assert run(*COMMAND, "--out", tmp_path / "parts.pt") == 0
+    assert f"loss {loss}," in capsys.readouterr().out
+    assert torch.equal(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
 
 
 def test_progress_survives_a_kill(tmp_path, monkeypatch):
