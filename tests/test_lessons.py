@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.colors import to_hex
 
 from data.plumbing import InputError, WorkError
 from lessons import __main__ as runner
@@ -281,6 +282,14 @@ def test_flags_are_those_that_are_not_at_their_default(tmp_path):
     assert report.describe_flags(config | {"num_ops": [1, 2]}) == "--num-ops 1 2"
 
 
+@pytest.mark.parametrize("base", ["good-code-prior0.3", "runs/bases/good-code-prior0.3.pt"])
+def test_a_bases_name_keeps_its_decimals(tmp_path, base):
+    """Whether a run names its base or its file: good-code-prior0.3 is not good-code-prior0."""
+    path = write_run(tmp_path / "run") / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base": base}))
+    assert report.read_run(tmp_path / "run")[0]["base"] == "good-code-prior0.3"
+
+
 def test_long_runs_are_thinned_to_means(tmp_path):
     """At most 20 rows that cover the run: the mean of each part, named by its last step."""
     _, curve = report.read_run(write_run(tmp_path / "run", steps=45))
@@ -343,6 +352,16 @@ def test_a_table_keeps_cells_apart(tmp_path):
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([20, -20])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "tiny random grpo", "tiny random grpo --lr 0.5"]
+    plt.close(figure)
+
+
+def test_a_cell_that_loses_in_the_mean_is_red(tmp_path):
+    """Whatever its best seed does."""
+    runs = [write_run(tmp_path / "a", 1, 0.1), write_run(tmp_path / "b", 2, -0.3),
+            write_run(tmp_path / "c", 1, 0.2, lr=0.5)]
+    figure = report.draw_gains(report.collect(runs))
+    colors = [to_hex(bar.get_facecolor()).upper() for bar in figure.axes[0].patches]
+    assert colors == [report.RED, report.BLUE]
     plt.close(figure)
 
 
