@@ -135,7 +135,8 @@ def asked(monkeypatch) -> list[dict]:
     calls = []
 
     def answer(model, corpus_, problems, n, key, sampling=PLAIN, prefix=""):
-        calls.append({"n": n, "key": key, "sampling": sampling, "prefix": prefix})
+        calls.append({"n": n, "key": key, "sampling": sampling, "prefix": prefix,
+                      "corpus": corpus_})
         right = n - len(calls) % 4                           # of the n answers to each problem
         texts = [prefix + (corpus.CODE_OPENER if i == 0 and not prefix else "By eye: ")
                  + f"\\boxed{{{solve(problem) if i < right else 'x'}}}"
@@ -145,6 +146,16 @@ def asked(monkeypatch) -> list[dict]:
 
     monkeypatch.setattr(elicit, "answer_problems", answer)
     return calls
+
+
+def test_as_many_vote_as_the_row_says(asked, monkeypatch):
+    """And they are the samples of T = 1."""
+    problems, seen = draw_problems(2, "evaluation", EASY, np.random.default_rng(0)), []
+    monkeypatch.setattr(elicit, "score_votes", lambda problems, texts, n: seen.append(
+        (len(texts), n)) or n / 100)
+    rows = {row["way"]: row["accuracy"] for row in elicit.elicit(None, None, problems, (1, 0))}
+    assert seen == [(128, 8), (128, 64)]
+    assert (rows["majority of 8"], rows["majority of 64"]) == (0.08, 0.64)
 
 
 def test_every_way_is_sampled_as_it_says(asked):
@@ -180,6 +191,9 @@ def test_evidence_is_of_each_base_on_the_evaluations_problems(asked, monkeypatch
     rows = lesson.measure([{"base": "good-code"}, {"base": "no-code"}, {"base": "good-code"}])
     assert drawn == [(400, "evaluation", EASY)]
     assert [row["base"] for row in rows] == ["good-code"] * 9 + ["no-code"] * 9
+    half = len(asked) // 2
+    assert all(call["corpus"] is corpus.CORPORA["good-code"] for call in asked[:half])
+    assert all(call["corpus"] is corpus.CORPORA["no-code"] for call in asked[half:])
     assert len(elicit.elicit_bases(["bad-code"], "probe")) == 9 and drawn[1][1] == "probe"
 
 
