@@ -13,6 +13,7 @@ C width of the model, V vocabulary; R response tokens of a micro-batch, all rows
 """
 
 import argparse
+import copy
 import math
 import shlex
 import sys
@@ -434,8 +435,7 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
     if state and state["step"] == config.steps and (out / "summary.json").exists():
         return None
     base, checkpoint = load_checkpoint(locate_base(config.base), device)
-    if model is None:
-        model, _ = load_checkpoint(locate_base(config.base), device)
+    model = copy.deepcopy(base) if model is None else model
     helpers = load_helpers(config, base, device)
     optimizers = make_optimizers(config, model, helpers)
     run = Run(config, checkpoint["corpus"], model, helpers, optimizers, state,

@@ -21,7 +21,7 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from data.plumbing import InputError, Parser, check_writable, run_command, write
+from data.plumbing import InputError, Parser, check_writable, run_command, to_csv, write
 from rlvr import TrainConfig, check_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
@@ -36,8 +36,7 @@ POINTS = 20  # rows of curves.csv for a run
 PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "format": 13.8}
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#777777")
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#777777"
 
 
 class Results(NamedTuple):
@@ -121,11 +120,7 @@ def format_csv(rows: list[dict]) -> str:
     """Rows as CSV, with the columns of all of them: numbers shortened, what a row lacks empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     names.sort(key=lambda name: name == "command")          # it is the longest: last
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({name: shorten(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    return to_csv([{name: shorten(row.get(name)) for name in names} for row in rows])
 
 
 def parse_csv(text: str, words: tuple[str, ...] = ()) -> list[dict]:
