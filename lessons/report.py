@@ -22,6 +22,7 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 
 from data.plumbing import InputError, Parser, check_writable, run_command, to_csv, write
+from lessons.grid import write_flags
 from rlvr import TrainConfig, check_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
@@ -66,15 +67,14 @@ def describe_flags(config: dict) -> str:
     """The flags of a config.json that are not at their defaults, but those with a column."""
     defaults = TrainConfig(reward=config["reward"], loss=config["loss"])
     check_config(defaults)
-    flags = []
+    flags = {}
     for f in fields(TrainConfig):
         default = getattr(defaults, f.name)
         value = config.get(f.name, default)
         value = tuple(value) if isinstance(value, list) else value
         if f.name not in UNNAMED and value != default:
-            text = " ".join(map(str, value)) if isinstance(value, tuple) else shorten(value)
-            flags.append(f"--{f.name.replace('_', '-')} {text}")
-    return " ".join(flags)
+            flags[f.name] = value
+    return " ".join(write_flags(flags))
 
 
 def shorten(value) -> str:
