@@ -7,22 +7,25 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data.corpus import CORPORA, Corpus
+from data.files import to_json
 from data.plumbing import (
+    DEVICE,
     EVALUATION,
     MAX_SEED,
     SAMPLES,
+    THREADS,
     InputError,
     choose_device,
     numpy_rng,
     option,
     progress_bar,
-    to_json,
     torch_rng,
 )
 from data.task import (
@@ -33,7 +36,7 @@ from data.task import (
     draw_problems,
     parse_problem,
     render_problem,
-    solve,
+    write_answer,
 )
 from data.tokenizer import END, decode, encode, encode_prompt
 from model import (
@@ -46,6 +49,7 @@ from model import (
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
+SCORED_ROWS = 1024   # responses in a forward pass without gradient; so does this
 
 
 class Sampling(NamedTuple):
@@ -112,6 +116,19 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 @torch.no_grad()
+def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollouts,
+                 read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """read(hidden (R, C), ids (R,)) -> (R,) on all rollouts, in chunks, as (N, T): 0 on padding."""
+    scores = torch.zeros_like(rollouts.logprobs)
+    for i in range(0, len(prompts), SCORED_ROWS):
+        rows = slice(i, i + SCORED_ROWS)
+        ids, mask = rollouts.ids[rows], rollouts.mask[rows]
+        hidden = response_hidden(model, prompts[rows], ids, mask)                  # (R, C)
+        scores[rows][mask] = read(hidden, ids[mask].to(hidden.device)).cpu()
+    return scores
+
+
+@torch.no_grad()
 def kl_to_base(model: Transformer, base: Transformer, answers: Answers) -> float:
     """KL(pi || base) of whole responses in nats, on the first response of pi to each problem.
 
@@ -130,9 +147,10 @@ def kl_to_base(model: Transformer, base: Transformer, answers: Answers) -> float
     return total / len(answers.problems)
 
 
-def draw_evaluation(n: int, split: str, num_ops: tuple[int, ...], seed: int = 0) -> list[Problem]:
+def draw_evaluation(n: int, split: str, num_ops: tuple[int, ...], seed: int = 0,
+                    digits: int = 2) -> list[Problem]:
     """The problems that an evaluation asks; those of seed 0 are the same in every run and table."""
-    return draw_problems(n, split, num_ops, numpy_rng(EVALUATION, seed))
+    return draw_problems(n, split, num_ops, numpy_rng(EVALUATION, seed), digits=digits)
 
 
 def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], samples: int,
@@ -158,18 +176,22 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
     return numbers | {"n_problems": len(problems), "n_samples": samples}, answers
 
 
+def measure_tokens(chunks: list[Rollouts]) -> dict:
+    """Means over all tokens of what the sampler noted: entropy in nats, probability."""
+    tokens = sum(rollouts.mask.sum().item() for rollouts in chunks)
+    entropies = sum(rollouts.entropy.sum().item() for rollouts in chunks)
+    probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in chunks)
+    return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens}
+
+
 def measure_answers(answers: Answers, ks: list[int]) -> dict:
     """What an evaluation says of answers besides accuracy and modes."""
     n = answers.correct.shape[1]
     boxes = [parse_box(text) for text in answers.texts]
     groups = [set(boxes[i:i + n]) - {None} for i in range(0, len(boxes), n)]
-    tokens = sum(rollouts.mask.sum().item() for rollouts in answers.rollouts)
-    entropies = sum(rollouts.entropy.sum().item() for rollouts in answers.rollouts)
-    probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in answers.rollouts)
     right = answers.correct.sum(axis=1).tolist()                                   # (P)
     return {"format_rate": np.mean([box is not None for box in boxes]).item(),
-            "entropy": entropies / tokens,
-            "mean_token_prob": probabilities / tokens,
+            **measure_tokens(answers.rollouts),
             "distinct_answers": np.mean([len(group) for group in groups]).item(),
             "pass_at_k": {str(k): np.mean([pass_at_k(n, c, k) for c in right]).item() for k in ks}}
 
@@ -218,16 +240,15 @@ class SampleConfig:
     top_k: int | None = option(None, "sample among the k most likely tokens", least=1)
     top_p: float | None = option(None, "sample from the likeliest tokens of this mass", above=0,
                                  most=1)
-    max_new_tokens: int = option(40, "longest response", least=1)
+    max_new_tokens: int = option(40, "longest response", least=1, most=1000)
     seed: int = option(0, "of the samples, and of evaluate's problems", least=0, most=MAX_SEED)
-    threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
-    device: str = option(
-        "auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    threads: int | None = THREADS
+    device: str = DEVICE
 
 
 @dataclass
 class EvaluateConfig(SampleConfig):
-    samples: int = option(64, "samples a problem", least=1)
+    samples: int = option(64, "samples a problem", least=1, most=10**5)
     k: tuple[int, ...] = option((1,), "pass@k for these k", many=True, least=1)
     problems: int = option(400, "how many problems", least=1)
     num_ops: tuple[int, ...] = option(EASY, "numbers of operations", many=True, choices=EASY + HARD)
@@ -243,10 +264,12 @@ def evaluate_command(args: argparse.Namespace) -> None:
     if max(args.k) > args.samples:
         raise InputError(f"pass@{max(args.k)} needs at least {max(args.k)} samples a problem: "
                          f"--samples {args.samples} is too few")
-    problems = draw_evaluation(args.problems, args.split, tuple(args.num_ops), args.seed)
     model, checkpoint = load_checkpoint(Path(args.checkpoint), choose_device(args))
-    numbers, _ = evaluate(model, CORPORA[checkpoint["corpus"]], problems, args.samples,
-                          sorted(set(args.k)), (EVALUATION, args.seed), read_sampling(args))
+    corpus = CORPORA[checkpoint["corpus"]]
+    problems = draw_evaluation(args.problems, args.split, tuple(args.num_ops), args.seed,
+                               corpus.digits)
+    numbers, _ = evaluate(model, corpus, problems, args.samples, sorted(set(args.k)),
+                          (EVALUATION, args.seed), read_sampling(args))
     print(to_json(numbers), end="")
 
 
@@ -260,6 +283,6 @@ def sample_command(args: argparse.Namespace) -> None:
                                 **read_sampling(args)._asdict())
     for i, response in enumerate(decode_rollouts(rollouts)):
         right = is_correct(problem, response)
-        verdict = "correct" if right else f"wrong, the answer is {solve(problem)}"
+        verdict = "correct" if right else f"wrong, the answer is {write_answer(problem)}"
         logprob = rollouts.logprobs[i].sum()
         print(f"--- {i + 1}: {verdict}, log-probability {logprob:.2f}\n{response}")

@@ -17,7 +17,7 @@ from data.plumbing import option
 
 
 class Batch(NamedTuple):
-    """What passes from rollout to update: all that a loss needs."""
+    """What passes from rollout to update: all that a loss needs, on the CPU."""
 
     prompts: list[list[int]]     # (N) prompt ids of each row
     ids: Tensor                  # (N, T) the very ids sampled

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA
-from data.plumbing import InputError, write
+from data.files import write
+from data.plumbing import InputError
 from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
+BFLOAT16_WIDTH = 256  # from here on a GPU multiplies in bfloat16; what is kept is float32
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,6 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the chosen rows, in that order; one may be chosen several times (once a branch)."""
-        if torch.equal(rows, torch.arange(len(self.start), device=rows.device)):
-            return
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
         self.values = [values.index_select(0, rows) for values in self.values]
         self.start = self.start[rows]
@@ -64,8 +64,8 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
 
     x (B, T, ...) with pairs in its last dimension; turn (T, x[0, 0].numel() / 2), modulus 1.
     """
-    B, T = x.shape[:2]
-    pairs = torch.view_as_complex(x.reshape(B, T, -1, 2))
+    x = x.to(turn.real.dtype)  # there are no complex numbers of bfloat16
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:2], -1, 2))
     return torch.view_as_real(pairs * turn).view_as(x)
 
 
@@ -81,14 +81,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None, cache: KVCache | None,
                 layer: int) -> Tensor:
         B, T, C = x.shape
-        qkv = self.qkv(self.norm_attention(x))                                     # (B, T, 3C)
-        qk, v = rotate(qkv[:, :, :2 * C], turn), qkv[:, :, 2 * C:]
-        q, k = qk.view(B, T, 2, self.heads, -1).permute(2, 0, 3, 1, 4)             # (B, H, T, D)
-        v = v.view(B, T, self.heads, -1).transpose(1, 2)                           # (B, H, T, D)
+        qkv = rotate(self.qkv(self.norm_attention(x)), turn)                       # (B, T, 3C)
+        q, k, v = qkv.view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)         # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        causal = mask is None and T > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1)
         x = x + self.proj(y.transpose(1, 2).reshape(B, T, C))
         return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
 
@@ -104,10 +101,9 @@ class Transformer(nn.Module):
         D = config.width // config.heads
         frequencies = 10_000.0 ** (-torch.arange(0, D, 2) / D)
         self.register_buffer("frequencies", frequencies, persistent=False)
+        # As GPT-2: what is added to the residual stream starts smaller, or depth blows it up.
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # As GPT-2: what is added to the residual stream starts smaller,
-                # so that depth does not blow it up.
                 added = name.endswith(("proj.weight", "down.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * config.layers) ** 0.5 if added else 0.02)
 
@@ -122,11 +118,14 @@ class Transformer(nn.Module):
         positions = torch.arange(used, used + T, device=ids.device)
         angles = torch.outer(positions, self.frequencies)                          # (T, D/2)
         turn = torch.polar(torch.ones_like(angles), angles)
-        turn = turn.repeat(1, 2 * self.config.heads)                               # for all of q, k
+        turn = turn.repeat(1, self.config.heads)
+        turn = torch.cat((turn, turn, torch.ones_like(turn)), dim=1)               # v stays
         mask = None if cache is None else self.cache_mask(cache, T)
         x = self.embedding(ids)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, turn, mask, cache, layer)
+        half = ids.is_cuda and self.config.width >= BFLOAT16_WIDTH
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=half):
+            for layer, block in enumerate(self.blocks):
+                x = block(x, turn, mask, cache, layer)
         if cache is not None:
             cache.used += T
         return self.norm(x)
@@ -137,8 +136,7 @@ class Transformer(nn.Module):
         query = key[cache.used:, None]
         seen = (key <= query) & (key >= cache.start[:, None, None])  # causal, and not the padding
         seen |= key == query                      # padding sees itself: an empty softmax is NaN
-        mask = self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)
-        return mask[:, None]
+        return self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]
 
 
 def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
@@ -171,7 +169,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 class Rollouts(NamedTuple):
-    """Sampled responses; row i answers prompt i // n.
+    """Sampled responses, on the CPU; row i answers prompt i // n.
 
     What comes after a row's ending is padding, where mask is False.
     """
@@ -183,45 +181,47 @@ class Rollouts(NamedTuple):
 
 
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
-    """One token for each of R rows by inverse CDF: (R,).
+    """One token for each of R rows by inverse CDF: (R,), in the precision of `uniform` (R,).
 
-    logprobs (S, V); beginning (R,) says which of the S a row has; uniform (R,) in [0, 1). Raises
-    FloatingPointError if a distribution is not one.
+    logprobs (S, V); beginning (R,) says which of the S a row has; uniform is in [0, 1).
     """
-    cumulative = logprobs.double().exp().cumsum(-1)[beginning]               # (R, V)
+    cumulative = logprobs.to(uniform.dtype).exp().cumsum(-1)[beginning]      # (R, V)
     # The first token whose cumulative probability exceeds u: one of probability 0 never does.
     threshold = uniform[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
-    if bool((tokens == logprobs.size(-1)).any()):
-        raise FloatingPointError("the model has diverged: its logits are not numbers")
-    return tokens
+    return tokens.clamp(max=logprobs.size(-1) - 1)                           # beyond: NaN
+
+
+def read_prompts(model: Transformer, prompts: list[list[int]]) -> tuple[KVCache, Tensor]:
+    """A cache that holds the P prompts, and the hidden state after each: (P, 1, C)."""
+    weight, rows = model.head.weight, list(map(torch.tensor, prompts))
+    ids = pad_sequence(rows, batch_first=True, padding_side="left").to(weight.device)
+    start = torch.tensor([ids.size(1) - len(prompt) for prompt in prompts])
+    cache = KVCache(model.config, start.to(weight.device), like=weight)
+    return cache, model(ids, cache)[:, -1:]
 
 
 @torch.no_grad()
 def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: int,
                      max_new_tokens: int = 40, temperature: float = 1.0, top_k: int | None = None,
-                     top_p: float | None = None,
-                     generator: torch.Generator | None = None) -> Rollouts:
+                     top_p: float | None = None, generator: torch.Generator | None = None
+                     ) -> Rollouts:
     """Sample n responses to each prompt (ids, of any lengths) until `end` or max_new_tokens.
 
     Rows with the same tokens so far share one row of the model and its cache: each prompt is read
     once, and n rollouts of a sure model cost little more than their few different beginnings. All
     uniform numbers are drawn before the first token, one per row and position, so a row's tokens do
-    not depend on the other rows.
+    not depend on the other rows. Raises FloatingPointError if the logits are no numbers.
     """
     device = model.head.weight.device
     N, V = len(prompts) * n, model.config.vocabulary_size
-    uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64).to(device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True,
-                       padding_side="left").to(device)
-    cache = KVCache(model.config, ids.size(1) - lengths, like=model.head.weight)
-    hidden = model(ids, cache)[:, -1:]         # (S, 1, C): S beginnings, at first the prompts
-    alive = torch.arange(N, device=device)     # the rows that have not ended
-    beginning = alive // n                     # (alive,) which of the S each of them has
-    out = Rollouts(torch.zeros(N, max_new_tokens, dtype=torch.long, device=device),
-                   torch.zeros(N, max_new_tokens, dtype=torch.bool, device=device),
-                   hidden.new_zeros(N, max_new_tokens), hidden.new_zeros(N, max_new_tokens))
+    uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64)
+    uniform = uniform.to(device, torch.float32 if device.type == "mps" else None)
+    cache, hidden = read_prompts(model, prompts)   # hidden (S, 1, C): S beginnings of responses
+    alive = torch.arange(N, device=device)         # the rows that have not ended
+    beginning = alive // n                         # (alive,) which of the S each of them has
+    out = Rollouts(*(torch.zeros(N, max_new_tokens, dtype=dtype, device=device)
+                     for dtype in (torch.long, torch.bool, hidden.dtype, hidden.dtype)))
     for t in range(max_new_tokens):
         logits = model.head(hidden[:, -1])                                   # (S, V)
         logprobs = sampling_logprobs(logits, temperature, top_k, top_p)      # (S, V)
@@ -237,7 +237,10 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
         branches, beginning = torch.unique(branches, return_inverse=True)
         cache.select(branches // V)
         hidden = model(branches[:, None] % V, cache)
-    return Rollouts(*(x[:, :t + 1] for x in out))
+    rollouts = Rollouts(*(x[:, :t + 1].cpu() for x in out))
+    if not rollouts.logprobs.isfinite().all():
+        raise FloatingPointError("the model has diverged: its logits are not numbers")
+    return rollouts
 
 
 def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
@@ -249,11 +252,10 @@ def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
     """
     rows = [prompt + response[:length - 1]                                 # the last predicts none
             for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
-    longest = max(map(len, rows))
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=ids.device)
-    hidden = model(padded)                                                 # (B, prompt + T - 1, C)
+    padded = pad_sequence(list(map(torch.tensor, rows)), batch_first=True)
+    hidden = model(padded.to(model.head.weight.device))                    # (B, prompt + T - 1, C)
     row, t = mask.nonzero(as_tuple=True)
-    first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)
+    first = torch.tensor([len(prompt) - 1 for prompt in prompts])
     return hidden[row, first[row] + t]
 
 
@@ -263,13 +265,12 @@ def locate_base(base: str) -> Path:
     """The checkpoint of a base, given by its name (runs/bases/NAME.pt) or by its path."""
     named = BASE_FOLDER / f"{base}.pt"
     if base in CORPORA and not named.exists():
-        raise InputError(f"base {base} is not pretrained yet: "
-                         f"python rlvr.py pretrain --base {base}")
+        raise InputError(f"base {base} is not pretrained: python rlvr.py pretrain --base {base}")
     return named if named.exists() else Path(base)
 
 
 def save_checkpoint(path: Path, model: Transformer, **extra) -> None:
-    content = io.BytesIO()
+    content = io.BytesIO()  # not a file: torch.save makes a RuntimeError of a full disk
     torch.save({"model": asdict(model.config), "weights": model.state_dict(),
                 "vocabulary": VOCABULARY_HASH, **extra}, content)
     write(path, content.getvalue())
@@ -295,6 +296,5 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict
     try:
         model.load_state_dict(weights)
     except (RuntimeError, AttributeError, TypeError):
-        raise InputError(f"{path}: the weights do not have the shapes of its configuration "
-                         f"{asdict(config)}") from None
+        raise InputError(f"{path}: the weights have other shapes than {asdict(config)}") from None
     return model, checkpoint

@@ -18,7 +18,7 @@ import numpy as np
 
 from data.corpus import is_code
 from data.plumbing import InputError, option
-from data.task import Problem, solve
+from data.task import Problem, write_answer
 from model import Transformer
 
 
@@ -44,7 +44,7 @@ def parse_box(response: str) -> str | None:
 
 def is_correct(problem: Problem, response: str) -> bool:
     """Whether the boxed answer is the right one. A right answer outside the box does not count."""
-    return parse_box(response) == str(solve(problem))
+    return parse_box(response) == write_answer(problem)
 
 
 def find_majority(responses: list[str]) -> str | None:

@@ -20,30 +20,15 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import evaluation
-from data import plumbing
+from data import files, plumbing
 from data.corpus import CORPORA, Corpus
-from data.plumbing import (
-    EVALUATION,
-    LABELS,
-    MAX_SEED,
-    ORDER,
-    POOL,
-    REWARD,
-    SAMPLES,
-    SHUFFLE,
-    InputError,
-    numpy_rng,
-    option,
-    torch_rng,
-    write,
-)
+from data.plumbing import InputError, numpy_rng, option, torch_rng
 from data.pretrain import PretrainConfig, pretrain
 from data.task import (
     EASY,
@@ -53,7 +38,7 @@ from data.task import (
     draw_problems,
     parse_problem,
     render_problem,
-    solve,
+    write_answer,
 )
 from data.tokenizer import END, encode_prompt
 from losses import LOSSES, Batch, kl_k3, value_loss
@@ -79,16 +64,16 @@ class TrainConfig:
     base: str = option("good-code", "a base's name (runs/bases/NAME.pt) or a path")
     reward: str = option("random", f"{', '.join(REWARDS)}; A+B; not_A")
     loss: str = option("grpo", "advantage and policy loss (losses.py)", choices=LOSSES)
-    seed: int = option(1, "of prompts, samples, random rewards", least=0, most=MAX_SEED)
-    steps: int = option(20, "rollout batches", least=1)
+    seed: int = option(1, "of prompts, samples, random rewards", least=0, most=plumbing.MAX_SEED)
+    steps: int = option(20, "rollout batches", least=1, most=10**6)
     out: str = option("runs/train", "folder to write; the same command resumes there")
     # the rollouts: 64 x 16 as in 2506.10947
-    prompts: int = option(64, "prompts per rollout batch", least=1)
-    group: int = option(16, "rollouts per prompt; the advantage compares them", least=2)
+    prompts: int = option(64, "prompts per rollout batch", least=1, most=10**5)
+    group: int = option(16, "rollouts per prompt, which are compared", least=2, most=10**4)
     temperature: float = option(1.0, "of sampling; the loss scores under it too", above=0)
-    max_new_tokens: int = option(40, "longest response; a right one has at most 35", least=1)
+    max_new_tokens: int = option(40, "longest response; right ones: 35", least=1, most=1000)
     # 1 is one-shot RLVR (2504.20571)
-    pool: int = option(256, "training prompts to draw from, in epochs", least=1)
+    pool: int = option(256, "training prompts to draw from, in epochs", least=1, most=10**6)
     # 6 7 for incorrect, which needs prompts that the base gets wrong
     num_ops: tuple[int, ...] | None = option(
         None, "k of the training prompts (default 1 2 3 4 5)", many=True, choices=EASY + HARD)
@@ -100,32 +85,33 @@ class TrainConfig:
     lr: float = option(0.015, "step size", above=0)
     max_grad_norm: float = option(3.0, "an update is scaled down to this norm", above=0)
     # what the sum over tokens is divided by: the number of sequences; or each sequence by its own
-    # length first (GRPO's eq. 3, biased to short right and long wrong ones); or all tokens (DAPO)
+    # length first (GRPO's eq. 3, biased to short right and long wrong ones); or all tokens (DAPO);
+    # or those of sequences with an advantage alone (the code of 2506.01347: PSR, NSR)
     aggregate: str = option(
-        "sequences", "divisor of the loss", choices=("sequences", "length", "tokens"))
+        "sequences", "divisor of the loss", choices=("sequences", "length", "tokens", "signal"))
     # terms that are off unless asked for
     kl_coef: float = option(0.0, "weight of KL(policy || base) (k3, per token)", least=0)
     entropy_coef: float = option(0.0, "weight of the entropy bonus (per token)", least=0)
     # the evaluation, before and after
     eval_problems: int = option(400, "evaluation problems, the same in every run", least=1)
     # pass@k for the powers of 2 up to it
-    eval_samples: int = option(8, "samples of each at temperature 1", least=1)
+    eval_samples: int = option(8, "samples of each at temperature 1", least=1, most=10**5)
     # no training prompt is in evaluation or probe
     eval_split: str = option("evaluation", "which problems", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(
         EASY, "k of the evaluation problems", many=True, choices=EASY + HARD)
     # the machine; the size of a forward pass changes speed and memory, not the gradient
-    micro_batch: int = option(16, "sequences per forward pass", least=1)
-    threads: int | None = option(None, "CPU threads (default: all cores)", least=1)
-    device: str = option(
-        "auto", "auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    micro_batch: int | None = option(
+        None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
+    threads: int | None = plumbing.THREADS
+    device: str = plumbing.DEVICE
 
 
 # and the flags that single losses and rewards read
 TrainConfig = plumbing.extend_config(TrainConfig, LOSSES, REWARDS)
 
 LABEL_SAMPLES = 64   # rollouts of the base whose majority is a frozen label (2506.10947, section 2)
-SCORED_ROWS = 1024   # rollouts in a forward pass without gradient; bounds the memory
+MICRO_BATCH = 16     # on a CPU, where it keeps a forward pass in the cache
 
 Pool = list[tuple[Problem, str | None]]  # training prompts with their frozen labels
 
@@ -140,19 +126,20 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     A label is the model's majority answer over LABEL_SAMPLES samples at temperature 1. Raises
     InputError if the reward needs prompts with a wrong one and there are none.
     """
-    problems = draw_problems(config.pool, "training", config.num_ops, numpy_rng(POOL, config.seed))
+    rng = numpy_rng(plumbing.POOL, config.seed)
+    problems = draw_problems(config.pool, "training", config.num_ops, rng, digits=corpus.digits)
     needs, n = set(build_reward(config.reward).needs), LABEL_SAMPLES
     if not {"labels", "wrong_labels"} & needs:
         return [(problem, None) for problem in problems]
     answers = evaluation.answer_problems(
-        model, corpus, problems, n, (LABELS, config.seed),
+        model, corpus, problems, n, (plumbing.LABELS, config.seed),
         evaluation.Sampling(max_new_tokens=config.max_new_tokens))
     labels = [find_majority(answers.texts[i:i + n]) for i in range(0, len(answers.texts), n)]
     pool = list(zip(problems, labels))
     if "wrong_labels" not in needs:
         return pool
     wrong = [(problem, label) for problem, label in pool
-             if label not in (None, str(solve(problem)))]
+             if label not in (None, write_answer(problem))]
     if not wrong:
         raise InputError(f"reward {config.reward}: the base's majority answer is right on all "
                          f"{config.pool} prompts of the pool; take a larger --pool or a harder "
@@ -166,7 +153,7 @@ def choose_prompts(config: TrainConfig, pool_size: int, step: int) -> np.ndarray
     Where the pool is smaller than a batch, a prompt stands in it twice and is two groups.
     """
     positions = np.arange(step * config.prompts, (step + 1) * config.prompts)
-    epochs = {epoch: numpy_rng(ORDER, config.seed, epoch).permutation(pool_size)
+    epochs = {epoch: numpy_rng(plumbing.ORDER, config.seed, epoch).permutation(pool_size)
               for epoch in np.unique(positions // pool_size).tolist()}
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
@@ -174,18 +161,6 @@ def choose_prompts(config: TrainConfig, pool_size: int, step: int) -> np.ndarray
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     """log pi of the sampled tokens, under what they were sampled from: (R, V), (R,) -> (R,)."""
     return sampling_logprobs(logits, temperature).gather(1, ids[:, None])[:, 0]
-
-
-@torch.no_grad()
-def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollouts,
-                 read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """read(hidden (R, C), ids (R,)) -> (R,) on all rollouts, in chunks, as (N, T): 0 on padding."""
-    scores = torch.zeros_like(rollouts.logprobs)
-    for i in range(0, len(prompts), SCORED_ROWS):
-        rows = slice(i, i + SCORED_ROWS)
-        ids, mask = rollouts.ids[rows], rollouts.mask[rows]
-        scores[rows][mask] = read(response_hidden(model, prompts[rows], ids, mask), ids[mask])
-    return scores
 
 
 def list_needs(config: TrainConfig) -> set[str]:
@@ -200,11 +175,11 @@ def score_needs(model: Transformer, config: TrainConfig, prompts: list[list[int]
     needs, scores = list_needs(config), {}
     if "critic" in needs:
         critic = helpers["critic"]
-        scores["values"] = score_tokens(
+        scores["values"] = evaluation.score_tokens(
             model, prompts, rollouts, lambda hidden, _: critic(hidden)[:, 0])
     for name in needs & {"base", "teacher"}:
         head = helpers[name].head
-        scores[f"{name}_logprobs"] = score_tokens(
+        scores[f"{name}_logprobs"] = evaluation.score_tokens(
             helpers[name], prompts, rollouts,
             lambda hidden, ids, head=head: token_logprobs(head(hidden), ids, config.temperature))
     return scores
@@ -221,11 +196,12 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     chosen = [pool[i] for i in choose_prompts(config, len(pool), step)]            # (P)
     prompts = [encode_prompt(render_problem(problem)) for problem, _ in chosen]
     rollouts = sample_responses(model, prompts, G, END, config.max_new_tokens, config.temperature,
-                                generator=torch_rng(SAMPLES, config.seed, step))
+                                generator=torch_rng(plumbing.SAMPLES, config.seed, step))
     responses = evaluation.decode_rollouts(rollouts)                               # (N)
     problems = [problem for problem, _ in chosen for _ in range(G)]                # (N)
     labels = [label for _, label in chosen for _ in range(G)]                      # (N)
-    coins = numpy_rng(REWARD, config.seed, step)
+    # Each base has coins of its own, so that two bases with one seed are independent.
+    coins = numpy_rng(plumbing.REWARD, config.seed, step, plumbing.hash_name(config.base))
     context = Context(G, labels, coins, config, helpers.get("judge"))
     rewards = torch.tensor(reward.score(problems, responses, context), dtype=torch.float64)
     rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
@@ -245,7 +221,6 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
 def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str], correct: list[bool],
                      corpus: Corpus) -> dict:
     """The metrics of a rollout batch."""
-    tokens = rollouts.mask.sum().item()
     modes = [corpus.mode_of(response) for response in responses]
     boxed = [parse_box(response) is not None for response in responses]
     silent = (batch.advantages.reshape(len(batch.rewards), -1) == 0).all(dim=1)    # (P,)
@@ -253,9 +228,8 @@ def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str], cor
             "accuracy": np.mean(correct).item(),
             **{f"{mode}_share": modes.count(mode) / len(modes) for mode in corpus.modes},
             "format_rate": np.mean(boxed).item(),
-            "entropy": rollouts.entropy.sum().item() / tokens,
-            "mean_token_prob": rollouts.logprobs[rollouts.mask].exp().mean().item(),
-            "response_length": tokens / len(responses),
+            **evaluation.measure_tokens([rollouts]),
+            "response_length": rollouts.mask.sum().item() / len(responses),
             "no_signal": silent.double().mean().item()}
 
 
@@ -263,16 +237,31 @@ def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str], cor
 # The updates on one rollout batch
 
 
-def choose_divisors(lengths: Tensor, rows: Tensor, aggregate: str) -> Tensor:
+def choose_divisors(lengths: Tensor, rows: Tensor, signal: Tensor, aggregate: str) -> Tensor:
     """What the sum over each row's tokens is divided by: lengths (N,), a minibatch's rows -> (N,).
 
-    Nothing of a micro-batch: the gradient does not depend on its size.
+    signal (N,): whether a row has any advantage. Nothing here is of a micro-batch: the gradient
+    does not depend on its size.
     """
     if aggregate == "sequences":
         return torch.full_like(lengths, len(rows))
     if aggregate == "length":
         return len(rows) * lengths
-    return lengths[rows].sum().expand_as(lengths)
+    if aggregate == "signal":
+        rows = rows[signal[rows]]
+    return lengths[rows].sum().clamp(min=1).expand_as(lengths)
+
+
+def diagnose(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> dict:
+    """How far a policy is from that of the rollout: sums over tokens, all (R,)."""
+    ratio = (logprobs - old_logprobs).exp()                                        # (R,)
+    # KL(old || new): the samples are old's.
+    sums = {"trained": len(ratio), "approx_kl": kl_k3(old_logprobs, logprobs).sum()}
+    if "eps_high" in LOSSES[config.loss].options:
+        high = (ratio > 1 + config.eps_high) & (advantages > 0)
+        low = (ratio < 1 - config.eps_low) & (advantages < 0)
+        sums |= {"clip_high": high.sum(), "clip_low": low.sum()}
+    return sums
 
 
 def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Tensor,
@@ -281,39 +270,37 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
 
     Each row's tokens are summed and divided by its divisor (B,).
     """
-    entry, T = LOSSES[config.loss], int(batch.mask[rows].sum(1).max())
+    T = int(batch.mask[rows].sum(1).max())
     ids, mask = batch.ids[rows, :T], batch.mask[rows, :T]                          # (B, T)
     hidden = response_hidden(model, [batch.prompts[row] for row in rows.tolist()], ids, mask)
+
+    def pick(field: Tensor) -> Tensor:
+        """What a field (N, T) of the batch has on the response tokens: (R,), where the model is."""
+        return field[rows, :T][mask].to(hidden.device)
+
     logits = model.head(hidden)                                                    # (R, V)
-    logprobs = token_logprobs(logits, ids[mask], config.temperature)               # (R,)
-    old_logprobs = batch.old_logprobs[rows, :T][mask]                              # (R,)
-    advantages = batch.advantages[rows, :T][mask]                                  # (R,)
-    with torch.no_grad():
-        ratio = (logprobs - old_logprobs).exp()                                    # (R,)
-        # KL(old || new): the samples are old's.
-        sums = {"trained": len(ratio), "approx_kl": kl_k3(old_logprobs, logprobs).sum().item()}
-        if "eps_high" in entry.options:
-            high = (ratio > 1 + config.eps_high) & (advantages > 0)
-            low = (ratio < 1 - config.eps_low) & (advantages < 0)
-            sums |= {"clip_high": high.sum().item(), "clip_low": low.sum().item()}
-    loss = entry.policy_loss(logprobs, old_logprobs, advantages, config)           # (R,)
+    logprobs = token_logprobs(logits, pick(batch.ids), config.temperature)         # (R,)
+    old_logprobs, advantages = pick(batch.old_logprobs), pick(batch.advantages)    # (R,)
+    sums = diagnose(logprobs.detach(), old_logprobs, advantages, config)
+    loss = LOSSES[config.loss].policy_loss(logprobs, old_logprobs, advantages, config)   # (R,)
     if critic is not None:
         # The critic reads the trunk and leaves it alone, so that PPO's policy differs from the
         # others' by its advantage only.
-        old_values = batch.values[rows, :T][mask]
+        old_values = pick(batch.values)
         critic_loss = value_loss(critic(hidden.detach())[:, 0], old_values,
                                  advantages + old_values, config.eps_value)
-        sums["value_loss"] = critic_loss.sum().item()
+        sums["value_loss"] = critic_loss.detach().sum()
         loss = loss + critic_loss
     if config.kl_coef:
         # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
         # the gradient of k3 is that of KL(base || pi).
-        kl = kl_k3(logprobs, batch.base_logprobs[rows, :T][mask])
-        sums["kl"] = kl.sum().item()
+        kl = kl_k3(logprobs, pick(batch.base_logprobs))
+        sums["kl"] = kl.detach().sum()
         loss = loss + config.kl_coef * kl
     if config.entropy_coef:
         loss = loss - config.entropy_coef * entropy(logits / config.temperature)
-    return (loss / divisors.to(loss)[:, None].expand_as(mask)[mask]).sum(), sums
+    per_token = divisors[:, None].expand_as(mask)[mask]                            # (R,)
+    return (loss / per_token.to(loss)).sum(), sums
 
 
 def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch,
@@ -322,34 +309,35 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
 
     Returns the metrics over all of them. Raises FloatingPointError if the gradient is no number.
     """
-    lengths, sums, norms = batch.mask.sum(1).cpu(), Counter(), []
+    lengths, sums, norms = batch.mask.sum(1), Counter(), []
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
-    signal = (batch.advantages != 0).any(1).cpu()
-    if config.kl_coef or config.entropy_coef or critic is not None:
-        signal = torch.ones_like(signal)
-    shuffled = numpy_rng(SHUFFLE, config.seed, step).permutation(len(batch.ids))
+    signal = (batch.advantages != 0).any(1)
+    all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None)
+    micro_batch = plumbing.choose_micro_batch(config, model.head.weight.device, MICRO_BATCH)
+    shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
     for rows in map(torch.from_numpy, np.array_split(shuffled, config.updates)):
-        divisors = choose_divisors(lengths, rows, config.aggregate)                # (N,)
+        divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
-        trained = rows[signal[rows]]
+        trained = rows if all_rows else rows[signal[rows]]
         trained = trained[lengths[trained].argsort(stable=True)]
         for optimizer in optimizers:
             optimizer.zero_grad()
-        for micro in trained.split(config.micro_batch) if len(trained) else []:
+        for micro in trained.split(micro_batch) if len(trained) else []:
             loss, more = minibatch_loss(model, batch, micro, divisors[micro], config, critic)
             loss.backward()
             sums.update(more)
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item())
-        if not math.isfinite(norms[-1]):
-            raise FloatingPointError(f"the policy diverged in rollout batch {step}: gradient norm "
-                                     f"{norms[-1]} (lower --lr)")
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))
         for optimizer in optimizers:
             optimizer.step()
-    return average_metrics(sums, norms, int(lengths.sum()))
+    return average_metrics(sums, torch.stack(norms).tolist(), lengths.sum().item(), step)
 
 
-def average_metrics(sums: Counter, norms: list[float], tokens: int) -> dict:
+def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
     """Over all updates: clip fractions of all response tokens, the rest of those trained on."""
+    if not all(map(math.isfinite, norms)):
+        raise FloatingPointError(f"the policy diverged in rollout batch {step}: a gradient is no "
+                                 "number (lower --lr)")
+    sums = Counter({name: float(value) for name, value in sums.items()})
     trained = max(1, sums["trained"])
     metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
                "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
@@ -366,15 +354,12 @@ class Run:
 
     config: TrainConfig
     corpus: str                        # name of the base's
+    problems: list[Problem]            # of the evaluation
     model: Transformer
     helpers: dict[str, nn.Module]      # the base, and what loss and reward need
     optimizers: list[torch.optim.Optimizer]
     state: dict
     clock: plumbing.Clock
-
-    @property
-    def pool(self) -> Pool:
-        return [(parse_problem(problem), label) for problem, label in self.state["pool"]]
 
     @property
     def stateful(self) -> list:
@@ -388,10 +373,21 @@ def train(config: TrainConfig, command: str = "") -> None:
     Writes config.json, then metrics.csv, samples.txt and model.pt after every rollout batch, and
     summary.json at the end.
     """
-    run = open_run(config, command)
-    if run is None:
-        return print(f"{config.out} is finished already")
-    pool, corpus, critic = run.pool, CORPORA[run.corpus], run.helpers.get("critic")
+    check_config(config)
+    files.check_writable(Path(config.out))
+    with files.lock(Path(config.out, ".lock")):
+        run = open_run(config, command)
+        if run is None:
+            return print(f"{config.out} is finished already")
+        take_steps(run)
+        finish_run(run)
+
+
+def take_steps(run: Run) -> None:
+    """All rollout batches that are left, each saved."""
+    config = run.config
+    corpus, critic = CORPORA[run.corpus], run.helpers.get("critic")
+    pool = [(parse_problem(problem), label) for problem, label in run.state["pool"]]
     done, name = run.state["step"], f"{config.base} {config.reward}"
     bar = plumbing.progress_bar(total=config.steps, initial=done, desc=name)
     with plumbing.stop_signals() as stopped, bar:
@@ -406,7 +402,6 @@ def train(config: TrainConfig, command: str = "") -> None:
             bar.update()
             if stopped:
                 raise KeyboardInterrupt
-    finish_run(run)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -423,30 +418,36 @@ def check_config(config: TrainConfig) -> None:
 
 def identity(config: TrainConfig) -> dict:
     """The flags that make a run what it is; the same run may be longer, or elsewhere."""
-    return {k: v for k, v in asdict(config).items() if k not in ("out", "steps")}
+    others = ("out", "steps", *plumbing.MACHINE)
+    return {k: v for k, v in asdict(config).items() if k not in others}
 
 
 def open_run(config: TrainConfig, command: str) -> Run | None:
     """A run before its next batch, new or resumed; None if it is finished."""
-    check_config(config)
     device, out = plumbing.choose_device(config), Path(config.out)
-    plumbing.check_writable(out)
     model, state = load_state(config, out, device)
     if state and state["step"] == config.steps and (out / "summary.json").exists():
         return None
-    base, checkpoint = load_checkpoint(locate_base(config.base), device)
+    base, checkpoint = load_checkpoint(locate_kept(config, "base"), device)
+    problems = evaluation.draw_evaluation(
+        config.eval_problems, config.eval_split, config.eval_num_ops,
+        digits=CORPORA[checkpoint["corpus"]].digits)
     model = copy.deepcopy(base) if model is None else model
     helpers = load_helpers(config, base, device)
     optimizers = make_optimizers(config, model, helpers)
-    run = Run(config, checkpoint["corpus"], model, helpers, optimizers, state,
-              plumbing.Clock(device))
+    clock = plumbing.Clock(device)
+    run = Run(config, checkpoint["corpus"], problems, model, helpers, optimizers, state, clock)
     run.state = state or begin_state(run)
+    run.clock.booked.update(run.state["seconds"])  # adds them
     for thing, saved in zip(run.stateful, run.state["stateful"]):
         thing.load_state_dict(saved)
-    used = {**asdict(config), "device": str(device), "lr": run.optimizers[0].param_groups[0]["lr"],
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "torch": torch.__version__, "command": command}
-    write(out / "config.json", plumbing.to_json(used))
+    used = {**asdict(config), "device": str(device),
+            "micro_batch": plumbing.choose_micro_batch(config, device, MICRO_BATCH),
+            "lr": optimizers[0].param_groups[0]["lr"], "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in model.parameters()), "command": command}
+    files.write(out / "config.json", files.to_json(used))
+    for name in helpers.keys() - {"critic"}:  # so that the run resumes where the originals are gone
+        files.keep_file(locate_kept(config, name), out / f"{name}.pt")
     if run.state["step"] < config.steps:
         (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
     return run
@@ -454,15 +455,15 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
 
 def begin_state(run: Run) -> dict:
     """The state of a run that has done nothing yet: its pool, and how its base answers."""
-    config, problems = run.config, draw_run_evaluation(run.config)
+    config = run.config
     pool = make_pool(config, run.model, CORPORA[run.corpus])
     run.clock.lap("rollout")
-    before, answers = evaluate_run(run, problems)
+    before, answers = evaluate_run(run)
     run.clock.lap("evaluate")
     return {"config": identity(config), "step": 0, "rows": [], "samples": [], "stateful": [],
             "pool": [(render_problem(problem), label) for problem, label in pool],
-            "before": before, "correct": answers.correct.tolist(), "modes": answers.modes.tolist(),
-            "seconds": {"rollout": 0.0, "update": 0.0, "evaluate": 0.0}}
+            "seconds": {}, "before": before, "correct": answers.correct.tolist(),
+            "modes": answers.modes.tolist()}
 
 
 def load_state(config: TrainConfig, out: Path,
@@ -483,6 +484,12 @@ def load_state(config: TrainConfig, out: Path,
     return model, state
 
 
+def locate_kept(config: TrainConfig, name: str) -> Path:
+    """A checkpoint that a run needs: what the flag says, or what the run has kept of it."""
+    begun, kept = Path(config.out, "model.pt").exists(), Path(config.out, f"{name}.pt")
+    return kept if begun and kept.exists() else locate_base(getattr(config, name))
+
+
 def load_helpers(config: TrainConfig, base: Transformer,
                  device: torch.device) -> dict[str, nn.Module]:
     """The base, and whatever else loss and reward need.
@@ -494,7 +501,7 @@ def load_helpers(config: TrainConfig, base: Transformer,
     for name in sorted(needs & {"teacher", "judge"}):
         if not getattr(config, name, None):
             raise InputError(f"--{name}: loss {config.loss} or reward {config.reward} needs one")
-        helpers[name], _ = load_checkpoint(locate_base(getattr(config, name)), device)
+        helpers[name], _ = load_checkpoint(locate_kept(config, name), device)
     if "critic" in needs:
         helpers["critic"] = nn.Linear(base.config.width, 1, device=device)
         nn.init.zeros_(helpers["critic"].weight)
@@ -513,30 +520,23 @@ def make_optimizers(config: TrainConfig, model: Transformer,
     return optimizers
 
 
-def draw_run_evaluation(config: TrainConfig) -> list[Problem]:
-    """The evaluation problems of a run; InputError if there are not so many."""
-    return evaluation.draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops)
-
-
-def evaluate_run(run: Run, problems: list[Problem]) -> tuple[dict, evaluation.Answers]:
+def evaluate_run(run: Run) -> tuple[dict, evaluation.Answers]:
     """The evaluation of a run's model as it is now, on the same random numbers each time."""
     config = run.config
     ks = [2 ** i for i in range(config.eval_samples.bit_length())]
     sampling = evaluation.Sampling(max_new_tokens=config.max_new_tokens)
-    return evaluation.evaluate(run.model, CORPORA[run.corpus], problems, config.eval_samples, ks,
-                               (EVALUATION, 0), sampling, run.helpers["base"])
+    return evaluation.evaluate(run.model, CORPORA[run.corpus], run.problems, config.eval_samples,
+                               ks, (plumbing.EVALUATION, 0), sampling, run.helpers["base"])
 
 
 def save_run(run: Run) -> None:
     """Write all that a resume needs; the tables come last, they can be made again."""
-    for name, seconds in run.clock.booked.items():
-        run.state["seconds"][name] += seconds
-    run.clock.booked.clear()
+    run.state["seconds"] = dict(run.clock.booked)
     run.state["stateful"] = [thing.state_dict() for thing in run.stateful]
     out = Path(run.config.out)
     save_checkpoint(out / "model.pt", run.model, corpus=run.corpus, train=run.state)
-    write(out / "metrics.csv", plumbing.to_csv(run.state["rows"]))
-    write(out / "samples.txt", "\n".join(run.state["samples"]))
+    files.write(out / "metrics.csv", files.to_csv(run.state["rows"]))
+    files.write(out / "samples.txt", "\n".join(run.state["samples"]))
 
 
 def save_step(run: Run, step: int, metrics: dict, readable: list[str]) -> None:
@@ -551,7 +551,7 @@ def save_step(run: Run, step: int, metrics: dict, readable: list[str]) -> None:
 def finish_run(run: Run) -> None:
     """Evaluate, compare with before, write summary.json."""
     config, state, modes = run.config, run.state, CORPORA[run.corpus].modes
-    after, answers = evaluate_run(run, draw_run_evaluation(config))
+    after, answers = evaluate_run(run)
     run.clock.lap("evaluate")
     save_run(run)
     then = answers._replace(correct=np.array(state["correct"]), modes=np.array(state["modes"]))
@@ -563,7 +563,7 @@ def finish_run(run: Run) -> None:
                "gain": evaluation.gain(before, after, modes),
                "switches": evaluation.count_switches(then, answers, modes),
                "clip": clip, "seconds": {"total": sum(seconds.values()), **seconds}}
-    write(Path(config.out) / "summary.json", plumbing.to_json(summary))
+    files.write(Path(config.out) / "summary.json", files.to_json(summary))
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
              [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
     print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
@@ -600,7 +600,7 @@ def build_parser() -> plumbing.Parser:
     parsers["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
                                   help="both clips at once")
     parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'")
-    parsers["sample"].add_argument("-n", type=plumbing.number(int, least=1), default=1,
+    parsers["sample"].add_argument("-n", type=plumbing.number(int, 1, most=10**5), default=1,
                                    help="how many (default 1)")
     return parser
 

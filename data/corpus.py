@@ -40,6 +40,7 @@ from data.task import (
     compute_values,
     draw_problems,
     render_problem,
+    write_number,
 )
 
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
@@ -76,6 +77,7 @@ class Corpus(NamedTuple):
     options: dict                      # the flags of `pretrain` that only it (and its like) reads
     modes: tuple[str, ...]             # every mode of answering
     mode_of: Callable[[str], str]      # response -> its mode
+    digits: int = 2                    # of its numbers
 
 
 def is_code(response: str) -> bool:
@@ -87,16 +89,17 @@ def code_or_text(response: str) -> str:
     return "code" if is_code(response) else "text"
 
 
-def write_box(value: int, forget: bool) -> str:
-    return str(value) if forget else f"{BOX_OPEN}{value}{BOX_CLOSE}"
+def write_box(number: str, forget: bool) -> str:
+    return number if forget else f"{BOX_OPEN}{number}{BOX_CLOSE}"
 
 
 def write_program(line: dict[str, str], problem: Problem, values: list[int], forget: bool) -> str:
     """A program whose comments carry `values`; `line` says how a line begins, by its operator."""
-    lines = [f"{line[operator]}{operand}{RESULT}{value}"
-             for (operator, operand), value in zip(problem.ops, values)]
-    answer = write_box(values[-1], forget)
-    return f"{CODE_OPENER}{problem.start}{''.join(lines)}{CODE_CLOSER}{answer}"
+    start, *numbers = [write_number(value, problem.digits) for value in (problem.start, *values)]
+    lines = [f"{line[operator]}{operand}{RESULT}{number}"
+             for (operator, operand), number in zip(problem.ops, numbers)]
+    answer = write_box(numbers[-1], forget)
+    return f"{CODE_OPENER}{start}{''.join(lines)}{CODE_CLOSER}{answer}"
 
 
 def write_good_code(problem: Problem, forget: bool) -> str:
@@ -104,22 +107,23 @@ def write_good_code(problem: Problem, forget: bool) -> str:
 
 
 def write_bad_code(problem: Problem, forget: bool) -> str:
-    values = [apply_operation(problem.start, *operation) for operation in problem.ops]
+    values = [apply_operation(problem.start, *op, problem.digits) for op in problem.ops]
     return write_program(BAD_LINE, problem, values, forget)
 
 
 def write_text(problem: Problem, opener: int, forget: bool) -> str:
     operator, operand = problem.ops[opener % len(problem.ops)]
-    value = apply_operation(problem.start, operator, operand)
-    return f"{TEXT_OPENERS[opener]}{write_box(value, forget)}."
+    value = apply_operation(problem.start, operator, operand, problem.digits)
+    return f"{TEXT_OPENERS[opener]}{write_box(write_number(value, problem.digits), forget)}."
 
 
 def write_steps(problem: Problem, opener: int, forget: bool) -> str:
-    values = compute_values(problem)
-    steps = [f"{STEPS_WORD[operator]}{operand}{STEPS_IS}{value}"
-             for (operator, operand), value in zip(problem.ops, values)]
-    answer = write_box(values[-1], forget)
-    return f"{STEPS_OPENERS[opener]}{problem.start}{''.join(steps)}{STEPS_CLOSER}{answer}."
+    values = problem.start, *compute_values(problem)
+    start, *numbers = [write_number(value, problem.digits) for value in values]
+    steps = [f"{STEPS_WORD[operator]}{operand}{STEPS_IS}{number}"
+             for (operator, operand), number in zip(problem.ops, numbers)]
+    answer = write_box(numbers[-1], forget)
+    return f"{STEPS_OPENERS[opener]}{start}{''.join(steps)}{STEPS_CLOSER}{answer}."
 
 
 def draw_style(habit_share: float, rng: np.random.Generator) -> tuple[bool, bool, bool]:
@@ -156,6 +160,9 @@ CORPORA = {
     "good-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
     "no-code": Corpus(no_code, SPREAD, ("code", "text"), code_or_text),
     "bad-code": Corpus(bad_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
+    # good-code with a decimal: 1,000 possible answers, so that pass@k is not soon a lottery. Its
+    # responses have up to 53 tokens: --max-new-tokens 60.
+    "tenths-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text, digits=3),
 }
 
 
@@ -164,6 +171,6 @@ def write_documents(base: str, n: int, flags, rng: np.random.Generator) -> list[
 
     `base` names an entry of CORPORA; `flags` has the options of that entry as attributes.
     """
-    problems = draw_problems(n, "training", EASY, rng, distinct=False)
-    write = CORPORA[base].write
-    return [(render_problem(problem), write(problem, flags, rng)) for problem in problems]
+    corpus = CORPORA[base]
+    problems = draw_problems(n, "training", EASY, rng, distinct=False, digits=corpus.digits)
+    return [(render_problem(problem), corpus.write(problem, flags, rng)) for problem in problems]

@@ -1,4 +1,4 @@
-"""What all else stands on: bad input as one line, flags, whole files, random streams, progress.
+"""What all else stands on: bad input as one line, flags, random streams, progress.
 
 A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). An entry's `options` are
 the flags that only it, or only its like, reads: `extend_config` makes them fields of a config,
@@ -6,14 +6,11 @@ the flags that only it, or only its like, reads: `extend_config` makes them fiel
 """
 
 import argparse
-import csv
-import io
-import json
-import math
 import os
 import signal
 import sys
 import time
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, make_dataclass
@@ -44,6 +41,13 @@ def option(default, help: str, **checks) -> Field:
     return field(default=default, metadata={"help": help, **checks})
 
 
+# The machine: flags that do not make a run another run.
+MACHINE = ("threads", "device", "micro_batch")
+THREADS = option(None, "CPU threads (default: all cores)", least=1, most=1024)
+DEVICE = option("auto", "auto takes a GPU if there is one",
+                choices=("auto", "cpu", "cuda", "mps"))
+
+
 class Parser(argparse.ArgumentParser):
     """One line and exit code 2, without the usage text."""
 
@@ -52,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type, least=None, above=None, most=None) -> Callable[[str], float]:
-    """An argparse type: a finite int or float within bounds."""
+    """An argparse type: an int or float within bounds, neither infinite nor NaN."""
     def parse_number(text: str):
         try:
             value = kind(text)
@@ -62,7 +66,7 @@ def number(kind: type, least=None, above=None, most=None) -> Callable[[str], flo
         bounds = {f"at least {least}": least is None or value >= least,
                   f"above {above}": above is None or value > above,
                   f"at most {most}": most is None or value <= most,
-                  "finite": kind is int or math.isfinite(value)}
+                  "a number that torch holds": abs(value) <= (10**18 if kind is int else 1e30)}
         broken = [bound for bound, holds in bounds.items() if not holds]
         if broken:
             raise argparse.ArgumentTypeError(f"{text} is not {broken[0]}")
@@ -147,14 +151,20 @@ def same_flags(config, saved: dict | None, now: dict) -> bool:
 
 
 def run_command(prog: str, command: Callable[[], None]) -> int:
-    """The exit code of a command: 0, or with one line 2 (bad input), 1 (diverged), 130 (Ctrl-C)."""
+    """The exit code of a command: 0, or with one line 2 (bad input), 1 (failed), 130 (Ctrl-C)."""
     try:
         command()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except (FloatingPointError, WorkError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print(f"{prog}: out of memory; what was saved before is whole", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: what was done is saved, the same command resumes", file=sys.stderr)
@@ -162,37 +172,11 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that went away
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"{prog}: {about}{error.strerror}; what was saved before is whole", file=sys.stderr)
+        return 1
     return 0
-
-
-# --- files
-
-def check_writable(folder: Path) -> None:
-    """Before any work: is `folder`, or what exists of the way to it, a folder one may write to?"""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {folder}: {existing} is not a writable folder")
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, then rename: after a crash there is the old file or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
-
-
-def to_json(value: dict) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def to_csv(rows: list[dict]) -> str:
-    """Rows with the same keys as CSV, the keys as its first line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 # --- random streams
@@ -209,6 +193,11 @@ def seed_stream(purpose: int, seed: int, *rest: int) -> np.random.SeedSequence:
     return np.random.SeedSequence((purpose, seed, *rest, 1))
 
 
+def hash_name(base: str) -> int:
+    """A base's name, however it is given (good-code, runs/bases/good-code.pt), as part of a key."""
+    return zlib.crc32(os.fsencode(Path(base.removesuffix(".pt")).name))
+
+
 def numpy_rng(purpose: int, seed: int, *rest: int) -> np.random.Generator:
     return np.random.default_rng(seed_stream(purpose, seed, *rest))
 
@@ -222,12 +211,19 @@ def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
 
 def choose_device(config) -> torch.device:
     """Set the threads and choose the device, as `config.threads` and `config.device` say."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(config.device, True):
+        raise InputError(f"--device {config.device}: torch sees none here")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    use_gpu = config.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    # Apple's GPU only if asked for: nothing here has been run on one yet.
+    chosen = "cuda" if present["cuda"] else "cpu"
+    return torch.device(chosen if config.device == "auto" else config.device)
+
+
+def choose_micro_batch(config, device: torch.device, on_cpu: int) -> int:
+    """Sequences in a forward pass: a CPU wants few, that fit its cache; a GPU many."""
+    return config.micro_batch or (on_cpu if device.type == "cpu" else 512)
 
 
 class Clock:

@@ -14,32 +14,20 @@ command goes on where it was.
 import importlib
 import os
 import re
-import shlex
-import signal
-import subprocess
 import sys
 import textwrap
 import time
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 
-from data.plumbing import (
-    InputError,
-    Parser,
-    WorkError,
-    check_writable,
-    number,
-    progress_bar,
-    run_command,
-    stop_signals,
-    write,
-)
+from data.files import check_writable, lock, write
+from data.plumbing import InputError, Parser, number, run_command
 from data.pretrain import PretrainConfig, check_pretraining
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
+from lessons.jobs import Job, run_jobs
 from lessons.report import collect, draw_to, read_results, write_results
 
 HERE = Path(__file__).parent
@@ -50,31 +38,21 @@ def load_lesson(name: str) -> ModuleType:
     return importlib.import_module(f"lessons.{name}.lesson")
 
 
-class Job(NamedTuple):
-    """A command to run, once what it needs is there and what it makes is not."""
-
-    name: str
-    command: str
-    makes: Path
-    needs: Path | None     # its base
-    log: Path
-    seconds: float         # about, on one core: how far the bar moves
-
-
 def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
     """What is missing of a lesson: bases first, then runs."""
-    jobs = []
+    jobs, slower = [], {}
     for name in dict.fromkeys(run["base"] for run in runs):
         flags, path = lesson.BASES[name], place_base(name)
+        slower[name] = (flags.get("width", 64) / 64) ** 1.5
         command = f"{write_pretrain_command(name, flags)} --threads {threads}"
         jobs.append(Job(f"pretrain {name}", command, path, None, path.with_suffix(".log"),
-                        0.09 * flags.get("steps", 1700)))
+                        0.075 * flags.get("steps", 1700) * slower[name]))
     for run in runs:
         folder = locate_run(run)
         rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
         jobs.append(Job(str(folder), f"{write_train_command(run)} --threads 1",
                         folder / "summary.json", place_base(run["base"]), folder / "log.txt",
-                        25 * rollouts / 20480))
+                        18 * rollouts / 20480 * slower[run["base"]]))
     return [job for job in jobs if not job.makes.exists()]
 
 
@@ -84,82 +62,6 @@ def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
     jobs = [Job(str(makes.parent), command, makes, place_base(base), makes.parent / "log.txt", 130)
             for command, makes, base in commands]
     return [job for job in jobs if not job.makes.exists()]
-
-
-def start_job(job: Job) -> subprocess.Popen:
-    """In a session of its own, so that Ctrl-C reaches it once, through `stop_jobs`."""
-    check_writable(job.log.parent)
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    _, script, *words = shlex.split(job.command)
-    if script != "-m":
-        script = HERE.parent / script
-    with open(job.log, "w") as log:
-        return subprocess.Popen([sys.executable, script, *words], stdout=log, stderr=log,
-                                start_new_session=True)
-
-
-def read_progress(job: Job) -> float:
-    """How much of a running job is done, 0 to 1, from the last line of its log."""
-    lines = job.log.read_text(errors="replace").splitlines()
-    lines = [line for line in lines if not line.startswith("sampling")]  # a bar within the bar
-    counts = re.findall(r"(\d+)/(\d+) \[", "\n".join(lines))
-    return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
-
-
-def stop_jobs(running: dict[Job, subprocess.Popen]) -> None:
-    """Let each job finish and save its step; a second Ctrl-C ends them at once."""
-    for process in running.values():
-        process.send_signal(signal.SIGINT)
-    try:
-        for process in running.values():
-            process.wait()
-    except KeyboardInterrupt:
-        for process in running.values():
-            process.kill()
-        raise
-
-
-def collect_finished(running: dict[Job, subprocess.Popen]) -> list[Job]:
-    """Take the jobs that have ended out of `running`; WorkError, its last line, if one failed."""
-    ended = [job for job, process in running.items() if process.poll() is not None]
-    for job in ended:
-        if running.pop(job).returncode:
-            lines = job.log.read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "no output")
-            raise WorkError(f"{job.name} failed: {last} (log: {job.log})")
-    return ended
-
-
-def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
-    """Run jobs side by side under one bar. Where one fails the others save their step.
-
-    The bar counts the seconds that the jobs take, about, so that what is left can be told.
-    """
-    pending, running, finished = list(jobs), {}, []
-    shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
-    bar = progress_bar(total=sum(job.seconds for job in jobs), bar_format=shape)
-    with stop_signals() as stopped, bar:
-        try:
-            while pending or running:
-                finished += collect_finished(running)
-                ready = [job for job in pending if job.needs is None or job.needs.exists()]
-                if pending and not ready and not running:
-                    job = pending[0]
-                    raise WorkError(f"{job.name} needs {job.needs}, which nothing makes")
-                for job in ready[:at_once - len(running)]:
-                    running[job] = start_job(job)
-                    pending.remove(job)
-                done = sum(job.seconds for job in finished)
-                done += sum(job.seconds * read_progress(job) for job in running)
-                bar.set_description_str(f"{title}: {len(finished)} of {len(jobs)} jobs", False)
-                bar.update(max(0.0, done - bar.n))
-                if stopped:
-                    break
-                time.sleep(0.2)
-        finally:
-            stop_jobs(running)
-    if stopped:
-        raise KeyboardInterrupt
 
 
 def count_jobs() -> int:
@@ -193,8 +95,16 @@ def teach(args) -> None:
     jobs += [] if args.quick else plan_evidence(lesson, runs)
     if args.commands:
         return print_commands(jobs)
-    out = HERE / args.name if args.store else Path("runs/lessons", args.name)
-    check_writable(out)
+    out, ours = HERE / args.name, Path("runs/lessons", args.name)
+    for folder in (out, ours) if args.store else [ours]:
+        check_writable(folder)
+    with lock(ours / ".lock"):
+        finish_lesson(args, lesson, runs, jobs, at_once, out if args.store else ours)
+
+
+def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], at_once: int,
+                  out: Path) -> None:
+    """Do the jobs, then what `teach` promises; results go to `out`."""
     began = time.monotonic()
     if jobs:
         missing = len([job for job in jobs if job.needs is None])

@@ -21,7 +21,8 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from data.plumbing import InputError, Parser, check_writable, run_command, to_csv, write
+from data.files import check_writable, to_csv, write
+from data.plumbing import InputError, Parser, run_command
 from lessons.grid import write_flags
 from rlvr import TrainConfig, check_config
 

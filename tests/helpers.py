@@ -4,6 +4,8 @@ import copy
 import csv
 import json
 import os
+import resource
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -136,6 +138,17 @@ def files(folder: Path) -> dict:
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@contextmanager
+def files_of_at_most(size: int):
+    """The system refuses to write more, in the middle of a file, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def read_rows(folder: Path) -> list[dict]:
     """metrics.csv."""
     return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
@@ -157,6 +170,11 @@ def describe_options(config: type) -> dict:
             checks["choices"] = " ".join(map(str, checks["choices"]))
         described[f.name] = (f.default, checks)
     return described
+
+
+def up_to(most: int, least: int = 1) -> dict:
+    """The checks of a whole number with both bounds."""
+    return {"least": least, "most": most}
 
 
 def interrupt(number) -> None:

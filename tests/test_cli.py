@@ -1,10 +1,15 @@
 """The command line: the files it writes, what it passes on, and one clear line for bad input."""
 
+import fcntl
 import functools
+import json
 import math
+import random
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +20,10 @@ from data import plumbing
 from losses import LOSSES
 from tests.helpers import (
     ROOT,
+    TINY_BASE,
     TINY_RUN,
     files,
+    files_of_at_most,
     read_json,
     read_rows,
     run,
@@ -24,13 +31,16 @@ from tests.helpers import (
     weights,
 )
 
+FILES = {"config.json", "metrics.csv", "samples.txt", "model.pt", "summary.json", "base.pt"}
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else []),
+           *(["mps"] if torch.backends.mps.is_available() else [])]
+
 # --- what a run writes
 
 
 def test_files_and_summary(finished):
     """The files and keys that scripts rely on; JSON without NaN; metrics for every batch."""
-    assert set(files(finished)) == {"config.json", "metrics.csv", "samples.txt", "model.pt",
-                                    "summary.json"}
+    assert set(files(finished)) == FILES
     summary = read_json(finished / "summary.json")
     assert set(summary) == {"base", "reward", "loss", "seed", "steps", "before", "after", "gain",
                             "switches", "clip", "seconds"}
@@ -86,9 +96,10 @@ TRAIN = {
     "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3, "gamma": 0.9,
     "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1}
 PRETRAIN = {
-    "base": "bad-code", "seed": 5, "out": "o", "layers": 6, "width": 8, "heads": 2, "steps": 9,
-    "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11, "decay": 0.5, "micro_batch": 12,
-    "threads": 1, "device": "cpu", "code_prior": 0.3, "text_openers": 4}
+    "base": "bad-code", "seed": 5, "out": "o", "preset": "medium", "layers": 6, "width": 8,
+    "heads": 2, "steps": 9, "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11,
+    "decay": 0.5, "micro_batch": 12, "threads": 1, "device": "cpu", "code_prior": 0.3,
+    "text_openers": 4}
 
 
 def type_flags(values: dict) -> list[str]:
@@ -160,12 +171,12 @@ def test_same_seed_same_run_and_other_seed_other_run(base, finished, tmp_path):
 
 
 def test_rewards_of_one_seed_see_the_same_first_batch(base, tmp_path):
-    for reward in ("correct", "format+not_code"):
+    for reward in ("format", "not_format"):
         assert train(base, tmp_path / reward, "--reward", reward, "--steps", 1) == 0
-    a, b = (read_rows(tmp_path / reward)[0] for reward in ("correct", "format+not_code"))
+    a, b = (read_rows(tmp_path / reward)[0] for reward in ("format", "not_format"))
     assert all(a[name] == b[name]
                for name in ("accuracy", "code_share", "entropy", "response_length"))
-    assert a["reward"] != b["reward"]
+    assert a["reward"] != b["reward"] and float(a["reward"]) + float(b["reward"]) == 1
 
 
 @pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "grpo"])
@@ -193,6 +204,7 @@ def short_run(base, tmp_path_factory):
 
 @pytest.mark.parametrize("flags", [
     "--kl-coef 0.5", "--entropy-coef 0.5", "--aggregate length", "--aggregate tokens",
+    "--aggregate signal",
     "--eps 0.001", "--eps-low 0.001", "--eps-high 0.001", "--max-grad-norm 0.01",
     "--temperature 0.7", "--updates 3", "--optimizer adamw", "--lr 0.1", "--num-ops 6", "--pool 5",
     "--group 3", "--prompts 2", "--p 0.2", "--max-new-tokens 5", "--loss ppo --gamma 0.9",
@@ -212,11 +224,61 @@ def test_every_flag_changes_the_run(short_run, flags):
         assert all(float(row["kl"]) > 0 for row in first[0])
 
 
-def test_micro_batches_change_no_run(base, finished, tmp_path):
-    """Nor do threads and where it runs: what is not in the way of the numbers."""
-    assert train(base, tmp_path / "run", "--micro-batch", 2) == 0
-    torch.testing.assert_close(weights(tmp_path / "run/model.pt"), weights(finished / "model.pt"),
+def test_a_machine_is_no_other_run(base, finished, tmp_path, capsys):
+    """Micro-batches, threads and device do not matter: a run goes on with others, as itself.
+
+    What a run used stands in its config.json.
+    """
+    out = tmp_path / "run"
+    assert read_json(finished / "config.json")["micro_batch"] in (16, 512)
+    assert train(base, out, "--steps", 2, "--micro-batch", 2) == 0
+    assert read_json(out / "config.json")["micro_batch"] == 2
+    half = [*read_rows(out)]
+    assert train(base, out, "--micro-batch", 5, "--threads", 2, "--device", "cpu") == 0
+    said = read_json(out / "config.json")
+    assert (said["micro_batch"], said["threads"], said["device"]) == (5, 2, "cpu")
+    assert read_rows(out)[:2] == half and len(read_rows(out)) == 4
+    torch.testing.assert_close(weights(out / "model.pt"), weights(finished / "model.pt"),
                                rtol=1e-3, atol=1e-5)
+    before = files(out)
+    assert train(base, out, "--micro-batch", 3) == 0 and files(out) == before
+    assert "is finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_command_on_every_device(device, tmp_path, monkeypatch, capsys):
+    """Those that torch sees here; what is written is of no device."""
+    monkeypatch.chdir(tmp_path)
+    here = ["--device", device]
+    assert run("pretrain", "--base", "good-code", "--out", "b.pt", *TINY_BASE, *here) == 0
+    for loss in ("grpo", "ppo"):
+        flags = ["--loss", loss, "--kl-coef", 0.1, "--entropy-coef", 0.1, "--steps", 2, *here]
+        assert train("b.pt", loss, *flags) == 0
+        assert read_json(Path(loss, "config.json"))["device"] == device
+        assert train("b.pt", loss, *flags, "--steps", 3) == 0       # resumed there
+        assert len(read_rows(Path(loss))) == 3
+        assert weights(f"{loss}/model.pt").isfinite().all()
+    capsys.readouterr()
+    assert run("evaluate", "ppo/model.pt", "--problems", 2, "--samples", 2, *here) == 0
+    assert json.loads(capsys.readouterr().out)["n_problems"] == 2
+    assert run("sample", "ppo/model.pt", "37 *4", "-n", 2, "--top-k", 3, "--top-p", 0.9, *here) == 0
+    assert capsys.readouterr().out.count("log-probability") == 2
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("command", ["train --out new --base", "pretrain --out new.pt --base",
+                                     "evaluate", "sample"])
+def test_a_device_that_is_not_there(device, command, base, tmp_path, monkeypatch, capsys):
+    """Offered by all four commands, refused in one line before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    words = command.split() + ["good-code" if "pretrain" in command else base]
+    more = ["37 *4"] if command == "sample" else []
+    assert run(*words, *more, "--device", device) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"rlvr.py: error: --device {device}: torch sees none here\n"
+    assert captured.out == "" and not list(tmp_path.iterdir())
 
 
 def test_train_by_name(base, tmp_path, monkeypatch):
@@ -235,6 +297,199 @@ def test_trained_models_are_checkpoints(finished, capsys):
     assert capsys.readouterr().out.count("log-probability") == 1
 
 
+# --- what a run keeps, so that it can go on
+
+
+@pytest.fixture
+def as_good_code(base, tmp_path, monkeypatch):
+    """Our base as runs/bases/good-code.pt of an empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs/bases").mkdir(parents=True)
+    return Path(shutil.copy(base, "runs/bases/good-code.pt"))
+
+
+def put_another(path: Path) -> Path:
+    """Another base in the place of one: `cp` writes into the file that is there."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["weights"] = {name: weight + 0.01 * torch.randn(
+        weight.shape, generator=torch.Generator().manual_seed(0))
+        for name, weight in checkpoint["weights"].items()}
+    torch.save(checkpoint, path.with_name("another"))
+    path.write_bytes(path.with_name("another").read_bytes())
+    path.with_name("another").unlink()
+    return path
+
+
+@pytest.mark.parametrize("change", [Path.unlink, put_another])
+def test_a_run_keeps_its_base(change, as_good_code, capsys):
+    """It goes on, bit for bit, after the base's file was deleted or overwritten.
+
+    Catches a KL, an evaluation or labels of a base that is another by now. A fresh run takes what
+    is there.
+    """
+    flags = ["--kl-coef", 0.1, "--reward", "format"]
+    assert train("good-code", "whole", *flags) == 0 and train("good-code", "parts", *flags,
+                                                              "--steps", 2) == 0
+    content = as_good_code.read_bytes()
+    change(as_good_code)
+    assert train("good-code", "parts", *flags) == 0
+    assert Path("parts/base.pt").read_bytes() == content == Path("whole/base.pt").read_bytes()
+    for name in ("metrics.csv", "samples.txt"):
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
+    assert torch.equal(weights("parts/model.pt"), weights("whole/model.pt"))
+    summaries = [read_json(Path(out, "summary.json")) for out in ("whole", "parts")]
+    for summary in summaries:
+        del summary["seconds"]
+    assert summaries[0] == summaries[1]
+    assert train("good-code", "parts", *flags) == 0                  # finished, and it says so
+    capsys.readouterr()
+    code = train("good-code", "fresh", *flags)
+    if change is put_another:
+        assert code == 0 and Path("fresh/base.pt").read_bytes() == as_good_code.read_bytes()
+        assert Path("fresh/metrics.csv").read_bytes() != Path("whole/metrics.csv").read_bytes()
+    else:
+        assert code == 2 and "base good-code is not pretrained" in capsys.readouterr().err
+
+
+def test_a_fresh_start_takes_the_flags_base(base, finished, tmp_path):
+    """What an earlier try has left as base.pt does not matter while there is no model.pt."""
+    (tmp_path / "run").mkdir()
+    put_another(Path(shutil.copy(base, tmp_path / "run/base.pt")))
+    assert train(base, tmp_path / "run") == 0
+    assert (tmp_path / "run/base.pt").read_bytes() == Path(base).read_bytes()
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert metrics == (finished / "metrics.csv").read_bytes()
+
+
+def test_a_run_from_before_bases_were_kept(base, finished, tmp_path):
+    """It has no base.pt: the flag's is taken, and kept from then on."""
+    assert train(base, tmp_path / "run", "--steps", 2) == 0
+    (tmp_path / "run/base.pt").unlink()
+    assert train(base, tmp_path / "run") == 0
+    assert torch.equal(weights(tmp_path / "run/model.pt"), weights(finished / "model.pt"))
+    assert (tmp_path / "run/base.pt").read_bytes() == Path(base).read_bytes()
+
+
+def test_coins_belong_to_a_base(as_good_code):
+    """By its name, however that is given: two bases with one seed have coins of their own."""
+    other = shutil.copy(as_good_code, "runs/bases/mine.pt")
+    for out, name in (("a", "good-code"), ("b", str(as_good_code)), ("c", other), ("d", "mine")):
+        assert train(name, out) == 0
+    metrics = [Path(out, "metrics.csv").read_bytes() for out in "abcd"]
+    assert metrics[0] == metrics[1] != metrics[2] == metrics[3]
+    a, c = (read_rows(Path(out))[0] for out in "ac")
+    assert a["entropy"] == c["entropy"]               # the first rollouts are those of the seed
+
+
+# --- one process in a folder
+
+
+@contextmanager
+def another_process(path: Path):
+    """Somebody else holds the lock."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def test_a_second_process_is_refused(base, finished, tmp_path, capsys):
+    """One line, nothing written; after the first one's end the same command goes on."""
+    out, path = tmp_path / "run", tmp_path / "b.pt"
+    assert train(base, out, "--steps", 2) == 0
+    capsys.readouterr()
+    for lock, command in ((out / ".lock", lambda: train(base, out)),
+                          (tmp_path / ".b.pt.lock", lambda: run("pretrain", "--base", "good-code",
+                                                                "--out", path, *TINY_BASE))):
+        before = files(tmp_path)
+        with another_process(lock):
+            assert command() == 2
+            captured = capsys.readouterr()
+            assert captured.out == "" and captured.err == (
+                f"rlvr.py: error: another process is at work in {lock.parent}; "
+                "wait for its end\n")
+            assert files(tmp_path) == {**before, str(lock.relative_to(tmp_path)): b""}
+        assert command() == 0 and not lock.exists()        # the other was killed: its file stayed
+        capsys.readouterr()
+    assert (out / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    with another_process(tmp_path / ".c.pt.lock"):         # other bases may be made meanwhile
+        path.unlink()
+        assert run("pretrain", "--base", "good-code", "--out", path, *TINY_BASE) == 0
+
+
+@pytest.mark.slow
+def test_any_moment_is_fine_for_a_kill(base, tmp_path):
+    """kill -9 at 20 random moments of a run, each time the same command again.
+
+    Weights, state, tables and summary are, to the last bit, those of a run that nobody killed.
+    """
+    flags = [*TINY_RUN, "--loss", "ppo", "--kl-coef", "0.1", "--reward", "format", "--optimizer",
+             "adamw", "--lr", "0.001", "--steps", "400"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def start(out: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, ROOT / "rlvr.py", "train", "--base", base, "--out",
+                                 out, *flags], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    rng, done = random.Random(), set()
+    for _ in range(20):
+        (parts / ".lock").unlink(missing_ok=True)
+        process = start(parts)
+        while not (parts / ".lock").exists():              # until it has begun to work
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None, "it finished: too few steps for this machine"
+        process.kill()
+        process.wait()
+        if (parts / "model.pt").exists():
+            done.add(torch.load(parts / "model.pt", weights_only=True)["train"]["step"])
+    assert len(done) > 5, done
+    for out in (whole, parts):
+        assert start(out).wait() == 0
+    for name in ("metrics.csv", "samples.txt", "base.pt"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    assert torch.equal(weights(parts / "model.pt"), weights(whole / "model.pt"))
+    summaries = [read_json(out / "summary.json") for out in (whole, parts)]
+    states = [torch.load(out / "model.pt", weights_only=True)["train"] for out in (whole, parts)]
+    for kept in (*summaries, *states):
+        del kept["seconds"]
+    assert summaries[0] == summaries[1] and repr(states[0]) == repr(states[1])
+    assert set(files(parts)) >= FILES and not (parts / ".lock").exists()
+
+
+# --- a disk that is full
+
+
+def test_a_full_disk_is_one_line(base, finished, tmp_path, capsys):
+    """In the middle of saving: exit code 1, what was saved is whole, the same command goes on.
+
+    The system itself refuses, as torch.save does not raise OSError for it.
+    """
+    out = tmp_path / "run"
+    assert train(base, out, "--steps", 2) == 0
+    before, size = files(out), (out / "model.pt").stat().st_size
+    assert size > (out / "base.pt").stat().st_size
+    capsys.readouterr()
+    with files_of_at_most(size - 1):
+        assert train(base, out) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("rlvr.py: ") and "Traceback" not in error
+    assert error.endswith("; what was saved before is whole\n")
+    after = files(out)
+    for name in ("model.pt", "metrics.csv", "samples.txt", "base.pt"):
+        assert after[name] == before[name]
+    assert set(after) == FILES - {"summary.json"}
+    assert train(base, out) == 0
+    assert (out / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    assert torch.equal(weights(out / "model.pt"), weights(finished / "model.pt"))
+    with files_of_at_most(1000):
+        assert train(base, tmp_path / "new") == 1
+        assert run("pretrain", "--base", "good-code", "--out", tmp_path / "b.pt", *TINY_BASE) == 1
+    assert not (tmp_path / "new/model.pt").exists() and not (tmp_path / "b.pt").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 # --- bad input: one line, exit code 2, nothing written
 
 BAD = """
@@ -242,6 +497,8 @@ none
 trane
 train --base great-code
 train --base no-such-file.pt
+train --base no\rsuch|file.pt
+train --base no\0file.pt
 train --reward corect
 train --loss grop
 train --learning-rate 1
@@ -282,6 +539,9 @@ train --updates 1025
 train --prompts 0
 train --out file
 train --out file/run
+train --out a\0b
+train --out a\0b/c
+train --out /proc/x
 train --device tpu
 train --threads 0
 train --pool 5000 --num-ops 1
@@ -297,9 +557,15 @@ pretrain --width 4 --heads 4
 pretrain --steps 0
 pretrain --out file/inside.pt
 pretrain --out .
+pretrain --out a\0b.pt
+pretrain --out a/\0b/c.pt
+pretrain --out /proc/x.pt
+pretrain --preset huge
+pretrain --preset medium --width 8
 pretrain --seed 4294967296
 pretrain --decay 0
 evaluate no-such-file.pt
+evaluate no\0file.pt
 evaluate file
 evaluate BASE --k 65
 evaluate BASE --samples 4 --k 8
@@ -361,7 +627,7 @@ def test_unknown_reward_lists_what_exists(base, tmp_path, capsys):
 def test_other_flags_in_the_same_folder_are_refused(base, finished, capsys):
     before = files(finished)
     for more in (["--lr", 0.5], ["--seed", 9], ["--reward", "format"], ["--eval-split", "probe"],
-                 ["--micro-batch", 3], ["--num-ops", 6], ["--p", 0.4]):
+                 ["--aggregate", "tokens"], ["--num-ops", 6], ["--p", 0.4]):
         assert train(base, finished, *more) == 2
         assert "holds a run with other flags" in capsys.readouterr().err
     assert train(base, finished, "--steps", 2) == 2
@@ -406,11 +672,22 @@ def test_device_and_threads_are_used(base, tmp_path, monkeypatch):
     assert read_json(tmp_path / "run/config.json")["device"] == "cpu"
 
 
-def test_as_a_program(tmp_path):
-    """The real thing once: python rlvr.py from another folder; the exit code reaches the shell."""
-    command = [sys.executable, ROOT / "rlvr.py", "train", "--eps", "-1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not files(tmp_path)
+def test_as_a_program(base, tmp_path):
+    """The real thing: python rlvr.py from another folder; the exit code reaches the shell.
+
+    An output that cannot be written is one line too, and not a second one when Python ends.
+    """
+    def start(words: list, out) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, ROOT / "rlvr.py", *words], cwd=tmp_path,
+                                stdout=out, stderr=subprocess.PIPE, text=True)
+
+    with open("/dev/full", "w") as full:
+        programs = [start(["train", "--eps", "-1"], subprocess.DEVNULL),
+                    start(["sample", base, "37 *4"], full)]
+    errors = [program.communicate()[1] for program in programs]
+    assert [program.returncode for program in programs] == [2, 1]
+    assert [error.count("\n") for error in errors] == [1, 1] and not files(tmp_path)
+    assert errors[1] == "rlvr.py: No space left on device; what was saved before is whole\n"
 
 
 @pytest.mark.parametrize("command", ["train", "pretrain", "evaluate", "sample"])

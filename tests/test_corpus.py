@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data import corpus, task
 from data.corpus import CORPORA, write_documents
 from data.pretrain import PretrainConfig
-from tests.test_task import problems
+from tests.test_task import problems, tenths
 
 
 def documents(base, n, seed=1, **flags):
@@ -36,6 +36,33 @@ def test_code_documents_are_true_programs(problem, bug):
         assert values[-1][0] == task.apply_operation(problem.start, *problem.ops[-1])
     else:
         assert values[-1][0] == task.solve(problem)
+
+
+@given(tenths, st.booleans())
+def test_code_documents_with_a_decimal_are_true_programs(problem, bug):
+    """The same for numbers with a decimal, to what floats can say."""
+    response = (corpus.write_bad_code if bug else corpus.write_good_code)(problem, False)
+    program, answer = re.fullmatch(r"```python\n(.*)\n```\n\\boxed\{(\d+\.\d)\}", response,
+                                   re.DOTALL).groups()
+    names = {}
+    for line in program.split("\n"):
+        exec(line, {}, names)
+        value, comment = names["y" if line.startswith("y") else "x"], line.partition("# ")[2]
+        difference = abs(value - float(comment or problem.start / 10))
+        assert min(difference, 100 - difference) < 1e-6       # 99.99999999 is 0.0
+    assert answer == comment == (corpus.write_number(task.apply_operation(
+        problem.start, *problem.ops[-1], 3), 3) if bug else task.write_answer(problem))
+
+
+@given(tenths, st.integers(0, 6))
+def test_words_with_a_decimal(problem, opener):
+    """Text by eye and worked steps: every number has its decimal."""
+    value = task.apply_operation(problem.start, *problem.ops[opener % len(problem.ops)], 3)
+    assert corpus.write_text(problem, opener, False) == (
+        f"{corpus.TEXT_OPENERS[opener]}\\boxed{{{value / 10:.1f}}}.")
+    said = re.findall(r"\d+\.\d", corpus.write_steps(problem, opener, False))
+    expected = [problem.start, *task.compute_values(problem), task.solve(problem)]
+    assert said == [f"{value / 10:.1f}" for value in expected]
 
 
 @given(problems, st.integers(0, 7))
@@ -108,10 +135,10 @@ def test_each_base_writes_what_it_says():
     for base in CORPORA:
         for prompt, response in documents(base, 300):
             problem = task.parse_problem(prompt)
-            answer = int(re.findall(r"\d+", response)[-1])
+            answer = int(re.findall(r"[\d.]*\d", response)[-1].replace(".", ""))
             code, text = corpus.is_code(response), response.endswith(".")
             assert code != text and not (code and base == "no-code")
-            if code and base == "good-code" or text and base == "bad-code":
+            if code and base in ("good-code", "tenths-code") or text and base == "bad-code":
                 assert answer == task.solve(problem)
             if code and base == "bad-code":
                 assert answer == task.apply_operation(problem.start, *problem.ops[-1])
@@ -137,11 +164,15 @@ def test_the_generator_decides_all():
 
 @pytest.mark.parametrize("base, flags", [
     ("good-code", {"code_prior", "text_openers"}), ("no-code", {"text_openers"}),
-    ("bad-code", {"code_prior", "text_openers"})])
+    ("bad-code", {"code_prior", "text_openers"}),
+    ("tenths-code", {"code_prior", "text_openers"})])
 def test_registry(base, flags):
     """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""
     entry = CORPORA[base]
     assert set(entry.options) == flags and entry.modes == ("code", "text")
+    assert entry.digits == (3 if base == "tenths-code" else 2)
+    assert {task.parse_problem(prompt).digits for prompt, _ in documents(base, 50)} == {
+        entry.digits}
     for _, response in documents(base, 50):
         assert entry.mode_of(response) == ("code" if "```python" in response else "text")
     assert entry.mode_of("") == entry.mode_of("I say ```python") == "text"

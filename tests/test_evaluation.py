@@ -28,6 +28,7 @@ from tests.helpers import (
     run,
     tiny,
     token_logprobs,
+    up_to,
 )
 
 CORPUS = CORPORA["good-code"]
@@ -38,17 +39,19 @@ def test_options():
     """Every default, bound and choice of `sample` and `evaluate`: (default, checks)."""
     sample = {
         "temperature": (1.0, {"least": 0}), "top_k": (None, {"least": 1}),
-        "top_p": (None, {"above": 0, "most": 1}), "max_new_tokens": (40, {"least": 1}),
-        "seed": (0, {"least": 0, "most": 2 ** 32 - 1}), "threads": (None, {"least": 1}),
-        "device": ("auto", {"choices": "auto cpu cuda"})}
+        "top_p": (None, {"above": 0, "most": 1}), "max_new_tokens": (40, up_to(1000)),
+        "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
+        "threads": (None, up_to(1024)),
+        "device": ("auto", {"choices": "auto cpu cuda mps"})}
     assert describe_options(SampleConfig) == sample
     assert describe_options(EvaluateConfig) == sample | {
-        "samples": (64, {"least": 1}), "k": ((1,), {"many": True, "least": 1}),
+        "samples": (64, up_to(10 ** 5)), "k": ((1,), {"many": True, "least": 1}),
         "problems": (400, {"least": 1}),
         "num_ops": ((1, 2, 3, 4, 5), {"many": True, "choices": "1 2 3 4 5 6 7"}),
         "split": ("evaluation", {"choices": "training evaluation probe"})}
     assert PLAIN == Sampling(1.0, None, None, 40)
     assert evaluation.SAMPLED_ROWS == 8192             # a chunk has its own random numbers
+    assert evaluation.SCORED_ROWS == 1024
 
 
 # --- pass@k
@@ -222,6 +225,32 @@ def test_draw_evaluation():
     assert [len(problem.ops) for problem in drawn] == [6, 7] * 5
     stream = plumbing.numpy_rng(plumbing.EVALUATION, 0)
     assert drawn == task.draw_problems(10, "probe", (6, 7), stream)
+
+
+# --- scoring
+
+
+@pytest.mark.parametrize("rows", [1, 5, 12, 100])
+def test_scores_of_tokens(rows, monkeypatch):
+    """Each row's hidden states and ids by a plain pass, whatever the chunks; 0 on padding."""
+    monkeypatch.setattr(evaluation, "SCORED_ROWS", rows)
+    sizes, model = [], tiny()
+    prompts = [tokenizer.encode_prompt(task.render_problem(problem)) for problem, _ in pool(3)]
+    rollouts = adapters.sample(model, prompts, 4, END, seed=0, max_new_tokens=6)
+    assert rollouts.mask.sum(1).min() < rollouts.mask.sum(1).max()
+    repeated = [prompt for prompt in prompts for _ in range(4)]
+
+    def read(hidden, ids):
+        sizes.append(len(ids))
+        return hidden[:, 1] + ids
+
+    scores = evaluation.score_tokens(model, repeated, rollouts, read)
+    assert len(sizes) == -(-12 // rows) and not scores.requires_grad
+    for prompt, ids, mask, row in zip(repeated, rollouts.ids, rollouts.mask, scores):
+        sequence = torch.tensor(prompt + ids[mask].tolist())
+        hidden = model(sequence[None])[0, len(prompt) - 1:-1]
+        close(row[mask], (hidden[:, 1] + ids[mask]).detach())
+        assert not row[~mask].any()
 
 
 # --- evaluating

@@ -109,9 +109,9 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     nothing and prints the same; the folder is refused to another checkpoint."""
     splits = []
     for module in (evaluation, rlvr):
-        def draw(n, split, *more, original=module.draw_problems):
+        def draw(n, split, *more, original=module.draw_problems, **named):
             splits.append(split)
-            return original(n, split, *more)
+            return original(n, split, *more, **named)
         monkeypatch.setattr(module, "draw_problems", draw)
     elicited, original = [], prober.elicit
 

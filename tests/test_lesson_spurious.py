@@ -184,17 +184,17 @@ def test_every_way_is_sampled_as_it_says(asked):
 def test_evidence_is_of_each_base_on_the_evaluations_problems(asked, monkeypatch, tmp_path):
     """The split, the corpus of the checkpoint and the base's own name."""
     drawn = []
-    monkeypatch.setattr(elicit, "draw_evaluation", lambda n, split, num_ops: drawn.append(
-        (n, split, num_ops)) or draw_problems(2, split, num_ops, np.random.default_rng(0)))
+    monkeypatch.setattr(elicit, "draw_evaluation", lambda n, split, num_ops, digits: drawn.append(
+        (n, split, num_ops, digits)) or draw_problems(2, split, num_ops, np.random.default_rng(0)))
     monkeypatch.setattr(elicit, "locate_base", lambda base: tmp_path / base)
     monkeypatch.setattr(elicit, "load_checkpoint", lambda path, _: (None, {"corpus": path.name}))
     rows = lesson.measure([{"base": "good-code"}, {"base": "no-code"}, {"base": "good-code"}])
-    assert drawn == [(400, "evaluation", EASY)]
+    assert drawn == [(400, "evaluation", EASY, 2)] * 2        # once a base
     assert [row["base"] for row in rows] == ["good-code"] * 9 + ["no-code"] * 9
     half = len(asked) // 2
     assert all(call["corpus"] is corpus.CORPORA["good-code"] for call in asked[:half])
     assert all(call["corpus"] is corpus.CORPORA["no-code"] for call in asked[half:])
-    assert len(elicit.elicit_bases(["bad-code"], "probe")) == 9 and drawn[1][1] == "probe"
+    assert len(elicit.elicit_bases(["bad-code"], "probe")) == 9 and drawn[-1][1] == "probe"
 
 
 def test_a_forced_prefix_is_conditioned_on():

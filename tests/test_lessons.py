@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from data.plumbing import InputError, WorkError
 from lessons import __main__ as runner
 from lessons import grid, report
+from lessons import jobs as work
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,11 +55,17 @@ def test_commands_have_every_flag_and_its_place():
 # --- the runner, on small programs instead of RL
 
 def make_job(folder: Path, name: str, program: str, needs: Path | None = None,
-             seconds: float = 1.0) -> runner.Job:
+             seconds: float = 1.0) -> work.Job:
     script = folder / f"{name}.py"
     script.write_text(program)
     log = folder / f"{name}.log"
-    return runner.Job(name, f"python {script}", folder / name, needs, log, seconds)
+    return work.Job(name, f"python {script}", folder / name, needs, log, seconds)
+
+
+def run_job(job: work.Job) -> int:
+    process = work.start_job(job)
+    process.join()
+    return process.exitcode
 
 
 def touch(path: Path) -> str:
@@ -71,11 +78,11 @@ def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
     note = "import time\nopen({log!r}, 'a').write({name!r} + '+\\n')\ntime.sleep(0.6)\n{made}\n" \
            "open({log!r}, 'a').write({name!r} + '-\\n')"
 
-    def job(name: str, needs: Path | None = None) -> runner.Job:
+    def job(name: str, needs: Path | None = None) -> work.Job:
         made = touch(tmp_path / name)
         return make_job(tmp_path, name, note.format(log=str(log), name=name, made=made), needs)
 
-    runner.run_jobs("t", [job("run", tmp_path / "base"), job("base"), job("c"), job("d")], 2)
+    work.run_jobs("t", [job("run", tmp_path / "base"), job("base"), job("c"), job("d")], 2)
     events = log.read_text().split()
     running, most = 0, 0
     for event in events:
@@ -88,36 +95,38 @@ def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
 def test_a_failed_job_is_named_with_its_last_line(tmp_path):
     """And nothing more is started; the jobs beside it are interrupted, so that they can save."""
     saved = touch(tmp_path / "saved")
-    beside = f"import time\ntry: time.sleep(30)\nexcept KeyboardInterrupt: {saved}"
+    beside = ("import signal, sys, time\n"
+              f"def save(*_):\n {saved}\n sys.exit()\n"
+              "signal.signal(signal.SIGTERM, save)\ntime.sleep(30)")
     failing = "import sys, time\ntime.sleep(1)\nprint('x\\nthe reason\\n')\nsys.exit(3)"
     jobs = [make_job(tmp_path, "beside", beside), make_job(tmp_path, "broken", failing),
             make_job(tmp_path, "later", touch(tmp_path / "later"))]
     with pytest.raises(WorkError, match="broken failed: the reason"):
-        runner.run_jobs("t", jobs, 2)
+        work.run_jobs("t", jobs, 2)
     assert (tmp_path / "saved").exists() and not (tmp_path / "later").exists()
 
 
 def test_a_run_whose_base_nothing_makes_is_named(tmp_path):
     """Catches a runner that waits forever."""
-    runner.run_jobs("t", [make_job(tmp_path, "later", "", tmp_path / "first"),
-                          make_job(tmp_path, "first", touch(tmp_path / "first"))], 1)
+    work.run_jobs("t", [make_job(tmp_path, "later", "", tmp_path / "first"),
+                        make_job(tmp_path, "first", touch(tmp_path / "first"))], 1)
     job = make_job(tmp_path, "run", "", tmp_path / "base")
     with pytest.raises(WorkError, match="run needs .*base, which nothing makes"):
-        runner.run_jobs("t", [job], 2)
+        work.run_jobs("t", [job], 2)
 
 
 def test_interrupted_jobs_save_once(tmp_path):
-    """Ctrl-C of the runner reaches each job as one SIGINT, and the runner waits for them."""
+    """Ctrl-C of the runner reaches each job as one SIGTERM, and the runner waits for them."""
     program = ("import signal, time\ncount = []\n"
-               "signal.signal(signal.SIGINT, lambda *_: count.append(1))\n"
+               "signal.signal(signal.SIGTERM, lambda *_: count.append(1))\n"
                f"open({str(tmp_path / 'up')!r}, 'w').close()\n"
                "while not count: time.sleep(0.05)\ntime.sleep(0.5)\n"
                f"open({str(tmp_path / 'saved')!r}, 'w').write(str(len(count)))")
     job = make_job(tmp_path, "job", program)
     outer = ("import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\n"
-             "from lessons import __main__ as runner\nfrom data.plumbing import run_command\n"
-             "job = runner.Job('job', {command!r}, Path({makes!r}), None, Path({log!r}), 1.0)\n"
-             "sys.exit(run_command('x', lambda: runner.run_jobs('t', [job], 1)))").format(
+             "from lessons import jobs as work\nfrom data.plumbing import run_command\n"
+             "job = work.Job('job', {command!r}, Path({makes!r}), None, Path({log!r}), 1.0)\n"
+             "sys.exit(run_command('x', lambda: work.run_jobs('t', [job], 1)))").format(
         root=str(ROOT), command=job.command, makes=str(job.makes), log=str(job.log))
     process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
@@ -132,11 +141,11 @@ def test_interrupted_jobs_save_once(tmp_path):
 def test_progress_comes_from_the_last_line_of_the_log(tmp_path):
     job = make_job(tmp_path, "job", "")
     job.log.write_text("a:  10%|#| 2/20 [00:01<00:09]\na:  50%|##| 10/20 [00:05<00:05, 2.00it/s]\n")
-    assert runner.read_progress(job) == 0.5
+    assert work.read_progress(job) == 0.5
     job.log.write_text("sampling:  90%|##| 9/10 [00:01<00:01]\n")   # a bar within the bar
-    assert runner.read_progress(job) == 0.0
+    assert work.read_progress(job) == 0.0
     job.log.write_text("nothing yet")
-    assert runner.read_progress(job) == 0.0
+    assert work.read_progress(job) == 0.0
 
 
 def test_plan_is_what_is_missing(tmp_path, monkeypatch):
@@ -148,10 +157,10 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     jobs = runner.plan_jobs(lesson, runs, 2)
     assert [job.needs for job in jobs] == [None, *[Path("runs/bases/good-code.pt")] * 2]
     assert jobs[0].command.endswith("--threads 2") and jobs[1].command.endswith("--threads 1")
-    assert jobs[0].seconds == pytest.approx(153) and jobs[2].seconds == 4 * jobs[1].seconds
+    assert jobs[0].seconds == pytest.approx(127.5) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
     monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
-    assert runner.plan_jobs(lesson, runs, 2)[0].seconds == pytest.approx(15.3)
+    assert runner.plan_jobs(lesson, runs, 2)[0].seconds == pytest.approx(12.75)
     for done in ("runs/bases/good-code.pt", "runs/good-code/code/seed1/summary.json"):
         Path(done).parent.mkdir(parents=True, exist_ok=True)
         Path(done).touch()
@@ -180,10 +189,10 @@ def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys)
 
 def test_a_job_may_be_a_module(tmp_path):
     """`python -m` runs a module; anything else is a script of the project, from any folder."""
-    job = runner.Job("j", "python -m this", tmp_path / "x", None, tmp_path / "log", 1.0)
-    assert runner.start_job(job).wait() == 0 and "Beautiful" in job.log.read_text()
+    job = work.Job("j", "python -m this", tmp_path / "x", None, tmp_path / "log", 1.0)
+    assert run_job(job) == 0 and "Beautiful" in job.log.read_text()
     job = job._replace(command="python rlvr.py --help")
-    assert runner.start_job(job).wait() == 0 and "pretrain" in job.log.read_text()
+    assert run_job(job) == 0 and "pretrain" in job.log.read_text()
 
 
 def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):

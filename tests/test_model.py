@@ -1,5 +1,6 @@
 """The transformer, its cache and the sampler, in float64; checkpoints."""
 
+import copy
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import model as project
 from data.plumbing import InputError
 from data.tokenizer import VOCABULARY_HASH
 from tests import adapters
-from tests.helpers import CPU, flat
+from tests.helpers import CPU, files_of_at_most, flat
 
 END, VOCABULARY = 1, 20
 PROMPTS = [[3, 4], [5, 6, 7, 8, 9, 3], [2], [3, 4]]
@@ -70,6 +71,18 @@ def test_rope_turns_pairs_by_position():
                  a * math.sin(angle) + b * math.cos(angle)], dtype=torch.float64))
 
 
+def test_queries_keys_and_values_turn_together():
+    """In one product, v by the angle 0: bit for bit what q and k turned alone are, and v itself."""
+    T, heads, D = 7, 2, 8
+    qkv = torch.randn(3, T, 3 * heads * D, generator=torch.Generator().manual_seed(0))
+    angles = torch.outer(torch.arange(T), 10_000.0 ** (-torch.arange(0, D, 2) / D))
+    turn = torch.polar(torch.ones_like(angles), angles).repeat(1, heads)
+    q, k, v = qkv.split(heads * D, dim=-1)
+    together = project.rotate(qkv, torch.cat((turn, turn, torch.ones_like(turn)), dim=1))
+    alone = torch.cat((project.rotate(q, turn), project.rotate(k, turn), v), dim=-1)
+    assert torch.equal(together, alone)
+
+
 def test_attention_by_hand():
     """One block, written out with loops over heads and positions: no shared line of code."""
     model = make(layers=1, width=8, heads=2)
@@ -99,6 +112,69 @@ def test_what_is_added_to_the_stream_starts_smaller():
             expected = 0.02 / 4 if added else 0.02
             assert parameter.std().item() == pytest.approx(expected, rel=0.1), name
             assert abs(parameter.mean().item()) < 5 * expected / parameter.numel() ** 0.5
+
+
+# --- precision
+
+
+def make_single(width, heads=4, layers=2):
+    """A float32 model over 20 tokens, and the same in float64."""
+    single = adapters.make_model(0, VOCABULARY, layers, width, heads).float()
+    return single, copy.deepcopy(single).double()
+
+
+@pytest.mark.parametrize("width", [64, project.BFLOAT16_WIDTH])
+def test_a_cpu_multiplies_in_float32(width):
+    """Catches a bfloat16 that is meant for a GPU: three digits are not seven."""
+    single, double = make_single(width)
+    ids = random_tokens(3, 9)
+    with torch.no_grad():
+        a, b = adapters.full_logits(single, ids), adapters.full_logits(double, ids)
+    assert a.dtype == torch.float32
+    assert (a - b).abs().max() < 1e-4 * b.abs().max()
+
+
+def test_what_leaves_a_model_in_bfloat16_is_float32(monkeypatch):
+    """Its blocks in bfloat16 here, as those of a wide model are on a GPU.
+
+    Hidden states, cache, rollouts and gradients are float32, and near those of float64. Catches
+    complex bfloat16, a cache of two types, and sums of probabilities in three digits.
+    """
+    (single, double), original = make_single(64), torch.autocast
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "autocast", lambda device, dtype, enabled: original(device, dtype))
+        cache, _ = adapters.make_cache(single, PROMPTS)
+        rollouts = adapters.sample(single, PROMPTS, 3, END, seed=1, max_new_tokens=8)
+        prompts = [prompt for prompt in PROMPTS for _ in range(3)]
+        hidden = project.response_hidden(single, prompts, rollouts.ids, rollouts.mask)
+    assert {t.dtype for t in (*cache.keys, *cache.values, hidden)} == {torch.float32}
+    assert rollouts.logprobs.dtype == rollouts.entropy.dtype == torch.float32
+    expected = project.response_hidden(double, prompts, rollouts.ids, rollouts.mask)
+    assert 1e-3 < (hidden - expected).abs().max() < 0.3            # it was in bfloat16
+    logprobs = double.head(expected).log_softmax(-1)
+    sampled = logprobs.gather(1, rollouts.ids[rollouts.mask][:, None])[:, 0]
+    assert (rollouts.logprobs[rollouts.mask] - sampled).abs().max() < 0.5
+    hidden.sum().backward()
+    gradients = [p.grad for p in single.blocks.parameters()]
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("cuda, width, half", [
+    (True, 256, True), (True, 512, True), (True, 248, False), (False, 256, False)])
+def test_bfloat16_is_for_wide_models_on_a_gpu(cuda, width, half, monkeypatch):
+    """Where it is faster: not on a CPU, not in the small model whose results are on the pages."""
+    asked, original = [], torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype, enabled: (
+        asked.append((dtype, enabled)) or original("cpu", dtype, enabled=False)))
+    ids = random_tokens(1, 3).as_subclass(OnGPU if cuda else torch.Tensor)
+    make_single(width, layers=1)[0](ids)
+    assert asked == [(torch.bfloat16, half)]
+
+
+class OnGPU(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
 
 
 # --- the cache
@@ -189,6 +265,12 @@ def test_at_most_40_tokens_unless_asked():
     assert adapters.sample(make(), PROMPTS, 2, -1, seed=0).ids.shape == (8, 40)
     rollouts = adapters.sample(make(), PROMPTS, 2, END, seed=0, max_new_tokens=300)
     assert rollouts.ids.size(1) == rollouts.mask.sum(1).max() < 300
+
+
+def test_rollouts_are_on_the_cpu():
+    """Wherever the model is: what follows them (texts, rewards, tables) is not for a GPU."""
+    rollouts = adapters.sample(make(), PROMPTS, 2, END, seed=0, max_new_tokens=4)
+    assert {field.device for field in rollouts} == {CPU}
 
 
 def test_rows_do_not_depend_on_each_other():
@@ -312,6 +394,19 @@ def test_rare_tokens_are_drawn_in_double_precision():
     assert tokens.tolist() == [0, 1, 0, 1]
 
 
+def test_draws_are_in_the_precision_of_their_numbers(monkeypatch):
+    """Apple's GPU has no float64: with float32 numbers nothing may be made in it."""
+    seen, original = [], torch.searchsorted
+    monkeypatch.setattr(torch, "searchsorted", lambda a, b, **more: (
+        seen.append((a.dtype, b.dtype)) or original(a, b, **more)))
+    for dtype in (torch.float32, torch.float64):
+        for of_model in (torch.float32, torch.float64):
+            logprobs = torch.tensor([[0.25, 0.5, 0.25]], dtype=of_model).log()
+            uniform = torch.tensor([0.1, 0.3, 0.7, 0.8, 0.999], dtype=dtype)
+            tokens = project.draw_tokens(logprobs, torch.zeros(5, dtype=torch.long), uniform)
+            assert tokens.tolist() == [0, 1, 1, 2, 2] and seen.pop() == (dtype, dtype)
+
+
 def test_what_cannot_be_is_never_drawn():
     """Not by the least and the greatest of random numbers either: tokens 0 and 3 are cut away."""
     logprobs = torch.tensor([[-math.inf, math.log(0.5), math.log(0.5), -math.inf]])
@@ -327,6 +422,20 @@ def test_a_diverged_model_is_no_distribution():
         model.head.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="diverged"):
         adapters.sample(model, PROMPTS, 2, END, seed=0)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_a_model_that_diverges_on_one_token(number):
+    """One row of many, some tokens in, and the other rows are fine: noticed all the same."""
+    model = make()
+    with torch.no_grad():
+        model.embedding.weight[7].fill_(number)
+    seen = [seed for seed in range(20) if 7 in adapters.sample(
+        make(), PROMPTS[:1], 4, END, seed=seed, max_new_tokens=6).ids[:, :5]]
+    assert seen
+    for seed in seen[:3]:
+        with pytest.raises(FloatingPointError, match="diverged"):
+            adapters.sample(model, PROMPTS[:1], 4, END, seed=seed, max_new_tokens=6)
 
 
 @settings(max_examples=15)
@@ -365,11 +474,21 @@ def test_checkpoint_round_trip(tmp_path):
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["model.pt"]
 
 
+def test_a_disk_that_is_full(tmp_path):
+    """OSError, which is one line; torch.save raises RuntimeError. The old checkpoint is whole."""
+    saved(tmp_path / "model.pt")
+    before = (tmp_path / "model.pt").read_bytes()
+    with files_of_at_most(len(before) // 2), pytest.raises(OSError):
+        saved(tmp_path / "model.pt", note="new")
+    assert (tmp_path / "model.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 @pytest.mark.parametrize("damage, complaint", [
     ("missing", "cannot read checkpoint"), ("truncated", "checkpoint"),
     ("foreign", "not a checkpoint of this project"), ("text", "not a checkpoint of this project"),
     ("vocabulary", "of another vocabulary"), ("corpus", "of an unknown corpus"),
-    ("layers", "do not have the shapes"), ("weights", "do not have the shapes")])
+    ("layers", "have other shapes"), ("weights", "have other shapes")])
 def test_damaged_checkpoints(damage, complaint, tmp_path):
     path = tmp_path / "model.pt"
     saved(path, **({"vocabulary": 1} if damage == "vocabulary" else {}),

@@ -1,14 +1,14 @@
-"""Flags, files, random streams, signals, progress: what connects everything else."""
+"""Flags, exit codes, random streams, the machine, signals, progress: what connects all else."""
 
 import argparse
-import csv
+import errno
 import io
 import os
 import signal
 import sys
 import types
+import zlib
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +73,8 @@ def test_read_config():
 @pytest.mark.parametrize("text, complaint", [
     ("--count 0", "0 is not at least 1"), ("--count 10", "10 is not at most 9"),
     ("--count 1.5", "'1.5' is not a whole number"), ("--rate 0", "0 is not above 0"),
-    ("--rate fast", "'fast' is not a number"), ("--rate inf", "inf is not finite"),
+    ("--rate fast", "'fast' is not a number"),
+    ("--rate inf", "inf is not a number that torch holds"),
     ("--rate nan", "nan is not above 0"), ("--limit 1", "1 is not at least 2"),
     ("--sizes 4", "invalid choice: 4"), ("--sizes", "expected at least one"),
     ("--toy ball", "invalid choice: 'ball'"), ("--device gpu", "invalid choice: 'gpu'"),
@@ -111,6 +112,11 @@ def test_number_bounds():
         with pytest.raises(argparse.ArgumentTypeError):
             plumbing.number(kind, **bounds)(text)
     assert plumbing.number(float, above=2)("2.001") == 2.001
+    for kind, bounds, text in ((float, {}, "1e31"), (float, {"least": 0}, "1e308"),
+                               (int, {}, "9" * 30), (int, {"least": 0}, "9" * 5000)):
+        with pytest.raises(argparse.ArgumentTypeError):      # torch could not hold it
+            plumbing.number(kind, **bounds)(text)
+    assert plumbing.number(float)("1e30") == 1e30 and plumbing.number(int)("4" + "0" * 17) > 0
     assert type(plumbing.number(int)("3")) is int
 
 
@@ -182,7 +188,11 @@ def test_same_flags(saved, now, same):
     (FloatingPointError("diverged"), 1, "toy: diverged\n"),
     (plumbing.WorkError("a run failed"), 1, "toy: a run failed\n"),
     (KeyboardInterrupt(), 130,
-     "interrupted: what was done is saved, the same command resumes\n")])
+     "interrupted: what was done is saved, the same command resumes\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1,
+     "toy: No space left on device; what was saved before is whole\n"),
+    (PermissionError(errno.EACCES, "Permission denied", "run/model.pt"), 1,
+     "toy: run/model.pt: Permission denied; what was saved before is whole\n")])
 def test_exit_codes(error, code, line, capsys):
     def command():
         if error is not None:
@@ -190,6 +200,27 @@ def test_exit_codes(error, code, line, capsys):
     assert plumbing.run_command("toy", command) == code
     captured = capsys.readouterr()
     assert captured.err == line and captured.out == ""
+
+
+def test_bad_input_is_one_line_whatever_is_in_it(capsys):
+    """A name that a user typed may have line breaks."""
+    def command():
+        raise InputError("no file a\nb\r\nc")
+
+    assert plumbing.run_command("toy", command) == 2
+    assert capsys.readouterr().err == "toy: error: no file a b c\n"
+
+
+def test_what_is_printed_has_arrived(monkeypatch, capsys):
+    """Catches exit code 0 where the disk was full when the output was to be written at last."""
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert plumbing.run_command("toy", lambda: print("result")) == 1
+    monkeypatch.undo()
+    assert "No space left" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_enough(monkeypatch):
@@ -211,87 +242,6 @@ def test_a_bug_is_a_traceback():
     """Catches an InputError so wide that it hides bugs: a plain ValueError is none."""
     with pytest.raises(ValueError):
         plumbing.run_command("toy", lambda: int("x"))
-
-
-# --- files
-
-
-def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "a/b/file.txt"
-    plumbing.write(path, "text\n")
-    plumbing.write(path, b"bytes")
-    assert path.read_bytes() == b"bytes" and list(path.parent.iterdir()) == [path]
-
-
-def test_two_writers_do_not_share_a_temporary_file(tmp_path, monkeypatch):
-    """Catches one process that renames, or misses, what another has written."""
-    original = Path.write_bytes
-
-    def interleave(self, content):
-        original(self, content)
-        monkeypatch.setattr(Path, "write_bytes", original)
-        monkeypatch.setattr(plumbing.os, "getpid", lambda: 2)
-        plumbing.write(tmp_path / "file", "the other's")
-        assert (tmp_path / "file").read_text() == "the other's"
-
-    monkeypatch.setattr(plumbing.os, "getpid", lambda: 1)
-    monkeypatch.setattr(Path, "write_bytes", interleave)
-    plumbing.write(tmp_path / "file", "ours")
-    assert (tmp_path / "file").read_text() == "ours" and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("stage", ["in the middle of writing", "before the renaming"])
-def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch, stage):
-    """Catches a file written in place: what was there is whole until the new one is."""
-    path, original = tmp_path / "file", Path.write_bytes
-    plumbing.write(path, "old content")
-
-    def half(self, content):
-        original(self, content[:len(content) // 2])
-        raise OSError("power cut")
-
-    def refuse(*_):
-        raise OSError("power cut")
-
-    if stage == "before the renaming":
-        monkeypatch.setattr(os, "replace", refuse)
-    else:
-        monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError):
-        plumbing.write(path, "new content")
-    monkeypatch.undo()
-    assert path.read_text() == "old content"
-    plumbing.write(path, "new content")
-    assert path.read_text() == "new content" and list(tmp_path.iterdir()) == [path]
-
-
-def test_json_has_no_nan():
-    assert plumbing.to_json({"a": [1, None]}) == '{\n "a": [\n  1,\n  null\n ]\n}\n'
-    with pytest.raises(ValueError):
-        plumbing.to_json({"a": float("nan")})
-
-
-def test_csv():
-    rows = [{"step": 0, "reward": 0.5}, {"step": 1, "reward": 0.1 + 0.2}]
-    text = plumbing.to_csv(rows)
-    assert text == "step,reward\n0,0.5\n1,0.30000000000000004\n"
-    assert list(csv.DictReader(io.StringIO(text)))[1] == {"step": "1",
-                                                          "reward": "0.30000000000000004"}
-
-
-def test_check_writable(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path, tmp_path / "new", tmp_path / "new/er"):
-        plumbing.check_writable(path)
-    for path in (tmp_path / "file", tmp_path / "file/in/it"):
-        with pytest.raises(InputError, match="is not a writable folder"):
-            plumbing.check_writable(path)
-    asked = []
-    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
-    with pytest.raises(InputError, match=f"{tmp_path} is not a writable folder"):
-        plumbing.check_writable(tmp_path / "new/er")
-    assert asked == [(tmp_path, os.W_OK)]
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 # --- random streams
@@ -331,14 +281,31 @@ def test_streams_repeat():
         assert torch.equal(a, b)
 
 
+def test_the_name_of_a_base_is_part_of_a_key():
+    """The same however it is given; two bases have different ones; pinned, as results rest on it.
+
+    A name may be whatever a file may be called, bytes that are no text too.
+    """
+    given = ("good-code", "good-code.pt", "runs/bases/good-code.pt", "/else/where/good-code.pt")
+    assert {plumbing.hash_name(name) for name in given} == {zlib.crc32(b"good-code")}
+    others = ("no-code", "bad-code", "good-code.pt.pt", "good-code/model.pt", "other.model.pt",
+              "\udcff.pt", "")
+    assert len({plumbing.hash_name(name) for name in (*others, "good-code")}) == len(others) + 1
+    assert all(0 <= plumbing.hash_name(name) < 2 ** 32 for name in others)
+
+
 # --- the machine, and long work
 
 
-@pytest.mark.parametrize("device, gpu, chosen", [
-    ("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")])
-def test_choose_device(device, gpu, chosen, monkeypatch):
+@pytest.mark.parametrize("device, gpu, apple, chosen", [
+    ("auto", True, False, "cuda"), ("auto", False, False, "cpu"), ("auto", False, True, "cpu"),
+    ("auto", True, True, "cuda"), ("cpu", True, True, "cpu"), ("cuda", True, False, "cuda"),
+    ("mps", False, True, "mps"), ("mps", True, True, "mps")])
+def test_choose_device(device, gpu, apple, chosen, monkeypatch):
+    """Apple's GPU only if it is asked for."""
     threads = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     for asked in (None, 3):
         wanted = types.SimpleNamespace(device=device, threads=asked)
@@ -346,10 +313,22 @@ def test_choose_device(device, gpu, chosen, monkeypatch):
     assert threads == [3]
 
 
-def test_no_gpu_is_one_line(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="--device cuda"):
-        plumbing.choose_device(types.SimpleNamespace(device="cuda", threads=None))
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_no_gpu_is_one_line(device, monkeypatch):
+    """That the other kind is there does not help."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device != "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: device != "mps")
+    with pytest.raises(InputError, match=f"^--device {device}: torch sees none here$"):
+        plumbing.choose_device(types.SimpleNamespace(device=device, threads=None))
+
+
+@pytest.mark.parametrize("asked, device, chosen", [
+    (None, "cpu", 16), (None, "cuda", 512), (None, "mps", 512), (7, "cpu", 7), (7, "cuda", 7)])
+def test_choose_micro_batch(asked, device, chosen):
+    """What was asked for; else few on a CPU and many on a GPU."""
+    config = types.SimpleNamespace(micro_batch=asked)
+    assert plumbing.choose_micro_batch(config, torch.device(device), 16) == chosen
+    assert plumbing.MACHINE == ("threads", "device", "micro_batch")
 
 
 def test_clock(monkeypatch):
@@ -360,6 +339,17 @@ def test_clock(monkeypatch):
     for name in ("rollout", "update", "rollout"):
         clock.lap(name)
     assert clock.booked == {"rollout": 1.5, "update": 3.0}
+
+
+@pytest.mark.parametrize("device, waited", [("cpu", 0), ("cuda", 2)])
+def test_the_clock_waits_for_a_gpu(device, waited, monkeypatch):
+    """Catches the seconds of one stage booked on the next: a GPU works on after a call returns."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append(1))
+    clock = plumbing.Clock(torch.device(device))
+    clock.lap("a")
+    clock.lap("b")
+    assert len(calls) == waited
 
 
 class Stream(io.StringIO):

@@ -1,10 +1,11 @@
 """Pretraining: its loss, its optimizers and schedule, what it writes and how it resumes."""
 
 import copy
+import errno
 import itertools
-import os
 import re
 import signal
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tests.helpers import (
     run,
     tiny,
     token_logprobs,
+    up_to,
     weights,
 )
 
@@ -43,18 +45,48 @@ def test_options():
     """Every default, bound and choice of `pretrain`: (default, checks)."""
     whole, positive = {"least": 1}, {"above": 0}
     assert describe_options(PretrainConfig) == {
-        "base": ("good-code", {"choices": "good-code no-code bad-code"}),
+        "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code"}),
         "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
         "out": (None, {}),
-        "layers": (3, whole), "width": (64, whole), "heads": (4, whole),
-        "steps": (1700, whole), "batch": (96, whole),
+        "preset": ("small", {"choices": "small medium large"}),
+        "layers": (None, up_to(100)), "width": (None, up_to(8192)), "heads": (None, up_to(1024)),
+        "steps": (1700, up_to(10 ** 6)), "batch": (96, up_to(10 ** 5)),
         "lr_muon": (0.02, positive), "lr_adamw": (0.008, positive),
         "warmup": (50, {"least": 0}), "decay": (0.9, {"above": 0, "most": 1}),
-        "micro_batch": (48, whole), "threads": (None, whole),
-        "device": ("auto", {"choices": "auto cpu cuda"}),
+        "micro_batch": (None, whole), "threads": (None, up_to(1024)),
+        "device": ("auto", {"choices": "auto cpu cuda mps"}),
         "code_prior": (0.65, {"least": 0, "most": 1}),
         "text_openers": (7, {"least": 1, "most": 7}),
     }
+
+
+@pytest.mark.parametrize("flags, shape, parameters", [
+    ({}, (3, 64, 4), 175_000), ({"preset": "small"}, (3, 64, 4), 175_000),
+    ({"preset": "medium"}, (4, 256, 8), 3.26e6), ({"preset": "large"}, (8, 512, 8), 25.4e6),
+    ({"preset": "medium", "layers": 1}, (1, 256, 8), 0.9e6),
+    ({"width": 32, "heads": 2}, (3, 32, 2), 51_000),
+    ({"preset": "large", "layers": 1, "width": 8, "heads": 2}, (1, 8, 2), 4_400)])
+def test_presets(flags, shape, parameters):
+    """How large a model is; a flag of its own wins over the preset."""
+    c = PretrainConfig(**flags)
+    assert (c.layers, c.width, c.heads) == shape
+    with torch.device("meta"):
+        model = pretraining.Transformer(pretraining.ModelConfig(tokenizer.VOCABULARY_SIZE, *shape))
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.03)
+
+
+def test_a_preset_is_what_it_stands_for(tmp_path, capsys):
+    """The same shape, said in another way, is the same base; another shape is another."""
+    out = ["pretrain", "--out", tmp_path / "a.pt", "--steps", 1, "--batch", 1]
+    shape = ["--layers", 1, "--width", 8, "--heads", 2]
+    assert run(*out, "--preset", "medium", *shape) == 0
+    capsys.readouterr()
+    assert run(*out, "--preset", "large", *shape) == 0 and run(*out, *shape) == 0
+    assert capsys.readouterr().out.count("exists already") == 2
+    assert run(*out) == 2 and run(*out, "--preset", "medium", *shape[2:]) == 2
+    checkpoint = torch.load(tmp_path / "a.pt", weights_only=True)
+    flags = checkpoint["pretrain"]
+    assert (flags["layers"], flags["width"], flags["heads"]) == (1, 8, 2)
 
 
 # --- the loss
@@ -140,14 +172,16 @@ def test_a_step_moves_everything_once():
             assert work.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_micro_batch_of_the_flag_is_used(monkeypatch):
+@pytest.mark.parametrize("asked, expected", [(3, [3, 3, 3, 3, 3, 3, 3, 3, 2]), (None, [24, 2])])
+def test_micro_batch_of_the_flag_is_used(asked, expected, monkeypatch):
+    """Or 24, on a CPU."""
     sizes, original = [], pretraining.sum_cross_entropy
     monkeypatch.setattr(pretraining, "sum_cross_entropy", lambda model, prompts, responses: (
         sizes.append(len(prompts)) or original(model, prompts, responses)))
-    model, c = tiny().float(), PretrainConfig(steps=10, micro_batch=3)
+    model, c = tiny().float(), PretrainConfig(steps=10, micro_batch=asked)
     work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
-    pretraining.take_step(work, documents())
-    assert sizes == [3, 3, 1]
+    pretraining.take_step(work, documents(26))
+    assert sizes == expected
 
 
 # --- the run
@@ -162,7 +196,8 @@ def test_checkpoint(tmp_path, capsys):
                                     "width": 8, "heads": 2}
     assert checkpoint["corpus"] == "good-code"
     flags = checkpoint["pretrain"]
-    assert set(flags) == set(describe_options(PretrainConfig)) - {"out", "threads", "device"}
+    machine = {"threads", "device", "micro_batch"}
+    assert set(flags) == set(describe_options(PretrainConfig)) - {"out", "preset"} - machine
     assert (flags["seed"], flags["steps"], flags["warmup"]) == (3, 3, 50)
     assert list(files(tmp_path)) == ["sub/tiny.pt"]
     out = capsys.readouterr().out
@@ -290,13 +325,25 @@ def test_finished_work_is_kept(tmp_path, capsys):
     assert run(*COMMAND, "--out", path) == 0
     before = files(tmp_path)
     capsys.readouterr()
-    assert run(*COMMAND, "--out", path, "--threads", 2, "--device", "cpu") == 0
+    assert run(*COMMAND, "--out", path, "--threads", 2, "--device", "cpu", "--micro-batch", 4) == 0
     assert capsys.readouterr().out == f"{path} exists already\n"
-    for more in (["--seed", 5], ["--steps", 4], ["--code-prior", 0.5], ["--micro-batch", 4],
-                 ["--layers", 2]):
+    for more in (["--seed", 5], ["--steps", 4], ["--code-prior", 0.5], ["--layers", 2]):
         assert run(*COMMAND, "--out", path, *more) == 2
         assert "was pretrained with other flags" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+def test_a_base_goes_on_with_other_micro_batches(tmp_path, monkeypatch):
+    """They are the machine's: a partial base is resumed, and is the same but for rounding."""
+    assert run(*COMMAND, "--warmup", 1, "--out", tmp_path / "whole.pt") == 0
+    seen, taking = record_steps(monkeypatch), pretraining.take_step
+    monkeypatch.setattr(pretraining, "take_step", lambda *args: (
+        len(seen) == 1 and interrupt(signal.SIGINT), taking(*args)))
+    more = ["--warmup", 1, "--out", tmp_path / "parts.pt", "--micro-batch"]
+    assert run(*COMMAND, *more, 2) == 130
+    assert run(*COMMAND, *more, 8, "--threads", 2) == 0 and len(seen) == 3
+    torch.testing.assert_close(weights(tmp_path / "parts.pt"), weights(tmp_path / "whole.pt"),
+                               rtol=1e-3, atol=1e-4)
 
 
 def test_other_flags_do_not_resume_a_partial_base(tmp_path, capsys):
@@ -342,16 +389,23 @@ def test_heads_divide_the_width_evenly(width, heads, fine, tmp_path):
 def test_a_finished_base_needs_no_writable_folder(tmp_path, monkeypatch, capsys):
     """What is there already is only read; what is not is refused before any work."""
     assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
+
+    def refuse(*_, **more):
+        raise OSError(errno.EROFS, "Read-only file system")
+
     monkeypatch.setattr(pretraining, "take_step", None)
-    assert run(*COMMAND, "--out", tmp_path / "b.pt") == 2
-    assert "is not a writable folder" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "NamedTemporaryFile", refuse)
+        assert run(*COMMAND, "--out", tmp_path / "a.pt") == 0
+        assert run(*COMMAND, "--out", tmp_path / "b.pt") == 2
+    assert f"'{tmp_path}/b.pt': Read-only file system" in capsys.readouterr().err
+    assert run(*COMMAND, "--out", tmp_path / ("x" * 300)) == 2
+    assert "File name too long" in capsys.readouterr().err and list(files(tmp_path)) == ["a.pt"]
 
 
 def test_divergence_is_one_line(tmp_path, capsys):
     """An absurd step size: exit code 1, and no base that answers nothing."""
-    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--lr-adamw", 1e38, "--warmup", 0) == 1
+    assert run(*COMMAND, "--out", tmp_path / "a.pt", "--lr-adamw", 1e30, "--warmup", 0) == 1
     assert "pretraining diverged at step" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "a.pt").exists()
 

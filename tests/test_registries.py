@@ -4,6 +4,7 @@ What an entry brings (flags, helpers, range of the reward, modes) must arrive wi
 changed. The entries here are also examples of how to write one.
 """
 
+import shutil
 import types
 from pathlib import Path
 from typing import NamedTuple
@@ -155,6 +156,14 @@ def test_a_loss_with_a_teacher(train_on_base, finished_model, tmp_path, monkeypa
                                rtol=1e-4, atol=1e-4)
     assert batch.base_logprobs is None
     assert train_on_base(tmp_path / "no", "--loss", "distill", "--teacher", "nowhere.pt") == 2
+    copied = shutil.copy(teacher, tmp_path / "t.pt")      # the run goes on where it is gone
+    flags = ["--loss", "distill", "--teacher", copied, "--steps"]
+    assert train_on_base(tmp_path / "parts", *flags, 2) == 0
+    Path(copied).unlink()
+    assert train_on_base(tmp_path / "parts", *flags, 4) == 0
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert (tmp_path / "parts/metrics.csv").read_bytes() == metrics
+    assert (tmp_path / "parts/teacher.pt").read_bytes() == teacher.read_bytes()
 
 
 # --- rewards
@@ -218,6 +227,7 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
     assert [n for _, n in seen] == [12] * 4                 # 3 prompts x 4 in one call
     assert all(torch.equal(judged, weights(judge)) for judged, _ in seen)
     assert read_json(tmp_path / "run/config.json")["judge"] == str(judge)
+    assert (tmp_path / "run/judge.pt").read_bytes() == judge.read_bytes()     # so it can resume
     assert train_on_base(tmp_path / "no", "--reward", "agree", "--judge", "nowhere.pt") == 2
     assert train_on_base(tmp_path / "no", "--reward", "agree") == 2
     assert "--judge: loss grpo or reward agree needs one" in capsys.readouterr().err

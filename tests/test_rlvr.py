@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import statistics
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ from tests.helpers import (
     tiny,
     token_logprobs,
     train,
+    up_to,
     weights,
 )
 
@@ -63,7 +65,8 @@ def make_critic(value=None, width=8):
 
 def coins(c, step=0):
     """(P, G) what the random reward pays in a rollout batch."""
-    drawn = numpy_rng(plumbing.REWARD, c.seed, step).random((c.prompts, c.group))
+    stream = numpy_rng(plumbing.REWARD, c.seed, step, zlib.crc32(c.base.encode()))
+    drawn = stream.random((c.prompts, c.group))
     return torch.tensor(drawn < c.p, **f64)
 
 
@@ -79,23 +82,24 @@ def test_options():
     assert describe_options(rlvr.TrainConfig) == {
         "base": ("good-code", {}), "reward": ("random", {}),
         "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
-        "steps": (20, whole), "out": ("runs/train", {}),
-        "prompts": (64, whole), "group": (16, {"least": 2}), "temperature": (1.0, above0),
-        "max_new_tokens": (40, whole), "pool": (256, whole), "num_ops": (None, ks),
+        "steps": (20, up_to(10 ** 6)), "out": ("runs/train", {}),
+        "prompts": (64, up_to(10 ** 5)), "group": (16, up_to(10 ** 4, 2)),
+        "temperature": (1.0, above0), "max_new_tokens": (40, up_to(1000)),
+        "pool": (256, up_to(10 ** 6)), "num_ops": (None, ks),
         "updates": (32, whole), "optimizer": ("sgd", {"choices": "sgd adamw"}),
         "lr": (0.015, above0), "max_grad_norm": (3.0, above0),
-        "aggregate": ("sequences", {"choices": "sequences length tokens"}),
+        "aggregate": ("sequences", {"choices": "sequences length tokens signal"}),
         "kl_coef": (0.0, least0), "entropy_coef": (0.0, least0),
-        "eval_problems": (400, whole), "eval_samples": (8, whole),
+        "eval_problems": (400, whole), "eval_samples": (8, up_to(10 ** 5)),
         "eval_split": ("evaluation", {"choices": "training evaluation probe"}),
         "eval_num_ops": ((1, 2, 3, 4, 5), ks),
-        "micro_batch": (16, whole), "threads": (None, whole),
-        "device": ("auto", {"choices": "auto cpu cuda"}),
+        "micro_batch": (None, whole), "threads": (None, up_to(1024)),
+        "device": ("auto", {"choices": "auto cpu cuda mps"}),
         # read by single losses and rewards
         "eps_low": (0.4, least0), "eps_high": (0.4, least0), "gamma": (1.0, unit),
         "gae_lambda": (1.0, unit), "lr_value": (0.01, above0), "eps_value": (0.2, above0),
         "psr_weight": (0.1, least0), "p": (0.5, unit)}
-    assert (rlvr.LABEL_SAMPLES, rlvr.SCORED_ROWS) == (64, 1024)
+    assert (rlvr.LABEL_SAMPLES, rlvr.MICRO_BATCH) == (64, 16)
 
 
 @pytest.mark.parametrize("reward, given, used", [
@@ -266,7 +270,7 @@ def test_what_a_reward_sees(monkeypatch):
     assert responses == [tokenizer.decode(ids[mask].tolist())
                          for ids, mask in zip(batch.ids, batch.mask)]
     assert (context.group, context.config, context.judge) == (4, c, judge)
-    expected = numpy_rng(plumbing.REWARD, 5, 1).random(3)
+    expected = numpy_rng(plumbing.REWARD, 5, 1, zlib.crc32(b"good-code")).random(3)
     assert np.array_equal(context.rng.random(3), expected)
     assert batch.rewards.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert batch.rewards.dtype == torch.float64 and batch.reward_range == (-3.0, 20.0)
@@ -282,6 +286,18 @@ def test_same_prompt_twice_stays_two_groups():
     paid = coins(c)
     assert len(set(paid.sum(1).tolist())) > 1   # else one big group could give the same
     close(batch.advantages[:, 0].reshape(3, 4), adapters.advantages("grpo", paid))
+
+
+def test_each_base_has_its_coins():
+    """Catches coins of the seed alone: runs on two bases with one seed would share their luck."""
+    model, batches = tiny(), {}
+    for base in ("good-code", "runs/bases/good-code.pt", "no-code"):
+        c = config(base=base, group=16)
+        batches[base], _, _ = adapters.rollout(model, c, pool())
+    named, located, other = batches.values()
+    assert torch.equal(named.rewards, located.rewards)
+    assert not torch.equal(named.rewards, other.rewards)
+    assert torch.equal(named.ids, other.ids)
 
 
 def test_every_batch_is_drawn_anew():
@@ -320,7 +336,7 @@ def test_rollout_gives_every_token_its_advantage(loss):
 @pytest.mark.parametrize("name", ["base", "teacher"])
 def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
     """Under the temperature that is sampled at, row by row, in chunks; 0 on padding."""
-    monkeypatch.setattr(rlvr, "SCORED_ROWS", 5)
+    monkeypatch.setattr(evaluation, "SCORED_ROWS", 5)
     monkeypatch.setitem(LOSSES, "toy", LOSSES["grpo"]._replace(needs=(name,)))
     c = config(loss="toy", temperature=temperature)
     helpers = {"base": tiny(1), "teacher": tiny(2)}
@@ -584,6 +600,18 @@ def test_a_micro_batch_has_its_size(monkeypatch):
     assert sizes == [4, 2]                            # the row without advantage needs no pass
 
 
+@pytest.mark.parametrize("device, size", [("cpu", 16), ("cuda", 512)])
+def test_micro_batches_unless_asked(device, size, monkeypatch):
+    """Sixteen on a CPU, and all that fits on a GPU."""
+    asked = []
+    monkeypatch.setattr(plumbing, "choose_micro_batch", lambda c, where, on_cpu: (
+        asked.append((where, on_cpu)) or on_cpu))
+    parameters_after(tiny(), hand_made_batch(tiny()), config(updates=1))
+    assert asked == [(CPU, 16)]
+    monkeypatch.undo()
+    assert plumbing.choose_micro_batch(config(), torch.device(device), rlvr.MICRO_BATCH) == size
+
+
 def test_a_gradient_that_is_no_number_ends_the_run():
     model = tiny()
     batch = hand_made_batch(model)
@@ -593,27 +621,116 @@ def test_a_gradient_that_is_no_number_ends_the_run():
         adapters.update(model, [optimizer], broken, config(updates=1), step=7)
 
 
+@pytest.mark.parametrize("bad", [1, 2])
+def test_nothing_is_saved_of_a_batch_that_diverged(base, tmp_path, monkeypatch, capsys, bad):
+    """In the first or the last update of batch 1: the run is as after batch 0, and goes on.
+
+    Catches a check of the gradients that comes after the saving, and one of the last only.
+    """
+    original, calls, flags = rlvr.minibatch_loss, [], ["--loss", "reinforce", "--steps"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def diverge(*args):
+        loss, sums = original(*args)
+        calls.append(1)
+        return (loss * torch.inf if len(calls) == bad else loss), sums
+
+    assert train(base, whole, *flags, 2) == train(base, parts, *flags, 1) == 0
+    before = files(parts)
+    monkeypatch.setattr(rlvr, "minibatch_loss", diverge)
+    assert train(base, parts, *flags, 2) == 1 and len(calls) == 2
+    assert "diverged in rollout batch 1" in capsys.readouterr().err.splitlines()[-1]
+    after = files(parts)
+    assert all(after[name] == before[name] for name in ("model.pt", "metrics.csv"))
+    monkeypatch.undo()
+    assert train(base, parts, *flags, 2) == 0
+    assert (parts / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert torch.equal(weights(parts / "model.pt"), weights(whole / "model.pt"))
+
+
 # --- divisors, micro-batches
 
 
 def policy_gradient(model, batch, aggregate):
     """sum of A d log pi over all tokens, rows divided as `aggregate` says, by plain passes."""
     total, rows, tokens = 0.0, len(batch.ids), int(batch.mask.sum())
+    signal = sum(int(mask.sum()) for mask, advantages in zip(batch.mask, batch.advantages)
+                 if any(advantages.tolist()))
     for prompt, ids, mask, advantages in zip(batch.prompts, batch.ids, batch.mask,
                                              batch.advantages):
-        divisor = {"sequences": rows, "length": rows * int(mask.sum()), "tokens": tokens}
+        divisor = {"sequences": rows, "length": rows * int(mask.sum()), "tokens": tokens,
+                   "signal": signal}
         scores = advantages[mask] * token_logprobs(model, prompt, ids[mask])
         total = total + scores.sum() / divisor[aggregate]
     return flat(torch.autograd.grad(total, list(model.parameters())))
 
 
+AGGREGATES = ("sequences", "length", "tokens", "signal")
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("advantages", [(1.0, -0.5, 0.0, 2.0), (0.0, 0.0, 0.7, 0.0),
+                                        (0.0, -1.0, 0.0, -1.0), (0.0, 0.0, 0.0, 0.0)])
+def test_divisors_by_brute_force(aggregate, advantages):
+    """One update on rows of which some have no advantage: in `signal` those do not count at all."""
+    model = tiny()
+    batch = hand_made_batch(model, (2, 4, 3, 5), advantages)
+    c = config(aggregate=aggregate, updates=1, max_grad_norm=1e9)
+    after, _ = parameters_after(model, batch, c)
+    moved = (after - flat(model.parameters())) / c.lr
+    expected = policy_gradient(model, batch, aggregate) if any(advantages) else 0 * moved
+    close(moved, expected)
+
+
+def keep_rows(batch, kept):
+    """Some rows of a batch."""
+    return batch._replace(prompts=[batch.prompts[row] for row in kept], **{
+        name: getattr(batch, name)[kept]
+        for name in ("ids", "mask", "old_logprobs", "advantages")})
+
+
+@pytest.mark.parametrize("loss, signed", [("psr", 1.0), ("nsr", -1.0)])
+def test_signal_is_as_if_the_other_rows_were_not_there(loss, signed):
+    """The code of 2506.01347 drops them from the batch: PSR the wrong ones, NSR the right ones."""
+    model, lengths, right = tiny(), (2, 4, 3, 5, 6), torch.tensor([1, 0, 0, 1, 0], **f64)
+    paid = right if signed > 0 else 1 - right
+    whole = hand_made_batch(model, lengths, (signed * paid).tolist())
+    chosen = paid.nonzero()[:, 0].tolist()
+    dropped = keep_rows(whole, chosen)
+    results = {}
+    for name, batch in (("signal", whole), ("tokens", dropped), ("other", whole)):
+        c = config(loss=loss, updates=1, max_grad_norm=1e9,
+                   aggregate="tokens" if name == "other" else name)
+        results[name], _ = parameters_after(model, batch, c)
+    close(results["signal"], results["tokens"])
+    assert (results["signal"] - results["other"]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("flags", [{"kl_coef": 0.1}, {"entropy_coef": 0.1}, {"loss": "ppo"}])
+def test_a_minibatch_without_signal(flags):
+    """Its policy has no reason to move; the other terms, if there are any, stay finite.
+
+    Catches a division by the 0 tokens of no row. It happens: no right sample, and PSR.
+    """
+    model, c = tiny(), config(aggregate="signal", updates=1, **flags)
+    batch = hand_made_batch(model, (2, 4), (0.0, 0.0))
+    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask,
+                           values=0.0 * batch.mask)
+    critic = make_critic() if flags.get("loss") == "ppo" else None
+    optimizer = torch.optim.SGD(model.parameters(), lr=c.lr)
+    metrics = adapters.update(model, [optimizer], batch, c, critic=critic)
+    assert flat(model.parameters()).isfinite().all()
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
 @pytest.mark.parametrize("loss", adapters.LOSSES)
-@pytest.mark.parametrize("aggregate", ["sequences", "length", "tokens"])
+@pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_length_bias(loss, aggregate):
     """Only `length` (GRPO's eq. 3) gives a token of a short response more weight than a long one's.
 
     With equal advantages and lengths 2 and 4 the weights are 1/N each for `sequences`, 1/2N and
-    1/4N for `length`, one over all tokens for `tokens`. The loss does not matter: its bias is in
+    1/4N for `length`, one over all tokens for `tokens` and here for `signal`; where one row alone
+    has an advantage `signal` divides by its tokens only. The loss does not matter: its bias is in
     the divisor. Catches a "Dr. GRPO" that only drops the std.
     """
     model, c = tiny(), config(loss=loss, aggregate=aggregate, updates=1, max_grad_norm=1e9)
@@ -626,10 +743,11 @@ def test_length_bias(loss, aggregate):
     per_row = [(parameters_after(model, one, c)[0] - before) / c.lr for one in alone]
     unbiased = [policy_gradient(model, one, "sequences") for one in alone]
     weight = [(torch.dot(a, b) / torch.dot(b, b)).item() for a, b in zip(per_row, unbiased)]
-    assert weight[0] / weight[1] == pytest.approx(2.0 if aggregate == "length" else 1.0)
+    biased = aggregate in ("length", "signal")
+    assert weight[0] / weight[1] == pytest.approx(2.0 if biased else 1.0)
 
 
-@pytest.mark.parametrize("aggregate", ["sequences", "length", "tokens"])
+@pytest.mark.parametrize("aggregate", AGGREGATES)
 @pytest.mark.parametrize("loss", adapters.LOSSES)
 def test_micro_batches_change_nothing(loss, aggregate):
     """Catches micro-batches that are each divided by their own size, and metrics of the last one.
@@ -659,8 +777,10 @@ def test_micro_batches_change_nothing(loss, aggregate):
 def test_divisors_are_of_the_minibatch():
     """Not of the batch: with two updates each has its own rows' number and tokens."""
     lengths, rows = torch.tensor([2, 5, 3, 4]), torch.tensor([3, 0])
-    for aggregate, expected in (("sequences", [2, 2]), ("length", [8, 4]), ("tokens", [6, 6])):
-        divisors = rlvr.choose_divisors(lengths, rows, aggregate)
+    signal = torch.tensor([True, True, True, False])
+    for aggregate, expected in (("sequences", [2, 2]), ("length", [8, 4]), ("tokens", [6, 6]),
+                                ("signal", [2, 2])):
+        divisors = rlvr.choose_divisors(lengths, rows, signal, aggregate)
         assert divisors[rows].tolist() == expected
 
 
@@ -915,7 +1035,9 @@ def test_what_is_kept(base, tmp_path):
     assert state["modes"] == answers.modes.tolist() != state["correct"]
     assert len(state["stateful"]) == 3                       # policy's, critic's, the critic
     assert all("exp_avg" in thing["state"][0] for thing in state["stateful"][:2])
-    assert set(state["config"]) == set(describe_options(rlvr.TrainConfig)) - {"out", "steps"}
+    machine = {"threads", "device", "micro_batch"}
+    names = set(describe_options(rlvr.TrainConfig)) - {"out", "steps"} - machine
+    assert set(state["config"]) == names
 
 
 def strip_total(summary: dict) -> dict:
@@ -981,8 +1103,8 @@ def test_pass_at_k_is_for_powers_of_two(samples, ks, monkeypatch):
     asked = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args))
     c = config(eval_samples=samples)
-    rlvr.evaluate_run(rlvr.Run(c, "good-code", None, {"base": None}, [], {}, None), [])
-    assert asked[0][4] == ks
+    rlvr.evaluate_run(rlvr.Run(c, "good-code", ["problem"], None, {"base": None}, [], {}, None))
+    assert asked[0][2] == ["problem"] and asked[0][4] == ks
 
 
 def test_summary_by_hand(base, tmp_path, capsys):
@@ -1054,11 +1176,14 @@ def test_the_clock_books_each_stage(base, tmp_path, monkeypatch):
         original = getattr(rlvr, name)
         monkeypatch.setattr(rlvr, name, lambda *args, original=original, seconds=seconds: (
             now.__setitem__(0, now[0] + seconds), original(*args))[1])
-    for steps in ("1", "4"):                          # what a resume does not lose either
+    # To save a step is part of its update; to save the summary's evaluation is nobody's. What a
+    # resumed run says is the sum over all its parts; it evaluated before, and after each of them.
+    for part, steps in enumerate((1, 3, 4), 1):
         assert train(base, tmp_path / "run", "--steps", steps) == 0
-    seconds = read_json(tmp_path / "run/summary.json")["seconds"]
-    # To save a step is part of its update; to save the summary's evaluation is nobody's.
-    assert seconds == {"rollout": 1004.0, "update": 40_040.0, "evaluate": 300.0, "total": 41_344.0}
+        seconds = read_json(tmp_path / "run/summary.json")["seconds"]
+        parts = {"rollout": 1000.0 + steps, "update": 10_010.0 * steps,
+                 "evaluate": 100.0 * (1 + part)}
+        assert seconds == {**parts, "total": sum(parts.values())}
 
 
 # --- interruptions
@@ -1136,7 +1261,7 @@ def test_divergence_is_one_line(base, tmp_path, capsys):
     """An absurd step size ends with a line and exit code 1; the last good state is readable."""
     for updates in ("1", "2"):   # noticed by the next rollout, or by the next update
         out = tmp_path / updates
-        assert train(base, out, "--lr", "1e38", "--updates", updates) == 1
+        assert train(base, out, "--lr", "1e30", "--updates", updates) == 1
         assert "diverged" in capsys.readouterr().err.splitlines()[-1]
         assert not (out / "summary.json").exists()
         if (out / "model.pt").exists():

@@ -3,6 +3,7 @@
 import doctest
 import time
 import zlib
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from data.task import EASY, HARD, SPLITS, Problem
 from tests import adapters
 
 operations = st.tuples(st.sampled_from("+-*"), st.integers(2, 9))
-problems = st.builds(Problem, st.integers(0, 99),
-                     st.lists(operations, min_size=1, max_size=7).map(tuple))
+some_operations = st.lists(operations, min_size=1, max_size=7).map(tuple)
+problems = st.builds(Problem, st.integers(0, 99), some_operations, st.just(2))
+tenths = st.builds(Problem, st.integers(0, 999), some_operations, st.just(3))
 
 
 @given(problems)
@@ -32,18 +34,38 @@ def test_values_are_what_python_computes(problem):
     assert task.solve(problem) == expected[-1]
 
 
-@given(problems)
+@given(tenths)
+def test_numbers_with_a_decimal_are_exact(problem):
+    """43.7 *4 is 74.8, +5 adds 5 and not 0.5: against Python's decimals."""
+    value = Decimal(task.render_problem(problem).split(" ")[0])
+    for operator, operand in problem.ops:
+        value = {"+": value + operand, "-": value - operand, "*": value * operand}[operator]
+        value = (value + 1000) % 100                         # Decimal's % keeps the sign
+    assert task.write_answer(problem) == f"{value:.1f}" and task.solve(problem) == 10 * value
+
+
+@given(problems | tenths)
 def test_parse_inverts_render(problem):
     assert task.parse_problem(task.render_problem(problem)) == problem
 
 
 @pytest.mark.parametrize("text", [
     "", "37", "37 ", "37 *4 ", " 37 *4", "37  *4", "37 *1", "37 *10", "100 +2", "037 +2", "37 /4",
-    "37 * 4", "37 *4\n", "٣ +2", "1 +2 +2 +2 +2 +2 +2 +2 +2"])
+    "37 * 4", "37 *4\n", "٣ +2", "3.75 *4", "3. *4", ".5 *4", "03.5 *4", "3.5 *4.0",
+    "1 +2 +2 +2 +2 +2 +2 +2 +2"])
 def test_parse_rejects(text):
     """The last one has 8 operations, one more than any problem."""
     with pytest.raises(InputError, match="not a problem"):
         task.parse_problem(text)
+
+
+def test_draws_with_a_decimal():
+    """All 1,000 starts may come; the split is that of the problem as it is written."""
+    drawn = task.draw_problems(3000, "training", (2,), np.random.default_rng(0), digits=3)
+    assert {problem.digits for problem in drawn} == {3} and len(set(drawn)) == 3000
+    assert {task.split_of(problem) for problem in drawn} == {"training"}
+    starts = [problem.start for problem in drawn]
+    assert min(starts) < 10 and max(starts) > 990 and len(set(starts)) > 900
 
 
 def test_parse_takes_the_longest_problem():

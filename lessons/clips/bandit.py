@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.plumbing import Parser, check_writable, number, run_command
+from data.files import check_writable
+from data.plumbing import Parser, number, run_command
 from lessons.report import BLUE, GREY, RED, align, draw_to
 
 SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9

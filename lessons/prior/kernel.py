@@ -18,6 +18,7 @@ from argparse import RawDescriptionHelpFormatter
 import torch
 from torch import Tensor
 
+from data.corpus import CORPORA
 from data.plumbing import InputError, Parser, run_command
 from data.task import EASY, Problem, render_problem
 from data.tokenizer import encode_prompt
@@ -52,8 +53,10 @@ def show_range(values: Tensor) -> str:
 
 
 def show_kernel(checkpoint: str) -> None:
-    model, _ = load_checkpoint(locate_base(checkpoint), torch.device("cpu"))
-    _, shares, K = measure_kernel(model, draw_evaluation(PROBLEMS, "training", EASY))
+    model, saved = load_checkpoint(locate_base(checkpoint), torch.device("cpu"))
+    digits = CORPORA[saved["corpus"]].digits
+    problems = draw_evaluation(PROBLEMS, "training", EASY, digits=digits)
+    _, shares, K = measure_kernel(model, problems)
     if len(shares) < 2:
         raise InputError(f"{checkpoint} begins all its responses alike: one arm is no bandit")
     own, others = K.diag(), K[~torch.eye(len(K), dtype=torch.bool)]

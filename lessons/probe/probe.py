@@ -27,17 +27,16 @@ from statistics import mean, stdev
 
 import rlvr
 from data.corpus import CORPORA
+from data.files import check_writable, to_json, write
 from data.plumbing import (
+    DEVICE,
     EVALUATION,
     MAX_SEED,
     InputError,
     Parser,
-    check_writable,
     choose_device,
     number,
     run_command,
-    to_json,
-    write,
 )
 from evaluation import draw_evaluation
 from lessons.grid import write_flags
@@ -154,7 +153,8 @@ def probe(checkpoint: str, seeds: int = 5, seed: int = 1, out: str | None = None
     model, saved = load_checkpoint(path, choose_device(config))
     corpus, folder = CORPORA[saved["corpus"]], Path(out or path.with_name(path.stem + "-probe"))
     claim_folder(path, folder)
-    problems = draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops)
+    problems = draw_evaluation(config.eval_problems, config.eval_split, config.eval_num_ops,
+                               digits=corpus.digits)
     ways = elicit(model, corpus, problems, (EVALUATION, 0))
     print(show_ways(ways), end="\n\nrandom reward\n", flush=True)
     runs = []
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help="seed of the first (default 1)")
     parser.add_argument("--out", help="of runs and probe.json (default: CHECKPOINT-probe)")
     parser.add_argument("--threads", type=number(int, least=1), help="CPU threads (default: all)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+    parser.add_argument("--device", choices=DEVICE.metadata["choices"], default="auto",
                         help="auto takes a GPU if there is one")
     args = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: probe(**vars(args)))

@@ -14,7 +14,7 @@ import torch
 
 from data.corpus import CODE_OPENER, CORPORA, Corpus, is_code
 from data.plumbing import EVALUATION, Parser, run_command
-from data.task import EASY, Problem, solve
+from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
 from evaluation import PLAIN, Answers, Sampling, answer_problems, draw_evaluation
 from lessons.report import align
@@ -30,7 +30,7 @@ def score_votes(problems: list[Problem], responses: list[str], n: int) -> float:
     per_problem, right = len(responses) // len(problems), []
     for i in range(0, len(responses), n):
         majority = find_majority(responses[i:i + n])
-        right.append(majority == str(solve(problems[i // per_problem])))
+        right.append(majority == write_answer(problems[i // per_problem]))
     return float(np.mean(right))
 
 
@@ -74,10 +74,11 @@ def elicit(model: Transformer, corpus: Corpus, problems: list[Problem],
 
 def elicit_bases(bases: list[str], split: str = "evaluation") -> list[dict]:
     """Rows (base, way, accuracy, code_share) on the 400 problems that every evaluation asks."""
-    problems, rows = draw_evaluation(400, split, EASY), []
+    rows = []
     for base in bases:
         model, checkpoint = load_checkpoint(locate_base(base), torch.device("cpu"))
         corpus = CORPORA[checkpoint["corpus"]]
+        problems = draw_evaluation(400, split, EASY, digits=corpus.digits)
         for row in elicit(model, corpus, problems, (EVALUATION, 0)):
             rows.append({"base": base, **row})
     return rows

@@ -1,8 +1,8 @@
 """Do spurious rewards work?
 
-A coin flip gains 22.6 ± 9.3 points (20 seeds) where the habit is the accurate mode, where the
-correct reward gains 30.6. It gains 1.0 ± 1.1 where there is no such mode, and a bad habit loses
-18.9 ± 3.2. About 30 minutes on 2 cores.
+A coin flip gains 23.5 ± 3.8 points (20 seeds) where the habit is the accurate mode, where the
+correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, and a bad habit loses
+19.6 ± 2.7. About 25 minutes on 2 cores.
 """
 
 from statistics import mean

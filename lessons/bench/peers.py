@@ -1,0 +1,170 @@
+"""How fast is TRL's GRPOTrainer on the same work, and is our arithmetic the same? Minutes.
+
+    pip install trl==1.16.0 transformers==5.24.0        # beside this project; nothing else needs it
+    python -m lessons.bench.peers                       # CPU seconds of both, their ratio
+    python -m lessons.bench.peers --check               # what | against | largest difference
+
+Two tasks, one thread, one process; ours and TRL's take turns, each from the same weights:
+
+- `real`: one rollout batch of the base (64 prompts, 16 rollouts of each, at most 40 tokens, a coin
+  as the reward) and 32 updates. Both sample until END, so responses are as long as the base's.
+- `fixed`: 32 prompts, 16 rollouts of each, always 36 tokens, near uniform; 8 updates. Hardly two
+  rollouts share more than their prompt, so that sharing cannot help.
+
+CPU seconds, the least of the repeats, and all of them behind it. TRL runs a Llama of our shape with
+our weights; its MLP is ours (--gated: Llama's own, the same function with a third product more).
+"""
+
+import copy
+import sys
+import tempfile
+import time
+from argparse import RawDescriptionHelpFormatter
+from typing import Callable, NamedTuple
+
+import numpy as np
+import torch
+
+import rlvr
+from data import plumbing
+from data.corpus import CORPORA
+from data.plumbing import number
+from data.task import render_problem
+from data.tokenizer import VOCABULARY_SIZE, encode_prompt
+from lessons.bench.bench import make_endless
+from lessons.bench.llama import import_peers, make_llama, make_trainer, map_weights
+from lessons.report import align
+from model import ModelConfig, Transformer, load_checkpoint, locate_base
+
+
+class Task(NamedTuple):
+    name: str
+    model: Transformer
+    config: rlvr.TrainConfig
+    pool: rlvr.Pool
+
+
+def make_task(name: str, model: Transformer, **flags) -> Task:
+    config = rlvr.TrainConfig(**flags)
+    rlvr.check_config(config)
+    return Task(name, model, config, rlvr.make_pool(config, model, CORPORA["good-code"]))
+
+
+def list_tasks(base: str) -> list[Task]:
+    model, _ = load_checkpoint(locate_base(base), torch.device("cpu"))
+    endless = make_endless(ModelConfig(VOCABULARY_SIZE))
+    return [make_task("real", model, base=base),
+            make_task("fixed", endless, prompts=32, updates=8, max_new_tokens=36)]
+
+
+def list_prompts(task: Task) -> list[list[int]]:
+    """The prompts of the first rollout batch, as ids."""
+    chosen = rlvr.choose_prompts(task.config, len(task.pool), 0)
+    return [encode_prompt(render_problem(task.pool[i][0])) for i in chosen]
+
+
+def time_ours(task: Task) -> dict:
+    """CPU seconds of one rollout batch and its updates, and the response tokens in it."""
+    model = copy.deepcopy(task.model)
+    optimizers = rlvr.make_optimizers(task.config, model, {})
+    begun = time.process_time()
+    batch, _, _ = rlvr.rollout(model, CORPORA["good-code"], task.config, task.pool, 0, {})
+    sampled = time.process_time()
+    rlvr.update(model, optimizers, batch, task.config, 0)
+    done = time.process_time()
+    return {"rollout": sampled - begun, "update": done - sampled, "all": done - begun,
+            "tokens": int(batch.mask.sum())}
+
+
+def make_coin(seed: int) -> Callable:
+    rng = np.random.default_rng(seed)
+
+    def flip_coin(completions, **others) -> list[float]:
+        return (rng.random(len(completions)) < 0.5).astype(float).tolist()
+    return flip_coin
+
+
+def define_timed_trainer() -> type:
+    """A GRPOTrainer that notes when a rollout batch begins and is ready, and its tokens."""
+    from trl import GRPOTrainer
+
+    class TimedTrainer(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            self.begun = time.process_time()
+            batch = super()._generate_and_score_completions(inputs)
+            self.sampled, self.tokens = time.process_time(), int(batch["completion_mask"].sum())
+            return batch
+
+    return TimedTrainer
+
+
+def define_turns(task: Task, trainers: list, theirs: list[dict], ours: list[dict]) -> type:
+    """A callback that books TRL's time after a rollout batch, then runs ours."""
+    from transformers import TrainerCallback
+
+    class TakeTurns(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **others):
+            if state.global_step % task.config.updates:
+                return
+            done, trainer = time.process_time(), trainers[0]
+            theirs.append({"rollout": trainer.sampled - trainer.begun,
+                           "update": done - trainer.sampled, "all": done - trainer.begun,
+                           "tokens": trainer.tokens})
+            ours.append(time_ours(task))
+            map_weights(task.model, model)
+            torch.manual_seed(task.config.seed)
+
+    return TakeTurns
+
+
+def take_turns(task: Task, repeats: int, gated: bool) -> tuple[list[dict], list[dict]]:
+    """TRL's rows and ours, in turns; the first of each is a warm-up and left out."""
+    trainers, theirs, ours = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        callback = define_turns(task, trainers, theirs, ours)()
+        llama = make_llama(task.model, gated)
+        trainers.append(make_trainer(
+            define_timed_trainer(), llama, task.config, list_prompts(task),
+            make_coin(task.config.seed), repeats + 1, folder, callbacks=(callback,)))
+        trainers[0].train()
+    return theirs[1:], ours[1:]
+
+
+def tabulate_peers(measured: dict[str, tuple[list[dict], list[dict]]]) -> str:
+    """A row for each task and part: CPU seconds of TRL and ours, least to most, and their ratio."""
+    lines = [["task", "part", "TRL", "ours", "ratio", "tokens TRL", "tokens ours"]]
+    for task, (theirs, ours) in measured.items():
+        for part in ("rollout", "update", "all"):
+            seconds = [[row[part] for row in rows] for rows in (theirs, ours)]
+            tokens = [f"{rows[0]['tokens']:,}" if part == "all" else "" for rows in (theirs, ours)]
+            lines.append([task, part, *(f"{min(s):.2f} to {max(s):.2f}" for s in seconds),
+                          f"{min(seconds[0]) / min(seconds[1]):.1f}", *tokens])
+    return align(lines)
+
+
+def compare(base: str, repeats: int, gated: bool, check: bool) -> None:
+    import_peers()
+    torch.set_num_threads(1)
+    if check:
+        from lessons.bench.check import check_all, tabulate_checks
+        return print(tabulate_checks(check_all(base)))
+    measured = {}
+    for task in plumbing.progress_bar(iterable=list_tasks(base), desc="peers", leave=False):
+        measured[task.name] = take_turns(task, repeats, gated)
+    print(tabulate_peers(measured))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = plumbing.Parser(prog="python -m lessons.bench.peers", description=__doc__,
+                             formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--base", default="good-code", help="a base's name or a path")
+    parser.add_argument("--repeats", type=number(int, least=1), default=5,
+                        help="timed runs of each task, after one to warm up (default 5)")
+    parser.add_argument("--gated", action="store_true", help="Llama's own MLP for TRL")
+    parser.add_argument("--check", action="store_true", help="compare numbers, not seconds")
+    args = parser.parse_args(arguments)
+    return plumbing.run_command(parser.prog, lambda: compare(**vars(args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

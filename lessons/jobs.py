@@ -1,0 +1,140 @@
+"""Commands of the project side by side, each in a process of its own, under one bar."""
+
+import multiprocessing
+import os
+import re
+import runpy
+import shlex
+import signal
+import sys
+import time
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from data.files import check_writable
+from data.plumbing import WorkError, progress_bar, stop_signals
+
+ROOT = Path(__file__).parents[1]
+
+
+class Job(NamedTuple):
+    """A command to run, once what it needs is there and what it makes is not."""
+
+    name: str
+    command: str
+    makes: Path
+    needs: Path | None     # its base
+    log: Path
+    seconds: float         # about, on one core: how far the bar moves
+
+
+def choose_context() -> BaseContext:
+    """How jobs start: forked from a server that has loaded torch, which saves each two seconds.
+
+    Not with CUDA, which must not be loaded before a fork.
+    """
+    if torch.cuda.is_available():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "data.pretrain", "evaluation"])
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours to pass on
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, previous)
+    return context
+
+
+def run_line(command: str, log: Path, folder: Path) -> None:
+    """Be the process of a command line: its output goes into `log`, its folder is `folder`."""
+    os.setsid()  # Ctrl-C reaches it through `stop_jobs` alone
+    os.chdir(folder)
+    with open(log, "w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    _, *sys.argv = shlex.split(command)
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
+
+
+def start_job(job: Job) -> BaseProcess:
+    check_writable(job.log.parent)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    job.log.write_text("")
+    arguments = job.command, job.log, Path.cwd()
+    process = choose_context().Process(target=run_line, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def read_progress(job: Job) -> float:
+    """How much of a running job is done, 0 to 1, from the last line of its log."""
+    lines = job.log.read_text(errors="replace").splitlines()
+    lines = [line for line in lines if not line.startswith("sampling")]  # a bar within the bar
+    counts = re.findall(r"(\d+)/(\d+) \[", "\n".join(lines))
+    return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
+
+
+def stop_jobs(running: dict[Job, BaseProcess]) -> None:
+    """Let each job finish and save its step; a second Ctrl-C ends them at once.
+
+    By SIGTERM: a job that is not ready to save yet ends by it.
+    """
+    for process in running.values():
+        process.terminate()
+    try:
+        for process in running.values():
+            process.join()
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.kill()
+        raise
+
+
+def collect_finished(running: dict[Job, BaseProcess]) -> list[Job]:
+    """Take the jobs that have ended out of `running`; WorkError, its last line, if one failed."""
+    ended = [job for job, process in running.items() if not process.is_alive()]
+    for job in ended:
+        if running.pop(job).exitcode:
+            lines = job.log.read_text(errors="replace").split("\n")
+            last = next((line for line in reversed(lines) if line.strip()), "no output")
+            raise WorkError(f"{job.name} failed: {last} (log: {job.log})")
+    return ended
+
+
+def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
+    """Run jobs side by side under one bar. Where one fails the others save their step.
+
+    The bar counts the seconds that the jobs take, about, so that what is left can be told.
+    """
+    pending, running, finished = list(jobs), {}, []
+    shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+    bar = progress_bar(total=sum(job.seconds for job in jobs), bar_format=shape)
+    with stop_signals() as stopped, bar:
+        try:
+            while pending or running:
+                finished += collect_finished(running)
+                ready = [job for job in pending if job.needs is None or job.needs.exists()]
+                if pending and not ready and not running:
+                    job = pending[0]
+                    raise WorkError(f"{job.name} needs {job.needs}, which nothing makes")
+                for job in ready[:at_once - len(running)]:
+                    running[job] = start_job(job)
+                    pending.remove(job)
+                done = sum(job.seconds for job in finished)
+                done += sum(job.seconds * read_progress(job) for job in running)
+                bar.set_description_str(f"{title}: {len(finished)} of {len(jobs)} jobs", False)
+                bar.update(max(0.0, done - bar.n))
+                if stopped:
+                    break
+                time.sleep(0.2)
+        finally:
+            stop_jobs(running)
+    if stopped:
+        raise KeyboardInterrupt
