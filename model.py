@@ -54,6 +54,9 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the chosen rows, in that order; one may be chosen several times (once a branch)."""
+        everything = torch.arange(len(self.start), device=rows.device)
+        if rows.device.type == "cpu" and torch.equal(rows, everything):
+            return  # a GPU copies faster than the host can ask it
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
         self.values = [values.index_select(0, rows) for values in self.values]
         self.start = self.start[rows]
@@ -169,10 +172,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 class Rollouts(NamedTuple):
-    """Sampled responses, on the CPU; row i answers prompt i // n.
-
-    What comes after a row's ending is padding, where mask is False.
-    """
+    """Responses, on the CPU, padded behind their ending; row i answers prompt i // n."""
 
     ids: Tensor       # (N, T) the sampled ids, ending included
     mask: Tensor      # (N, T) bool, True on every sampled token

@@ -416,6 +416,11 @@ def test_a_second_process_is_refused(base, finished, tmp_path, capsys):
         assert run("pretrain", "--base", "good-code", "--out", path, *TINY_BASE) == 0
 
 
+def read_time(path: Path) -> int:
+    """When a file was written, 0 if it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_any_moment_is_fine_for_a_kill(base, tmp_path):
     """kill -9 at 20 random moments of a run, each time the same command again.
@@ -431,19 +436,29 @@ def test_any_moment_is_fine_for_a_kill(base, tmp_path):
                                  out, *flags], stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL)
 
-    rng, done = random.Random(), set()
-    for _ in range(20):
-        (parts / ".lock").unlink(missing_ok=True)
-        process = start(parts)
-        while not (parts / ".lock").exists():              # until it has begun to work
+    def wait_until(holds) -> float:
+        """The seconds until something of the process is there."""
+        begun = time.monotonic()
+        while not holds():
             assert process.poll() is None
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.5))
+            time.sleep(0.001)
+        return time.monotonic() - begun
+
+    rng, done, opening = random.Random(), set(), 0.0
+    for life in range(20):
+        (parts / ".lock").unlink(missing_ok=True)
+        before = read_time(parts / "model.pt")
+        process = start(parts)
+        wait_until((parts / ".lock").exists)               # from here on it works
+        if life % 2 == 0:                                  # somewhere in its batches
+            opening = wait_until(lambda before=before: read_time(parts / "model.pt") != before)
+            time.sleep(rng.uniform(0, 0.1))
+        else:                                              # or before the first of them
+            time.sleep(rng.uniform(0, opening))
         assert process.poll() is None, "it finished: too few steps for this machine"
         process.kill()
         process.wait()
-        if (parts / "model.pt").exists():
-            done.add(torch.load(parts / "model.pt", weights_only=True)["train"]["step"])
+        done.add(torch.load(parts / "model.pt", weights_only=True)["train"]["step"])
     assert len(done) > 5, done
     for out in (whole, parts):
         assert start(out).wait() == 0

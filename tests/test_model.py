@@ -81,6 +81,9 @@ def test_queries_keys_and_values_turn_together():
     together = project.rotate(qkv, torch.cat((turn, turn, torch.ones_like(turn)), dim=1))
     alone = torch.cat((project.rotate(q, turn), project.rotate(k, turn), v), dim=-1)
     assert torch.equal(together, alone)
+    half = project.rotate(q.bfloat16(), turn)        # torch has no complex numbers of bfloat16
+    assert half.dtype == torch.float32
+    close(half, project.rotate(q, turn), 0.05)
 
 
 def test_attention_by_hand():

@@ -625,7 +625,7 @@ def test_a_gradient_that_is_no_number_ends_the_run():
 def test_nothing_is_saved_of_a_batch_that_diverged(base, tmp_path, monkeypatch, capsys, bad):
     """In the first or the last update of batch 1: the run is as after batch 0, and goes on.
 
-    Catches a check of the gradients that comes after the saving, and one of the last only.
+    Catches a check of the gradients that comes after the saving.
     """
     original, calls, flags = rlvr.minibatch_loss, [], ["--loss", "reinforce", "--steps"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -162,7 +162,7 @@ def make_settings(config: TrainConfig, batches: int, folder: str, loss_type: str
 
     `luspo` divides by the number of sequences, as --aggregate sequences does. No checkpoints of
     activations, no bfloat16, no logs, no files, no reference model; a forward pass holds all rows
-    of an update (half of them twice: 20% slower).
+    of an update (half of them twice: a sixth slower).
     """
     from trl import GRPOConfig
 
