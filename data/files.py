@@ -71,6 +71,8 @@ def lock(path: Path):
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # the other has just removed it
+                raise BlockingIOError
         except BlockingIOError:
             raise InputError(f"another process is at work in {path.parent}; wait for its end"
                              ) from None

@@ -235,6 +235,8 @@ class Clock:
     def lap(self, name: str) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+        if self.device.type == "mps":
+            torch.mps.synchronize()
         now = time.perf_counter()
         self.booked[name] += now - self.last
         self.last = now

@@ -22,6 +22,8 @@ from tests import adapters
 END = tokenizer.END
 ROOT = Path(rlvr.__file__).parent
 CPU = torch.device("cpu")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else []),
+           *(["mps"] if torch.backends.mps.is_available() else [])]
 f64 = {"dtype": torch.float64}
 
 

@@ -19,6 +19,7 @@ import rlvr
 from data import plumbing
 from losses import LOSSES
 from tests.helpers import (
+    DEVICES,
     ROOT,
     TINY_BASE,
     TINY_RUN,
@@ -32,8 +33,6 @@ from tests.helpers import (
 )
 
 FILES = {"config.json", "metrics.csv", "samples.txt", "model.pt", "summary.json", "base.pt"}
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else []),
-           *(["mps"] if torch.backends.mps.is_available() else [])]
 
 # --- what a run writes
 

@@ -153,11 +153,12 @@ def workshop(tmp_path_factory) -> Path:
 
 def type_line(words: list[str], workshop: Path) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command line, typed in an empty folder."""
-    shutil.rmtree(workshop, ignore_errors=True)
-    workshop.mkdir(parents=True)
-    (workshop / "file").write_text("not a checkpoint")
-    base, here, out, error = str(workshop.parents[2] / "base.pt"), os.getcwd(), *map(
-        lambda _: io.StringIO(), range(2))
+    if not workshop.exists() or os.listdir(workshop) != ["file"]:
+        shutil.rmtree(workshop, ignore_errors=True)
+        workshop.mkdir(parents=True)
+        (workshop / "file").write_text("not a checkpoint")
+    base, here = str(workshop.parents[2] / "base.pt"), os.getcwd()
+    out, error = io.StringIO(), io.StringIO()
     os.chdir(workshop)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):

@@ -14,7 +14,7 @@ import model as project
 from data.plumbing import InputError
 from data.tokenizer import VOCABULARY_HASH
 from tests import adapters
-from tests.helpers import CPU, files_of_at_most, flat
+from tests.helpers import CPU, DEVICES, files_of_at_most, flat
 
 END, VOCABULARY = 1, 20
 PROMPTS = [[3, 4], [5, 6, 7, 8, 9, 3], [2], [3, 4]]
@@ -270,10 +270,21 @@ def test_at_most_40_tokens_unless_asked():
     assert rollouts.ids.size(1) == rollouts.mask.sum(1).max() < 300
 
 
-def test_rollouts_are_on_the_cpu():
-    """Wherever the model is: what follows them (texts, rewards, tables) is not for a GPU."""
-    rollouts = adapters.sample(make(), PROMPTS, 2, END, seed=0, max_new_tokens=4)
+@pytest.mark.parametrize("device", DEVICES)
+def test_rollouts_are_on_the_cpu(device):
+    """Wherever the model is: what follows them (texts, rewards, tables) is not for a GPU.
+
+    Hidden states stay where the model is. On every device that torch sees here.
+    """
+    model = make().float().to(device)
+    rollouts = adapters.sample(model, PROMPTS, 2, END, seed=0, max_new_tokens=4)
     assert {field.device for field in rollouts} == {CPU}
+    prompts = [prompt for prompt in PROMPTS for _ in range(2)]
+    logits = adapters.response_logits(model, prompts, rollouts.ids, rollouts.mask)
+    assert logits.device.type == device
+    sampled = rollouts.ids[rollouts.mask][:, None]
+    logprobs = logits.detach().cpu().log_softmax(-1).gather(1, sampled)[:, 0]
+    close(rollouts.logprobs[rollouts.mask], logprobs, 1e-3)
 
 
 def test_rows_do_not_depend_on_each_other():
