@@ -249,3 +249,19 @@ def test_csv():
     assert text == "step,reward\n0,0.5\n1,0.30000000000000004\n"
     assert list(csv.DictReader(io.StringIO(text)))[1] == {"step": "1",
                                                           "reward": "0.30000000000000004"}
+
+
+def test_a_lock_that_was_just_removed_is_none(tmp_path, monkeypatch):
+    """Its holder removes the file between our opening and locking it: a third could lock another.
+
+    Catches two writers who each hold a file of the same name.
+    """
+    path, original = tmp_path / ".lock", files.fcntl.flock
+
+    def lock_late(file, how):
+        path.unlink()
+        return original(file, how)
+    monkeypatch.setattr(files.fcntl, "flock", lock_late)
+    with pytest.raises(InputError, match="another process"):
+        with files.lock(path):
+            pytest.fail("it goes on")
