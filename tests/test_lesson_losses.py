@@ -43,7 +43,7 @@ def split_table(block: str) -> list[list[str]]:
     return [[line[a:b].strip() for a, b in zip(starts, starts[1:])] for line in [head, *lines]]
 
 
-BEFORE = {"good-code": np.linspace(0.40, 0.70, 9), "early-code": np.linspace(0.30, 0.80, 9),
+BEFORE = {"good-code": np.linspace(0.40, 0.70, 9), "tenths-code": np.linspace(0.30, 0.80, 9),
           "good-code-seed7": np.linspace(0.41, 0.71, 9)}
 STEPS = {0.0005: " --lr 0.0005", 0.0015: " --lr 0.0015", 0.005: " --lr 0.005", 0.015: ""}
 
@@ -63,7 +63,7 @@ def rows() -> list[dict]:
         for loss, seeds in (("nsr", 3), ("grpo", 3), ("rloo", 5)):
             for seed in range(1, seeds + 1):
                 add(base, loss, "--eval-samples 64", seed, 0.5, 0.9)
-    for base in ("early-code", "good-code"):
+    for base in ("tenths-code", "good-code"):
         for loss, steps, weight in (("psr", (0.0005, 0.0015, 0.015), ""),
                                     ("nsr", (0.0005, 0.0015), ""), ("grpo", (0.0015, 0.005), ""),
                                     ("w_reinforce", (0.0015,), ""),
@@ -104,6 +104,9 @@ def test_flags_are_parsed():
     ("w_reinforce", HARD + " --lr 0.005", ("b", True, "w_reinforce", 0.005)),
     ("w_reinforce", HARD + " --lr 0.005 --psr-weight 1", ("b", True, "psr+nsr", 0.005)),
     ("w_reinforce", "--psr-weight 0.5", ("b", False, "w_reinforce-0.5", 0.015)),
+    ("nsr", HARD + " --eps-low 1e+09 --eps-high 1e+09", ("b", True, "nsr, no clip", 0.015)),
+    ("nsr", "--steps 640 --prompts 2 --updates 1 --lr 0.1", ("b", False, "nsr, fresh", 0.1)),
+    ("psr", "--aggregate signal", ("b", False, "psr, kept", 0.015)),
     ("grpo", "--eval-num-ops 6 7", ("b", False, "grpo", 0.015))])
 def test_cell_of_a_row(loss, flags, cell):
     """A step size that is not in the flags is the default; only --num-ops makes problems mixed."""
@@ -115,13 +118,13 @@ def test_cells_are_chosen_and_sorted(rows):
     all_cells = group_cells(rows)
     assert sum(map(len, all_cells.values())) == len(rows)
     chosen = list(group_cells(rows, mixed=True))
-    assert [cell.base for cell in chosen] == ["good-code"] * 9 + ["early-code"] * 9
+    assert [cell.base for cell in chosen] == ["good-code"] * 9 + ["tenths-code"] * 9
     assert [(cell.loss, cell.step) for cell in chosen[:9]] == [
         ("grpo", 0.0015), ("grpo", 0.005), ("psr", 0.0005), ("psr", 0.0015), ("psr", 0.015),
         ("nsr", 0.0005), ("nsr", 0.0015), ("w_reinforce", 0.0015), ("psr+nsr", 0.0015)]
-    (cell, of_cell), = group_cells(rows, base="early-code", loss="psr+nsr").items()
-    assert cell == Cell("early-code", True, "psr+nsr", 0.0015)
-    assert of_cell == pick(rows, "early-code", "w_reinforce", True, 0.0015, True)
+    (cell, of_cell), = group_cells(rows, base="tenths-code", loss="psr+nsr").items()
+    assert cell == Cell("tenths-code", True, "psr+nsr", 0.0015)
+    assert of_cell == pick(rows, "tenths-code", "w_reinforce", True, 0.0015, True)
     assert raised(of_cell, 64) == pytest.approx(gained(of_cell, 64))
 
 
@@ -133,19 +136,19 @@ def test_the_grid_is_that_of_the_stored_results():
                    for run in lesson.runs())
     stored = Counter((row["base"], row["loss"], row["flags"], row["seed"])
                      for row in read_results(FOLDER).runs)
-    assert made == stored and sum(made.values()) == 355 and set(made.values()) == {1}
+    assert made == stored and sum(made.values()) == 165 and set(made.values()) == {1}
     assert {run["base"] for run in lesson.runs()} == set(lesson.BASES)
     assert lesson.BASES == {"good-code": {"base": "good-code"},
-                            "good-code-seed7": {"base": "good-code", "seed": 7},
-                            "early-code": {"base": "good-code", "steps": 600}}
+                            "tenths-code": {"base": "tenths-code", "steps": 2600}}
 
 
 def test_more_seeds_and_the_quick_grid():
-    """Seeds scale every cell, the two with three times as many too; quick needs one base."""
+    """Seeds scale every cell; quick needs one base."""
     counts = Counter(find_cell(run | {"flags": describe_flags(run)}) for run in lesson.runs(2))
-    assert {counts[cell] for cell in counts if not cell.mixed and cell.loss in (
-        "dr_grpo", "rloo")} == {6}
-    assert Counter(counts.values()) == {2: 12 + 47, 6: 4}
+    assert Counter(counts.values()) == {2: 8 + 21 + 4}
+    variants = {cell.loss: cell.step for cell in counts if ", " in cell.loss}
+    assert variants == {"nsr, no clip": 0.0015, "nsr, fresh": 0.0015, "nsr, kept": 0.01,
+                        "psr, kept": 0.01}
     quick = lesson.runs(quick=True)
     assert len(quick) == 12 and {(run["base"], run["seed"]) for run in quick} == {("good-code", 1)}
     assert [(run["loss"], run["lr"]) for run in quick if "lr" in run] == [
@@ -175,7 +178,7 @@ def test_easy_block(rows, blocks):
     assert len({line[4] for line in blocks[0][1:]}) > 1
 
 
-@pytest.mark.parametrize("i, base", [(1, "good-code"), (2, "early-code")])
+@pytest.mark.parametrize("i, base", [(1, "good-code"), (2, "tenths-code")])
 def test_mixed_block(rows, blocks, i, base):
     """Of one step size only: what the base has in percent, what each loss gains, what it leaves."""
     lines = [[base, "pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "entropy", "answers"]]
@@ -194,7 +197,7 @@ def test_mixed_block(rows, blocks, i, base):
     assert blocks[i] == lines
 
 
-@pytest.mark.parametrize("i, base", [(3, "good-code"), (4, "early-code")])
+@pytest.mark.parametrize("i, base", [(3, "good-code"), (4, "tenths-code")])
 def test_steps_block(rows, blocks, i, base):
     """pass@1 under its step size, and how many runs ended below the base."""
     head, *lines = blocks[i]
@@ -231,8 +234,8 @@ def test_ahead_block():
     text = lesson.table(Results(made, {})).split("\n\n")[-1]
     assert split_table(text) == [
         ["b, ahead", "step 0.0005", "step 0.005", "step 0.015"],
-        ["grpo", "beyond (1 of 2)", "", "+0.5 ± 0.7"],
-        ["nsr", "", "-1.0 ± 5.7 (2 of 3)", ""]]
+        ["grpo", "beyond (1/2)", "", "+0.5 ± 0.7"],
+        ["nsr", "", "-1.0 ± 5.7 (2/3)", ""]]
     assert matched.count_inside(matched.match_cells(made)[2]) == "2 of 3"
 
 
@@ -268,7 +271,7 @@ def test_beyond_the_ends_nothing_is_compared():
 
 def test_the_curve_rises_and_begins_at_the_base(rows):
     """The base and PSR's mean at each step size, sorted by pass@1, the other ks beside it."""
-    base = "early-code"
+    base = "tenths-code"
     curve = matched.draw_curve(group_cells(rows, mixed=True, base=base))
     expected = [[BEFORE[base][KS.index(k)] for k in (1, 16, 64, 256)]]
     for step in (0.0005, 0.0015, 0.015):
@@ -305,8 +308,8 @@ def test_every_other_cell_is_matched(rows):
 
 
 def test_no_curve_no_comparison(rows):
-    some = [row for row in rows if row["base"] != "early-code" or row["loss"] != "psr"]
-    with pytest.raises(InputError, match="no runs of psr on early-code"):
+    some = [row for row in rows if row["base"] != "tenths-code" or row["loss"] != "psr"]
+    with pytest.raises(InputError, match="no runs of psr on tenths-code"):
         matched.match_cells(some)
 
 
@@ -314,7 +317,7 @@ def test_matched_command(capsys, tmp_path, monkeypatch):
     """From any folder: the stored results by default; one line and exit code 2 for bad input."""
     monkeypatch.chdir(tmp_path)
     assert matched.main([]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 38
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 20
     (tmp_path / "runs.csv").write_text("base,loss,flags\ngood-code,nsr,--eval-samples 64\n")
     for arguments, message in ((["nowhere"], "no runs.csv"), (["."], "no runs with --num-ops"),
                                (["--loss"], "unrecognized")):
@@ -336,8 +339,8 @@ def test_figure_draws_pass_at_k(rows):
     canvas = lesson.figure(Results(rows, {}))
     drawn = (4, 8, 16, 32, 64, 128, 256)
     assert [axis.get_title(loc="left") or axis.get_title() for axis in canvas.axes] == [
-        "good-code", "early-code"]
-    for axis, base in zip(canvas.axes, ("good-code", "early-code")):
+        "good-code", "tenths-code", "good-code, step 0.0015"]
+    for axis, base in zip(canvas.axes, ("good-code", "tenths-code")):
         means = {(line.get_color(), line.get_linestyle()): line for line in axis.lines
                  if len(line.get_xdata()) == 7 and line.get_linestyle() != "None"}
         dots = [line for line in axis.lines if line.get_linestyle() == "None"]
@@ -356,9 +359,35 @@ def test_figure_draws_pass_at_k(rows):
                 label = f"{loss.upper()}, step {step:g}\npass@1 {mean(gained(of_cell, 1)):+.1f}"
                 note, = [text for text in axis.texts if text.get_text() == label]
                 assert note.get_color() == color and note.xy == (256, pytest.approx(expected[-1]))
-        assert f"{100 * (1 - 0.99 ** 64):.0f}% at k = 64, {100 * (1 - 0.99 ** 256):.0f}% at 256" \
-            in "".join(texts)
+        miss = 0.99 if base == "good-code" else 0.999
+        assert f"guessing passes {100 * (1 - miss ** 64):.0f}%\nat k = 64, " \
+            f"{100 * (1 - miss ** 256):.0f}% at 256" in "".join(texts)
     plt.close(canvas)
+
+
+def test_figure_draws_the_lambda_curve():
+    """pass@1 and pass@16 against lambda, from NSR (0) over W-REINFORCE to PSR; means and seeds."""
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
+    rng, made = np.random.default_rng(1), {}
+    for name, loss, weight in (("0", "nsr", ""), ("0.03", "w_reinforce", " --psr-weight 0.03"),
+                               ("0.1", "w_reinforce", ""), ("1", "w_reinforce", " --psr-weight 1"),
+                               ("PSR", "psr", "")):
+        made[name] = [make_row("good-code", loss, HARD + STEPS[0.0015] + weight, seed,
+                               BEFORE["good-code"], np.sort(rng.uniform(0.3, 0.9, 9)))
+                      for seed in (1, 2)]
+    cells = group_cells([row for some in made.values() for row in some])
+    assert lesson.list_lambdas(cells) == made
+    figure, axis = plt.subplots()
+    lesson.draw_lambdas(axis, cells)
+    assert [label.get_text() for label in axis.get_xticklabels()] == list(made)
+    lines = [line for line in axis.lines if line.get_linestyle() == "-"][:2]
+    for line, k in zip(lines, (1, 16)):
+        assert line.get_ydata() == pytest.approx([mean(gained(some, k)) for some in made.values()])
+    dots = [line for line in axis.lines if line.get_linestyle() == "None"]
+    assert len(dots) == 10 and dots[1].get_ydata() == pytest.approx(gained(made["0.03"], 1))
+    plt.close(figure)
 
 
 def test_labels_do_not_overlap():
@@ -389,21 +418,23 @@ def test_what_the_page_says_of_the_stored_results():
     """Counts and rows that its text rests on; who stores other results rewrites that text."""
     runs = read_results(FOLDER).runs
     easy = group_cells(runs, mixed=False)
-    short = {loss: sum(gain < 25 for cell, of_cell in easy.items() if cell.loss == loss
-                       for gain in raised(of_cell, 1)) for loss in cells.FAMILY}
-    assert short == dict.fromkeys(cells.FAMILY, 0) | {"rloo": 4}
+    ends = {cell.loss: round(mean(raised(of_cell, 1)), 1) for cell, of_cell in easy.items()}
+    assert ends["nsr"] == min(ends.values()) == 29.6 and max(ends.values()) == 30.0
+    assert min(gain for of_cell in easy.values() for gain in raised(of_cell, 1)) > 29.5
     matches = {match.cell: match for match in matched.match_cells(runs)}
     beyond = [len(match.gains) - len(match.ahead[16]) for match in matches.values()]
-    numbers = [matched.show_ahead(match, 16) != "beyond" for match in matches.values()]
-    assert (len(matches), sum(beyond), sum(numbers)) == (38, 26, 33)
-    clear = {cell.loss for cell, match in matches.items()
-             if cell[::3] == ("good-code", 0.0015) and mean(match.ahead[16]) > 0.5}
-    assert clear == {"nsr", "w_reinforce", "psr+nsr"}
-    reinforce = matches["good-code", True, "reinforce", 0.0015]
-    assert [matched.show_ahead(reinforce, k) for k in (16, 256)] == ["+0.0 ± 0.2", "-1.4 ± 0.6"]
-    for cell, match in matches.items():
-        if cell.base == "early-code" and matched.show_ahead(match, 16) != "beyond":
-            assert mean(match.ahead[16]) < stdev(match.ahead[16])
+    numbers = [match for match in matches.values() if matched.show_ahead(match, 16) != "beyond"]
+    assert (len(matches), sum(beyond), len(numbers)) == (20, 9, 19)
+    ahead = {(match.cell.base, match.cell.loss, match.cell.step, k) for match in numbers
+             for k in matched.KS if mean(match.ahead[k]) > stdev(match.ahead[k])}
+    assert ahead == {("good-code", "nsr", 0.0015, 64), ("good-code", "psr, kept", 0.01, 256),
+                     ("tenths-code", "nsr", 0.0005, 256), ("tenths-code", "nsr", 0.0015, 256)}
+    behind = [match for match in numbers if -mean(match.ahead[16]) > stdev(match.ahead[16])]
+    assert len(behind) == 5
+    assert min(behind, key=lambda match: mean(match.ahead[16])).cell.loss == "w_reinforce-0.03"
+    destroyed = matches["good-code", True, "nsr", 0.015]
+    assert all(gain < 0 for gain in destroyed.gains)
+    assert matched.show_spread(destroyed.gains) == "-46.5 ± 4.0"
 
 
 def test_the_page_lists_the_losses():

@@ -7,12 +7,13 @@ from rlvr import TrainConfig
 FAMILY = ["grpo", "dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"]
 BOTH = "psr+nsr"             # w_reinforce at lambda = 1
 ORDER = [*FAMILY, BOTH]      # of the rows of every table
+VARIANTS = {"eps_high": "no clip", "updates": "fresh", "aggregate": "kept"}  # by their flag
 
 
 class Cell(NamedTuple):
     base: str
     mixed: bool              # whether problems that the base cannot solve are among the prompts
-    loss: str                # a name of ORDER
+    loss: str                # a name of ORDER, or one of another lambda, or of a variant
     step: float              # --lr
 
 
@@ -32,13 +33,25 @@ def find_cell(run: dict) -> Cell:
     if loss == "w_reinforce" and "psr_weight" in flags:
         weight = float(flags["psr_weight"])
         loss = BOTH if weight == 1 else f"{loss}-{weight:g}"
+    loss = ", ".join([loss, *(name for flag, name in VARIANTS.items() if flag in flags)])
     return Cell(run["base"], "num_ops" in flags, loss, float(flags.get("lr", TrainConfig.lr)))
 
 
+def split_loss(name: str) -> tuple[str, float, str]:
+    """The loss, its lambda and its variant.
+
+    >>> split_loss("w_reinforce-0.3"), split_loss("nsr, fresh")
+    (('w_reinforce', 0.3, ''), ('nsr', 0.1, 'fresh'))
+    """
+    loss, _, variant = name.partition(", ")
+    loss, _, weight = loss.partition("-")
+    return loss, float(weight or TrainConfig.psr_weight), variant
+
+
 def rank(cell: Cell) -> tuple:
-    """Sorts cells: good-code first, losses in ORDER, then by step size."""
-    place = ORDER.index(cell.loss) if cell.loss in ORDER else len(ORDER)
-    return not cell.base.startswith("good-code"), cell.base, place, cell.loss, cell.step
+    """Sorts cells: good-code first, losses in ORDER, then by lambda, variant, step size."""
+    loss, *rest = split_loss(cell.loss)
+    return (not cell.base.startswith("good-code"), cell.base, ORDER.index(loss), *rest, cell.step)
 
 
 def group_cells(runs: list[dict], **wanted) -> dict[Cell, list[dict]]:
