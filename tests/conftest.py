@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from tests.helpers import SMALL_BASE, run, train
@@ -17,6 +18,8 @@ from tests.helpers import SMALL_BASE, run, train
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.register_profile("repeatable", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
+
+torch.set_num_threads(1)  # models are tiny: a second thread would only wait
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,7 @@ def test_a_run_whose_base_nothing_makes_is_named(tmp_path):
         work.run_jobs("t", [job], 2)
 
 
+@pytest.mark.slow
 def test_interrupted_jobs_save_once(tmp_path):
     """Ctrl-C of the runner reaches each job as one SIGTERM, and the runner waits for them."""
     program = ("import signal, time\ncount = []\n"
