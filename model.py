@@ -54,8 +54,7 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the chosen rows, in that order; one may be chosen several times (once a branch)."""
-        everything = torch.arange(len(self.start), device=rows.device)
-        if rows.device.type == "cpu" and torch.equal(rows, everything):
+        if rows.device.type == "cpu" and torch.equal(rows, torch.arange(len(self.start))):
             return  # a GPU copies faster than the host can ask it
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
         self.values = [values.index_select(0, rows) for values in self.values]

@@ -59,6 +59,8 @@ def write(path: Path, content: str | bytes) -> None:
 
 def keep_file(source: Path, target: Path) -> None:
     """Keep a file's present content: a copy, since `cp` onto the source writes into its links."""
+    if source == target:  # it is kept already
+        return
     with write_beside(target) as temporary:
         shutil.copyfile(source, temporary)
 

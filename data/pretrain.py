@@ -138,12 +138,17 @@ def base_identity(config: PretrainConfig) -> dict:
     return {k: v for k, v in asdict(config).items() if k not in others}
 
 
-def check_pretraining(config: PretrainConfig, out: Path) -> None:
-    """Before any work: InputError for flags that cannot be, or files that hold another base."""
-    refuse_unread(config, base=(CORPORA, [config.base]))
+def check_heads(config: PretrainConfig) -> None:
+    """InputError for a width that cannot be: RoPE turns pairs inside a head."""
     if config.width % config.heads or config.width // config.heads % 2:
         raise InputError(f"--width {config.width} does not divide into {config.heads} heads of "
                          "even width")
+
+
+def check_pretraining(config: PretrainConfig, out: Path) -> None:
+    """Before any work: InputError for flags that cannot be, or files that hold another base."""
+    refuse_unread(config, base=(CORPORA, [config.base]))
+    check_heads(config)
     if not out.name:
         raise InputError(f"--out {out} is not the name of a file")
     for path in (out, partial_of(out)):

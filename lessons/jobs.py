@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -33,6 +34,7 @@ class Job(NamedTuple):
     seconds: float         # about, on one core: how far the bar moves
 
 
+@cache
 def choose_context() -> BaseContext:
     """How jobs start: forked from a server that has loaded torch, which saves each two seconds.
 

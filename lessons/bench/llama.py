@@ -23,6 +23,7 @@ from rlvr import TrainConfig
 
 VERSIONS = {"trl": "1.16.0", "transformers": "5.24.0"}
 
+
 def import_peers() -> None:
     """Import trl and transformers, quiet and offline; InputError in one line where they are not."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",

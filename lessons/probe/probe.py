@@ -32,6 +32,7 @@ from data.plumbing import (
     DEVICE,
     EVALUATION,
     MAX_SEED,
+    THREADS,
     InputError,
     Parser,
     choose_device,
@@ -177,7 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=number(int, least=0, most=MAX_SEED - len(T95)), default=1,
                         help="seed of the first (default 1)")
     parser.add_argument("--out", help="of runs and probe.json (default: CHECKPOINT-probe)")
-    parser.add_argument("--threads", type=number(int, least=1), help="CPU threads (default: all)")
+    parser.add_argument("--threads", help="CPU threads (default: all)",
+                        type=number(int, least=1, most=THREADS.metadata["most"]))
     parser.add_argument("--device", choices=DEVICE.metadata["choices"], default="auto",
                         help="auto takes a GPU if there is one")
     args = parser.parse_args(arguments)
