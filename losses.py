@@ -137,6 +137,23 @@ def score_function(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, c
     return -advantages * logprobs
 
 
+def masked(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+    """-w A within both bounds, and no gradient outside: a control for `clipped`.
+
+    There the inward pushes stay when the outward ones go, which is a drift; here both go.
+    """
+    ratio = (logprobs - old_logprobs).exp()                              # w
+    inside = (ratio >= 1 - config.eps_low) & (ratio <= 1 + config.eps_high)
+    return -ratio * advantages * inside
+
+
+def unweighted(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+    """-A log pi where `clipped` has a gradient, and none elsewhere: a control for its weight w."""
+    ratio = (logprobs - old_logprobs).exp()                              # w
+    bounded = ratio.clamp(1 - config.eps_low, 1 + config.eps_high)
+    return -advantages * logprobs * (ratio * advantages <= bounded * advantages)
+
+
 # --- terms beside the policy loss
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
@@ -183,6 +200,9 @@ PSR_WEIGHT = {"psr_weight": option(0.1, "weight of the right samples, lambda", l
 
 LOSSES = {
     "grpo": Loss(grpo, clipped, options=CLIP),
+    # Controls of lesson 2: what the clip takes away, and what the importance weight adds.
+    "grpo_masked": Loss(grpo, masked, options=CLIP),
+    "grpo_unweighted": Loss(grpo, unweighted, options=CLIP),
     "dr_grpo": Loss(dr_grpo, clipped, options=CLIP),
     "rloo": Loss(rloo, score_function),
     "reinforce": Loss(reinforce, score_function),

@@ -83,7 +83,8 @@ class TrainConfig:
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
     # reinforce, nsr and w_reinforce need a tenth where many prompts are beyond the model
     lr: float = option(0.015, "step size", above=0)
-    max_grad_norm: float = option(3.0, "an update is scaled down to this norm", above=0)
+    max_grad_norm: float = option(3.0, "an update is scaled down to this norm; 1e9: off", above=0)
+    trained: str = option("all", "ends: the blocks stay as they are", choices=("all", "ends"))
     # what the sum over tokens is divided by: the number of sequences; or each sequence by its own
     # length first (GRPO's eq. 3, biased to short right and long wrong ones); or all tokens (DAPO);
     # or those of sequences with an advantage alone (the code of 2506.01347: PSR, NSR)
@@ -363,8 +364,7 @@ class Run:
 
     @property
     def stateful(self) -> list:
-        critic = self.helpers.get("critic")
-        return self.optimizers + ([critic] if critic is not None else [])
+        return self.optimizers + [self.helpers[name] for name in self.helpers if name == "critic"]
 
 
 def train(config: TrainConfig, command: str = "") -> None:
@@ -418,8 +418,7 @@ def check_config(config: TrainConfig) -> None:
 
 def identity(config: TrainConfig) -> dict:
     """The flags that make a run what it is; the same run may be longer, or elsewhere."""
-    others = ("out", "steps", *plumbing.MACHINE)
-    return {k: v for k, v in asdict(config).items() if k not in others}
+    return {k: v for k, v in asdict(config).items() if k not in ("out", "steps", *plumbing.MACHINE)}
 
 
 def open_run(config: TrainConfig, command: str) -> Run | None:
@@ -433,6 +432,7 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
         config.eval_problems, config.eval_split, config.eval_num_ops,
         digits=CORPORA[checkpoint["corpus"]].digits)
     model = copy.deepcopy(base) if model is None else model
+    model.blocks.requires_grad_(config.trained == "all")
     helpers = load_helpers(config, base, device)
     optimizers = make_optimizers(config, model, helpers)
     clock = plumbing.Clock(device)

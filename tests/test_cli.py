@@ -90,8 +90,8 @@ TRAIN = {
     "base": "b", "reward": "correct", "loss": "ppo", "seed": 5, "steps": 6, "out": "o",
     "prompts": 7, "group": 8, "temperature": 0.5, "max_new_tokens": 9, "pool": 10,
     "num_ops": (2, 6), "updates": 11, "optimizer": "adamw", "lr": 0.25, "max_grad_norm": 0.75,
-    "aggregate": "tokens", "kl_coef": 0.125, "entropy_coef": 0.375, "eval_problems": 12,
-    "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7), "micro_batch": 14,
+    "trained": "ends", "aggregate": "tokens", "kl_coef": 0.125, "entropy_coef": 0.375,
+    "eval_problems": 12, "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7), "micro_batch": 14,
     "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3, "gamma": 0.9,
     "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1}
 PRETRAIN = {

@@ -30,13 +30,14 @@ def test_options():
               "lr_value": (0.01, {"above": 0}), "eps_value": (0.2, {"above": 0})}
     expected = {"grpo": clip, "dr_grpo": clip, "rloo": {}, "reinforce": {}, "psr": clip,
                 "nsr": clip, "w_reinforce": clip | {"psr_weight": (0.1, {"least": 0})},
-                "ppo": clip | critic}
+                "ppo": clip | critic, "grpo_masked": clip, "grpo_unweighted": clip}
     for name, entry in losses.LOSSES.items():
         found = {flag: (opt.default, {k: v for k, v in opt.metadata.items() if k != "help"})
                  for flag, opt in entry.options.items()}
         assert found == expected[name], name
         assert entry.needs == (("critic",) if name == "ppo" else ())
-    assert set(losses.LOSSES) == set(expected) == set(adapters.LOSSES)
+    assert set(losses.LOSSES) == set(expected) == {*adapters.LOSSES, "grpo_masked",
+                                                   "grpo_unweighted"}
 
 
 # --- advantages
@@ -176,6 +177,31 @@ def test_first_update_is_reinforce_for_all(loss, z, drawn):
     """At the first update after a rollout the ratio is 1: no bug, all gradients are REINFORCE's."""
     close(gradient(lambda x: losses_of(loss, x, z, drawn).sum(), z),
           gradient(lambda x: -sum(A * x.log_softmax(-1)[a] for a, A in drawn), z))
+
+
+@pytest.mark.parametrize("name", ["grpo_masked", "grpo_unweighted"])
+@given(logits, logits, samples)
+def test_gradient_of_the_controls(name, z, z_old, drawn):
+    """-A w (onehot - pi): masked has w = ratio within both bounds, whatever the sign of A, and 0
+    outside; unweighted has w = 1 where PPO's clip is not active. And they are grpo's advantages."""
+    pi, old = z.softmax(-1), z_old.softmax(-1)
+    tokens, A = torch.tensor([a for a, _ in drawn]), torch.tensor([A for _, A in drawn], **f64)
+    ratios = (pi / old)[tokens]
+    if ((ratios - 1.3).abs().minimum((ratios - 0.8).abs()) < 1e-3).any():
+        return                                        # no derivative there
+    expected = torch.zeros(4, **f64)
+    for token, advantage, ratio in zip(tokens, A, ratios):
+        weight = {"grpo_masked": ratio * (0.8 < ratio < 1.3),
+                  "grpo_unweighted": float(not is_clipped(ratio, advantage))}[name]
+        expected -= advantage * weight * (torch.eye(4, **f64)[token] - pi)
+    config = types.SimpleNamespace(eps_low=0.2, eps_high=0.3)
+
+    def total(x):
+        logprobs, old_logprobs = x.log_softmax(-1)[tokens], z_old.log_softmax(-1)[tokens]
+        return losses.LOSSES[name].policy_loss(logprobs, old_logprobs, A, config).sum()
+
+    close(gradient(total, z), expected)
+    assert losses.LOSSES[name].advantages is losses.grpo
 
 
 # --- what NSR and PSR do to a distribution (2506.01347's token-level gradients)

@@ -77,7 +77,7 @@ def test_options():
     """Every default, bound and choice of `train`: (default, checks); README's table rests on it."""
     whole, unit = {"least": 1}, {"least": 0, "most": 1}
     least0, above0 = {"least": 0}, {"above": 0}
-    losses = "grpo dr_grpo rloo reinforce ppo psr nsr w_reinforce"
+    losses = "grpo grpo_masked grpo_unweighted dr_grpo rloo reinforce ppo psr nsr w_reinforce"
     ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
     assert describe_options(rlvr.TrainConfig) == {
         "base": ("good-code", {}), "reward": ("random", {}),
@@ -88,6 +88,7 @@ def test_options():
         "pool": (256, up_to(10 ** 6)), "num_ops": (None, ks),
         "updates": (32, whole), "optimizer": ("sgd", {"choices": "sgd adamw"}),
         "lr": (0.015, above0), "max_grad_norm": (3.0, above0),
+        "trained": ("all", {"choices": "all ends"}),
         "aggregate": ("sequences", {"choices": "sequences length tokens signal"}),
         "kl_coef": (0.0, least0), "entropy_coef": (0.0, least0),
         "eval_problems": (400, whole), "eval_samples": (8, up_to(10 ** 5)),
@@ -927,6 +928,23 @@ def test_optimizers(kind):
 
 
 # --- the run
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_is_trained(base, tmp_path, optimizer):
+    """`ends` leaves every block as it is, decay included, also after a resume, and nothing else;
+    the norm that is clipped is of what is trained."""
+    norms, before = {}, load_checkpoint(Path(base), CPU)[0].state_dict()
+    for trained in ("all", "ends"):
+        flags = ["--optimizer", optimizer, "--lr", "0.01", "--trained", trained, "--reward", "code"]
+        assert train(base, tmp_path / trained, *flags, "--steps", "1") == 0
+        norms[trained] = float(read_rows(tmp_path / trained)[0]["grad_norm"])
+        assert train(base, tmp_path / trained, *flags, "--steps", "2") == 0
+        after = load_checkpoint(tmp_path / trained / "model.pt", CPU)[0].state_dict()
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        ends = {"embedding.weight", "norm.weight", "head.weight"}
+        assert moved == (set(before) if trained == "all" else ends)
+    assert 0 < norms["ends"] < norms["all"]
 
 
 def load_run(out: Path) -> dict:
