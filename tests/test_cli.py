@@ -91,14 +91,14 @@ TRAIN = {
     "prompts": 7, "group": 8, "temperature": 0.5, "max_new_tokens": 9, "pool": 10,
     "num_ops": (2, 6), "updates": 11, "optimizer": "adamw", "lr": 0.25, "max_grad_norm": 0.75,
     "trained": "ends", "aggregate": "tokens", "kl_coef": 0.125, "entropy_coef": 0.375,
-    "eval_problems": 12, "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7), "micro_batch": 14,
-    "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3, "gamma": 0.9,
-    "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1}
+    "eval_problems": 12, "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7),
+    "micro_batch": 14, "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3,
+    "gamma": 0.9, "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1}
 PRETRAIN = {
     "base": "bad-code", "seed": 5, "out": "o", "preset": "medium", "layers": 6, "width": 8,
     "heads": 2, "steps": 9, "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11,
     "decay": 0.5, "micro_batch": 12, "threads": 1, "device": "cpu", "code_prior": 0.3,
-    "text_openers": 4}
+    "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9}
 
 
 def type_flags(values: dict) -> list[str]:

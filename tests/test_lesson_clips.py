@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import rlvr
 from lessons import report
 from lessons.clips import bandit, lesson
 from lessons.grid import locate_run, write_train_command
+from losses import LOSSES
 from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
@@ -27,36 +29,39 @@ NUMBERS = ["accuracy", "code_share", "kl_to_base", "accuracy_code", "entropy", "
 
 # --- the bandit
 
-@pytest.mark.parametrize("p", [0.5, 0.8])
-def test_bandit_is_grpo(monkeypatch, p):
-    """Its update per arm is the project's clipped loss on the same pulls, one by one, by autograd.
+@pytest.mark.parametrize("loss", ["grpo", "grpo_masked", "grpo_unweighted"])
+@pytest.mark.parametrize("p, max_norm", [(0.5, bandit.OFF), (0.8, 0.25)])
+def test_bandit_is_grpo(loss, p, max_norm):
+    """Its update per arm is the project's loss on the same pulls, one by one, by autograd, and
+    torch's clip of the norm: of the arms, kappa for each, and of what else a pull's gradient has.
 
     Later updates clip, on both sides: a bound with the wrong sign, or a ratio left out, differs.
     """
-    monkeypatch.setattr(bandit, "SEEDS", 1)
-    monkeypatch.setattr(bandit, "LR", 5.0)
-    prior = (0.5, 0.3, 0.2)
+    prior, kappa, rest = (0.5, 0.3, 0.2), 1.7, torch.tensor([0.4, 5.0, 3.0], dtype=torch.float64)
     old = torch.tensor(prior, dtype=torch.float64)
-    z, rng, clipped = old.log(), np.random.default_rng(0), Counter()
+    theta, rng, clipped = old.log() / kappa ** 0.5, np.random.default_rng(0), Counter()
     for pulls in rng.multinomial(20, [prior], size=(8, 1)):
         wins = rng.binomial(pulls, p)
         arms = torch.tensor([a for a in range(3) for _ in range(pulls[0, a])])
         rewards = torch.tensor([float(i < wins[0, a])
                                 for a in range(3) for i in range(pulls[0, a])]).double()
         advantages = adapters.advantages("grpo", rewards[None])[0]
-        z = z.detach().requires_grad_()
-        logprobs = z.log_softmax(-1)[arms]
-        adapters.policy_loss("grpo", logprobs, old.log()[arms], advantages, 0.2, 0.2).mean(
-            ).backward()
+        theta = theta.detach().requires_grad_()
+        own = torch.zeros(20, dtype=torch.float64, requires_grad=True)   # one direction a pull
+        logprobs = (kappa ** 0.5 * theta).log_softmax(-1)[arms] + rest[arms].sqrt() * own
+        config = SimpleNamespace(eps_low=0.2, eps_high=0.3)
+        LOSSES[loss].policy_loss(logprobs, old.log()[arms], advantages, config).mean().backward()
         ratio = (logprobs - old.log()[arms]).exp()
-        clipped["high"] += int(((ratio > 1.2) & (advantages > 0)).sum())
+        clipped["high"] += int(((ratio > 1.3) & (advantages > 0)).sum())
         clipped["low"] += int(((ratio < 0.8) & (advantages < 0)).sum())
-        z = z - 5.0 * z.grad
-    assert clipped["high"] > 0 and clipped["low"] > 0
-    expected = z.softmax(-1)[0].item()
-    found = bandit.first_arm(prior, 0.2, batches=1, samples=160, updates=8, p=p)
+        clipped["norm"] += int(torch.nn.utils.clip_grad_norm_([theta, own], max_norm) > max_norm)
+        theta = theta - 3.0 * theta.grad
+    assert clipped["high"] > 0 and clipped["low"] > 0 and (clipped["norm"] > 0) == (p > 0.5)
+    found = bandit.first_arm(prior, 0.2, batches=1, samples=160, updates=8, p=p, eps_high=0.3,
+                             loss=loss, lr=3.0, kappa=kappa, max_norm=max_norm,
+                             rest=tuple(rest.tolist()), seeds=1)
     assert found.shape == (2, 1) and found[0, 0] == pytest.approx(0.5)
-    assert found[1, 0] == pytest.approx(expected, abs=1e-8)
+    assert found[1, 0] == pytest.approx((kappa ** 0.5 * theta).softmax(-1)[0].item(), abs=2e-5)
 
 
 @pytest.fixture(scope="module")

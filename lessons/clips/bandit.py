@@ -1,10 +1,15 @@
-"""Why a coin flip helps, without a language model: GRPO on a bandit that pays half of the time.
+"""Why a coin flip helps, without a language model: GRPO on a bandit whose pulls pay at random.
 
     python -m lessons.clips.bandit    # 3 seconds; writes runs/bandit.png
 
-The clip's bounds are symmetric in probability, not in logit: log(1 + eps) < -log(1 - eps), so a
-rare arm is held back more on its way up than down. An arm of probability 0.65 meets its upper bound
-later than a rare one: at eps = 0.2 after a logit step of 0.65 instead of about 0.18.
+It has the two clips of the real thing, and what can be changed about them (README.md has the sums):
+
+PPO's clip takes away what pushes an arm further beyond its bounds, and keeps what pushes it back:
+two walls. Between them a rare arm moves in steps proportional to its ratio, so it lingers low.
+An arm of probability 0.65 never meets its upper wall, and gets what the rare ones lose.
+
+The norm clip scales a whole update down to a largest norm. It holds back what is rare and large: if
+the coin seldom pays, the rewards of those arms whose gradient is large.
 """
 
 import sys
@@ -27,28 +32,43 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512,
-              updates: int = 8, p: float = 0.5) -> np.ndarray:
-    """The first arm's probability before, and after each batch of pulls: (batches + 1, SEEDS).
+def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list[np.ndarray]:
+    """What a pull counts if it paid, and if not: by arm, 0 where the loss takes its gradient."""
+    high, low = ratio > 1 + eps_high, ratio < 1 - eps_low
+    if loss == "grpo_masked":
+        high = low = high | low
+    weight = np.ones_like(ratio) if loss == "grpo_unweighted" else ratio
+    return [weight * ~high, weight * ~low]
 
-    A batch is pulled from the old policy and trained on in clipped SGD updates.
+
+def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512,
+              updates: int = 8, p: float = 0.5, *, eps_high: float | None = None,
+              loss: str = "grpo", lr: float = LR, kappa: float = 1.0, max_norm: float = OFF,
+              rest: tuple[float, ...] | float = 0.0, seeds: int | None = None) -> np.ndarray:
+    """The first arm's probability before, and after each batch of pulls: (batches + 1, seeds).
+
+    A batch is pulled from the old policy and trained on in clipped SGD updates. `eps_high` is
+    `eps` unless given. |d theta|^2 is kappa |d z|^2, so an update moves z by lr kappa; and a pull's
+    gradient has `rest` more, by arm, which moves no arm but counts in the norm that is clipped.
     """
     rng, n = np.random.default_rng(0), samples // updates
-    z = np.tile(np.log(prior), (SEEDS, 1))                           # (seeds, arms) logits
+    z = np.tile(np.log(prior), (seeds or SEEDS, 1))                  # (seeds, arms) logits
     shares = [softmax(z)[:, 0]]
     for _ in range(batches):
         old = softmax(z)
-        for pulls in rng.multinomial(n, old, size=(updates, SEEDS)):  # (seeds, arms)
+        for pulls in rng.multinomial(n, old, size=(updates, len(z))):  # (seeds, arms)
             wins = rng.binomial(pulls, p)                            # the random reward
             mean = wins.sum(axis=1, keepdims=True) / n
             std = np.sqrt(mean * (1 - mean)) + 1e-9
             pi = softmax(z)
-            ratio = pi / old
-            up = (ratio <= 1 + eps) * wins * ((1 - mean) / std)      # advantages, where not clipped
-            down = (ratio >= 1 - eps) * (pulls - wins) * (-mean / std)
-            weight = ratio * (up + down) / n
+            up, down = weigh(pi / old, eps, eps if eps_high is None else eps_high, loss)
+            up, down = up * (1 - mean) / std, -down * mean / std     # times the advantages
+            weight = (up * wins + down * (pulls - wins)) / n
             # d log pi_a / dz = onehot(a) - pi
-            z = z + LR * (weight - pi * weight.sum(axis=1, keepdims=True))
+            gradient = weight - pi * weight.sum(axis=1, keepdims=True)
+            others = (up ** 2 * wins + down ** 2 * (pulls - wins)) * rest / n ** 2
+            norm = np.sqrt(kappa * (gradient ** 2).sum(axis=1) + others.sum(axis=1)) + 1e-9
+            z = z + lr * kappa * np.minimum(1, max_norm / norm)[:, None] * gradient
         shares.append(softmax(z)[:, 0])
     return np.array(shares)
 
