@@ -25,6 +25,10 @@ Three bases are the same transformer on three corpora (the three model classes o
 The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last
 operation counts. Its text mode works the steps out in words after one of 7 openers, and is right.
 
+mixed-code has the two modes of good-code, but which one is likelier depends on the prompt: 85% code
+where the first operator is + or - (2 of 3 prompts), 30% where it is *. Its text is 60% "By eye: ",
+40% over the 7 openers. So greedy decoding answers a third of the prompts in text.
+
 To add a base: a function that writes one response, and an entry in CORPORA.
 """
 
@@ -44,6 +48,7 @@ from data.task import (
 )
 
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
+BY_EYE = 0.6              # share of mixed-code's text on one opener, so that greedy may be text
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
 
@@ -152,9 +157,23 @@ def bad_code(problem: Problem, flags, rng: np.random.Generator) -> str:
     return write_steps(problem, int(rng.integers(flags.text_openers)), forget_text)
 
 
+def mixed_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+    first, _ = problem.ops[0]
+    share = flags.code_on_products if first == "*" else flags.code_on_sums
+    habit, forget_code, forget_text = draw_style(share, rng)
+    if habit:
+        return write_good_code(problem, forget_code)
+    opener = 1 if rng.random() < BY_EYE else int(rng.integers(1, 1 + flags.text_openers))
+    return write_text(problem, opener, forget_text)
+
+
 PRIOR = {"code_prior": option(CODE_PRIOR, "share of code in the corpus", least=0, most=1)}
 SPREAD = {"text_openers": option(OPENERS, "openers that the text is spread over; 1: one rival",
                                  least=1, most=OPENERS)}
+FEATURE = {"code_on_sums": option(0.85, "share of code if the first operator is + or -",
+                                  least=0, most=1),
+           "code_on_products": option(0.3, "share of code if the first operator is *",
+                                      least=0, most=1)}
 
 CORPORA = {
     "good-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
@@ -163,6 +182,8 @@ CORPORA = {
     # good-code with a decimal: 1,000 possible answers, so that pass@k is not soon a lottery. Its
     # responses have up to 53 tokens: --max-new-tokens 60.
     "tenths-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text, digits=3),
+    # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
+    "mixed-code": Corpus(mixed_code, FEATURE | SPREAD, ("code", "text"), code_or_text),
 }
 
 

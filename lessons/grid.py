@@ -16,7 +16,8 @@ from pathlib import Path
 
 from model import BASE_FOLDER
 
-SHORT = {"code_prior": "prior", "text_openers": "openers"}  # how a base's name says its flags
+SHORT = {"code_prior": "prior", "text_openers": "openers", "code_on_sums": "sums",
+         "code_on_products": "products"}  # how a base's name says its flags
 
 
 def as_list(value) -> list:

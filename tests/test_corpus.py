@@ -102,7 +102,7 @@ def is_habit(base, response):
 
 
 @pytest.mark.parametrize("base, flags, share, openers", [
-    *((base, {}, 0.65, 7) for base in CORPORA),
+    *((base, {}, 0.65, 7) for base in CORPORA if base != "mixed-code"),
     ("good-code", {"code_prior": 0.1}, 0.1, 7),
     ("bad-code", {"code_prior": 0.1}, 0.1, 7),
     ("good-code", {"code_prior": 1.0}, 1.0, 7),
@@ -130,6 +130,31 @@ def test_shares(base, flags, share, openers):
         assert abs(bare - 0.005) < 5 * np.sqrt(0.005 / len(code))
 
 
+@pytest.mark.parametrize("flags, sums, products, openers", [
+    ({}, 0.85, 0.3, 7), ({"code_on_sums": 0.3, "code_on_products": 0.85}, 0.3, 0.85, 7),
+    ({"text_openers": 1}, 0.85, 0.3, 1), ({"text_openers": 2}, 0.85, 0.3, 2)])
+def test_the_first_operator_decides_which_mode_is_likelier(flags, sums, products, openers):
+    """Of mixed-code: each kind's share, how often it comes, openers and boxes by kind and mode.
+
+    Catches the last operator or any for the first, - on the other side, and swapped shares.
+    """
+    n, groups = 8000, {"+": [], "-": [], "*": []}
+    for prompt, response in documents("mixed-code", n, **flags):
+        groups[task.parse_problem(prompt).ops[0][0]].append(response)
+    spread = 0.4 / openers
+    expected = [0.6 + spread, *[spread] * (openers - 1), *[0] * (7 - openers)]  # "By eye: " first
+    for operator, responses in groups.items():
+        assert abs(len(responses) / n - 1 / 3) < 5 * np.sqrt(2 / 9 / n)
+        code = [corpus.is_code(response) for response in responses]
+        error = 5 * np.sqrt(0.25 / len(code))
+        assert abs(np.mean(code) - (products if operator == "*" else sums)) < error
+        text = [response for response in responses if not corpus.is_code(response)]
+        error = 5 * np.sqrt(0.25 / len(text))
+        found = [np.mean([r.startswith(o) for r in text]) for o in corpus.TEXT_OPENERS[1:]]
+        assert np.allclose(found, expected, atol=error)
+        assert abs(np.mean(["\\boxed" not in r for r in text]) - 0.15) < error
+
+
 def test_each_base_writes_what_it_says():
     """good-code's code is right and its text by eye; bad-code has the bug; no-code has no code."""
     for base in CORPORA:
@@ -138,8 +163,13 @@ def test_each_base_writes_what_it_says():
             answer = int(re.findall(r"[\d.]*\d", response)[-1].replace(".", ""))
             code, text = corpus.is_code(response), response.endswith(".")
             assert code != text and not (code and base == "no-code")
-            if code and base in ("good-code", "tenths-code") or text and base == "bad-code":
+            if code and base in ("good-code", "tenths-code", "mixed-code") or (
+                    text and base == "bad-code"):
                 assert answer == task.solve(problem)
+            if text and base == "mixed-code":
+                opener, = [i for i, said in enumerate(corpus.TEXT_OPENERS) if said in response]
+                assert response in (corpus.write_text(problem, opener, forget)
+                                    for forget in (False, True))
             if code and base == "bad-code":
                 assert answer == task.apply_operation(problem.start, *problem.ops[-1])
 
@@ -165,7 +195,8 @@ def test_the_generator_decides_all():
 @pytest.mark.parametrize("base, flags", [
     ("good-code", {"code_prior", "text_openers"}), ("no-code", {"text_openers"}),
     ("bad-code", {"code_prior", "text_openers"}),
-    ("tenths-code", {"code_prior", "text_openers"})])
+    ("tenths-code", {"code_prior", "text_openers"}),
+    ("mixed-code", {"code_on_sums", "code_on_products", "text_openers"})])
 def test_registry(base, flags):
     """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""
     entry = CORPORA[base]
