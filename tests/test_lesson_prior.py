@@ -17,7 +17,7 @@ from model import save_checkpoint
 from tests.helpers import ROOT, tiny
 
 FOLDER = ROOT / "lessons/prior"
-PRIORS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+PRIORS = {7: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1: [0.2, 0.4, 0.5, 0.6, 0.7, 0.8]}
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +32,34 @@ def test_the_grid_is_that_of_the_stored_runs(stored):
     """A base left out, named otherwise, or run with another reward, seed or flag."""
     made = [(run["base"], run["reward"], run["seed"]) for run in lesson.runs()]
     kept = [(run["base"], run["reward"], int(run["seed"])) for run in stored.runs]
-    assert sorted(made) == sorted(kept) and len(set(made)) == 144 == 18 * 8
+    assert sorted(made) == sorted(kept) and len(set(made)) == 60 == 12 * 5
     assert all(set(run) == {"base", "reward", "seed"} for run in lesson.runs())
     assert all(run["flags"] == "" and run["loss"] == "grpo" for run in stored.runs)
     commands = [re.search(r"--base (\S+) --reward random --seed (\d)", run["command"]).groups()
                 for run in stored.runs]
     assert commands == [(base, str(seed)) for base, _, seed in kept]
-    assert len({locate_run(run) for run in lesson.runs()}) == 144
+    assert len({locate_run(run) for run in lesson.runs()}) == 60
 
 
-def test_the_bases_are_nine_priors_on_seven_openers_and_on_one():
+def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
     """A base whose flags are not what its name says."""
-    for prior in PRIORS:
-        name, flags = f"good-code-prior{prior}", {"base": "good-code", "code_prior": prior}
-        assert lesson.BASES[name] == flags
-        assert lesson.BASES[f"{name}-openers1"] == flags | {"text_openers": 1}
-        assert lesson.describe_base(name) == (7, prior)
-        assert lesson.describe_base(f"{name}-openers1") == (1, prior)
-    assert len(lesson.BASES) == 18
+    for openers, priors in PRIORS.items():
+        for prior in priors:
+            name, flags = f"good-code-prior{prior}", {"base": "good-code", "code_prior": prior}
+            if openers == 1:
+                name, flags = f"{name}-openers1", flags | {"text_openers": 1}
+            assert lesson.BASES[name] == flags
+            assert lesson.describe_base(name) == (openers, prior)
+    assert len(lesson.BASES) == 12
 
 
 def test_fewer_seeds_and_the_quick_grid():
     """--seeds that is not heard, or a quick grid without one kind of text or one side."""
     assert sorted({run["seed"] for run in lesson.runs(seeds=3)}) == [1, 2, 3]
-    assert len(lesson.runs(seeds=3)) == 54
+    assert len(lesson.runs(seeds=3)) == 36
     quick = lesson.runs(quick=True)
     assert {(*lesson.describe_base(run["base"]), run["seed"]) for run in quick} == {
-        (openers, prior, 1) for openers in (7, 1) for prior in (0.2, 0.8)} and len(quick) == 4
+        (7, 0.2, 1), (7, 0.6, 1), (1, 0.2, 1), (1, 0.8, 1)} and len(quick) == 4
 
 
 # --- the bandit's predictions
@@ -73,16 +74,16 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
         return np.array([[9.0, 9.0], [arms[0], len(arms)]]) / 100
 
     monkeypatch.setattr(lesson, "first_arm", first_arm)
-    bases = ["good-code-prior0.3", "good-code-prior0.3", "good-code-prior0.9-openers1"]
+    bases = ["good-code-prior0.3", "good-code-prior0.3", "good-code-prior0.8-openers1"]
     rows = lesson.measure([{"base": base} for base in bases])
     assert [row["base"] for row in rows] == bases[1:]
-    seven, one = (0.3, *[pytest.approx(0.1)] * 7), (0.9, pytest.approx(0.1))
+    seven, one = (0.3, *[pytest.approx(0.1)] * 7), (0.8, pytest.approx(0.2))
     c = rlvr.TrainConfig()
     rl = (c.eps_high, c.steps, c.prompts * c.group, c.updates)
     assert rl == (0.4, 20, 1024, 32)
     assert asked == [(seven, 0.2, 100, 512, 8), (seven, *rl), (one, 0.2, 100, 512, 8), (one, *rl)]
     assert rows[0]["bandit"] == rows[0]["as RL"] == pytest.approx((0.3 + 8) / 200)
-    assert rows[1]["bandit"] == pytest.approx((0.9 + 2) / 200)
+    assert rows[1]["bandit"] == pytest.approx((0.8 + 2) / 200)
 
 
 def test_the_stored_predictions_are_the_bandits(stored):
@@ -193,12 +194,12 @@ def test_the_page_shows_the_stored_table(stored):
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == table
     assert max(map(len, table.splitlines())) <= 100
     rows = parse(table.split("\n\n")[0])
-    won = {(row["openers"], row["prior"]): int(row["above 1/2"].removesuffix(" of 8"))
+    won = {(row["openers"], row["prior"]): int(row["above 1/2"].removesuffix(" of 5"))
            for row in rows}
-    decided = [("7", str(prior)) for prior in PRIORS[5:]] + [("1", "0.8"), ("1", "0.9")]
-    assert [cell for cell in won if won[cell] == 8] == decided
-    assert [cell for cell in won if won[cell] == 0] == [("7", "0.1"), ("1", "0.1"), ("1", "0.2"),
-                                                        ("1", "0.4")]
+    decided = [("7", "0.5"), ("7", "0.6"), ("1", "0.7"), ("1", "0.8")]
+    assert [cell for cell in won if won[cell] == 5] == decided and 0 not in won.values()
+    assert [won["7", p] for p in ("0.1", "0.2", "0.3", "0.4")] == [1, 1, 3, 3]
+    assert [won["1", p] for p in ("0.2", "0.4", "0.5", "0.6")] == [1, 1, 2, 3]
 
 
 # --- the figure
