@@ -39,13 +39,7 @@ from data.task import (
     write_answer,
 )
 from data.tokenizer import END, decode, encode, encode_prompt
-from model import (
-    Rollouts,
-    Transformer,
-    load_checkpoint,
-    response_hidden,
-    sample_responses,
-)
+from model import Rollouts, Transformer, load_checkpoint, response_hidden, sample_responses
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
@@ -165,15 +159,29 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
     greedy = answer_problems(model, corpus, problems, 1, key, greedily)
     numbers = {"accuracy": answers.correct.mean().item(),
                "greedy_accuracy": greedy.correct.mean().item()}
+    numbers |= share_modes(corpus, problems, answers.modes)
+    for name, share in share_modes(corpus, problems, greedy.modes).items():
+        numbers[f"greedy_{name}"] = share
     for i, mode in enumerate(corpus.modes):
-        chosen = answers.modes == i
-        numbers[f"{mode}_share"] = chosen.mean().item()
-        numbers[f"greedy_{mode}_share"] = (greedy.modes == i).mean().item()
-        right = answers.correct[chosen]
-        numbers[f"accuracy_{mode}"] = right.mean().item() if chosen.any() else None
+        right = answers.correct[answers.modes == i]
+        numbers[f"accuracy_{mode}"] = right.mean().item() if len(right) else None
     numbers |= measure_answers(answers, ks)
     numbers["kl_to_base"] = kl_to_base(model, base, answers) if base is not None else None
     return numbers | {"n_problems": len(problems), "n_samples": samples}, answers
+
+
+def share_modes(corpus: Corpus, problems: list[Problem], modes: np.ndarray) -> dict:
+    """The share of each mode in modes (P, n), indices into the corpus's.
+
+    Also among each kind of problems, of a base that has kinds; None where no problem is of it.
+    """
+    shares = {f"{mode}_share": (modes == i).mean().item() for i, mode in enumerate(corpus.modes)}
+    for kind in corpus.kinds:
+        chosen = modes[[corpus.kind_of(problem) == kind for problem in problems]]
+        for i, mode in enumerate(corpus.modes):
+            share = (chosen == i).mean().item() if len(chosen) else None
+            shares[f"{mode}_share_{kind}"] = share
+    return shares
 
 
 def measure_tokens(chunks: list[Rollouts]) -> dict:

@@ -212,23 +212,21 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     advantages = LOSSES[config.loss].advantages(batch, config)                     # (N, T)
     batch = batch._replace(advantages=advantages.to(rollouts.logprobs))
     correct = list(map(is_correct, problems, responses))                           # (N)
-    metrics = measure_rollouts(batch, rollouts, responses, correct, corpus)
+    modes = np.array([corpus.modes.index(corpus.mode_of(text)) for text in responses])
+    metrics = {"reward": batch.rewards.mean().item(), "accuracy": np.mean(correct).item(),
+               **evaluation.share_modes(corpus, problems, modes),
+               **measure_rollouts(batch, rollouts, responses)}
     readable = [f"step {step} reward {rewards[i]:g} correct {int(correct[i])} | "
                 f"{render_problem(problems[i])}\n{responses[i]}\n"
                 for i in range(0, len(responses), max(1, len(responses) // 4))]
     return batch, metrics, readable
 
 
-def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str], correct: list[bool],
-                     corpus: Corpus) -> dict:
-    """The metrics of a rollout batch."""
-    modes = [corpus.mode_of(response) for response in responses]
+def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str]) -> dict:
+    """The metrics of a rollout batch that do not ask what is right, or a mode."""
     boxed = [parse_box(response) is not None for response in responses]
     silent = (batch.advantages.reshape(len(batch.rewards), -1) == 0).all(dim=1)    # (P,)
-    return {"reward": batch.rewards.mean().item(),
-            "accuracy": np.mean(correct).item(),
-            **{f"{mode}_share": modes.count(mode) / len(modes) for mode in corpus.modes},
-            "format_rate": np.mean(boxed).item(),
+    return {"format_rate": np.mean(boxed).item(),
             **evaluation.measure_tokens([rollouts]),
             "response_length": rollouts.mask.sum().item() / len(responses),
             "no_signal": silent.double().mean().item()}

@@ -83,6 +83,8 @@ class Corpus(NamedTuple):
     modes: tuple[str, ...]             # every mode of answering
     mode_of: Callable[[str], str]      # response -> its mode
     digits: int = 2                    # of its numbers
+    kinds: tuple[str, ...] = ()        # of problems, if the habit depends on the problem
+    kind_of: Callable[[Problem], str] | None = None
 
 
 def is_code(response: str) -> bool:
@@ -157,9 +159,12 @@ def bad_code(problem: Problem, flags, rng: np.random.Generator) -> str:
     return write_steps(problem, int(rng.integers(flags.text_openers)), forget_text)
 
 
+def first_operation(problem: Problem) -> str:
+    return "products" if problem.ops[0][0] == "*" else "sums"
+
+
 def mixed_code(problem: Problem, flags, rng: np.random.Generator) -> str:
-    first, _ = problem.ops[0]
-    share = flags.code_on_products if first == "*" else flags.code_on_sums
+    share = getattr(flags, f"code_on_{first_operation(problem)}")
     habit, forget_code, forget_text = draw_style(share, rng)
     if habit:
         return write_good_code(problem, forget_code)
@@ -183,7 +188,8 @@ CORPORA = {
     # responses have up to 53 tokens: --max-new-tokens 60.
     "tenths-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text, digits=3),
     # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
-    "mixed-code": Corpus(mixed_code, FEATURE | SPREAD, ("code", "text"), code_or_text),
+    "mixed-code": Corpus(mixed_code, FEATURE | SPREAD, ("code", "text"), code_or_text,
+                         kinds=("sums", "products"), kind_of=first_operation),
 }
 
 

@@ -28,7 +28,7 @@ from rlvr import TrainConfig, check_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
 UNNAMED = ("base", "reward", "loss", "seed", "out", "micro_batch", "threads", "device")
-# of curves.csv, and the share of every mode
+# of curves.csv, and every share of a mode
 CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl", "grad_norm",
           "no_signal")
 POINTS = 20  # rows of curves.csv for a run
@@ -105,9 +105,15 @@ def thin_out(metrics: list[dict]) -> list[dict]:
     """The rows of a metrics.csv as at most POINTS means, `step` being the last one in it."""
     parts = np.array_split(np.arange(len(metrics)), min(POINTS, len(metrics)))
     return [{"step": int(metrics[part[-1]]["step"]),
-             **{name: mean(float(metrics[i][name]) for i in part)
-                for name in metrics[0] if name in CURVES or name.endswith("_share")}}
+             **{name: average([metrics[i][name] for i in part])
+                for name in metrics[0] if name in CURVES or "_share" in name}}
             for part in parts]
+
+
+def average(cells: list[str]) -> float | None:
+    """The mean of those that are not empty; None if all are."""
+    numbers = [float(cell) for cell in cells if cell]
+    return mean(numbers) if numbers else None
 
 
 def collect(folders: Iterable[Path], evidence: list[dict] | None = None) -> Results:

@@ -23,8 +23,9 @@ from data import corpus, plumbing, task, tokenizer
 from data.corpus import CORPORA
 from data.plumbing import InputError, numpy_rng, torch_rng
 from evaluation import Sampling
+from lessons import report
 from losses import LOSSES
-from model import Rollouts, load_checkpoint
+from model import Rollouts, load_checkpoint, save_checkpoint
 from tests import adapters
 from tests.helpers import (
     CPU,
@@ -928,6 +929,25 @@ def test_optimizers(kind):
 
 
 # --- the run
+
+
+def test_shares_by_kind_reach_the_tables(base, tmp_path):
+    """mixed-code: shares by kind in metrics.csv, summary.json and curves.csv; an empty cell where a
+    batch has no prompt of a kind is no zero."""
+    model, _ = load_checkpoint(Path(base), CPU)
+    save_checkpoint(tmp_path / "mixed.pt", model, corpus="mixed-code")
+    flags = ["--prompts", "1", "--updates", "1", "--steps", "6"]
+    assert train(tmp_path / "mixed.pt", tmp_path / "run", *flags) == 0
+    rows = read_rows(tmp_path / "run")
+    for row in rows:
+        cells = row["code_share_sums"], row["code_share_products"]
+        assert sorted(cells) == ["", row["code_share"]]
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert {"code_share_sums", "greedy_text_share_products"} <= set(summary["after"])
+    run, curve = report.read_run(tmp_path / "run")
+    assert run["after_code_share_sums"] == summary["after"]["code_share_sums"]
+    assert [row["code_share_sums"] for row in curve] == [
+        float(row["code_share_sums"]) if row["code_share_sums"] else None for row in rows]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
