@@ -172,7 +172,7 @@ def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys)
     """The probes of lesson 10 run side by side; --commands prints them; not in the quick door."""
     monkeypatch.chdir(tmp_path)
     lesson = runner.load_lesson("probe")
-    runs = lesson.runs(seeds=2)
+    runs = lesson.runs(seeds=5)
     jobs = runner.plan_evidence(lesson, runs)
     assert len(jobs) == len(lesson.BASES) and jobs[0].command.startswith("python -m lessons.probe")
     assert jobs[0].needs == grid.place_base(runs[0]["base"])
@@ -222,11 +222,11 @@ def test_a_base_made_with_other_flags_is_refused(tmp_path, monkeypatch):
     lesson, seen = runner.load_lesson("prior"), []
     monkeypatch.setattr(runner, "check_pretraining", lambda *args: seen.append(args))
     Path("runs/bases").mkdir(parents=True)
-    Path("runs/bases/good-code-prior0.3-openers1.pt").touch()
+    Path("runs/bases/good-code-prior0.4-openers1.pt").touch()
     runner.check_bases(lesson, lesson.runs())
     (config, path), = seen
-    assert (config.base, config.code_prior, config.text_openers) == ("good-code", 0.3, 1)
-    assert path == Path("runs/bases/good-code-prior0.3-openers1.pt")
+    assert (config.base, config.code_prior, config.text_openers) == ("good-code", 0.4, 1)
+    assert path == Path("runs/bases/good-code-prior0.4-openers1.pt")
 
 
 def test_list_names_every_lesson(capsys):
