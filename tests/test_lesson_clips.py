@@ -2,8 +2,6 @@
 
 import math
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -159,12 +157,6 @@ def test_bad_input_of_the_bandit_is_one_line(arguments, tmp_path, capsys, monkey
         code = exit.code
     error = capsys.readouterr().err
     assert code == 2 and error.count("\n") == 1 and error.startswith("python -m lessons.clips.")
-
-
-def test_the_bandit_is_a_module():
-    command = [sys.executable, "-m", "lessons.clips.bandit", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "--out" in done.stdout and "bandit" in done.stdout
 
 
 # --- the grid
