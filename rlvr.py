@@ -374,6 +374,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     check_config(config)
     files.check_writable(Path(config.out))
     with files.lock(Path(config.out, ".lock")):
+        files.remove_leftovers(Path(config.out))
         run = open_run(config, command)
         if run is None:
             return print(f"{config.out} is finished already")

@@ -52,6 +52,13 @@ def write_beside(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """What `write_beside` has left there of files of such a name in a process that was killed."""
+    for path in folder.glob(f"{name}.*.tmp"):
+        if path.suffixes[-2][1:].isdigit():
+            path.unlink(missing_ok=True)
+
+
 def write(path: Path, content: str | bytes) -> None:
     with write_beside(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)

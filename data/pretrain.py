@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA, write_documents
-from data.files import check_writable, lock
+from data.files import check_writable, lock, remove_leftovers
 from data.plumbing import (
     CORPUS,
     DEVICE,
@@ -213,6 +213,7 @@ def pretrain(config: PretrainConfig) -> None:
     if out.exists():
         return print(f"{out} exists already")
     with lock(out.with_name(f".{out.name}.lock")):
+        remove_leftovers(out.parent, f"{out.name}*")
         finish_pretraining(open_pretraining(config, partial, device), out)
 
 

@@ -169,6 +169,22 @@ def test_same_seed_same_run_and_other_seed_other_run(base, finished, tmp_path):
     assert torch.equal(weights(tmp_path / "again/model.pt"), weights(finished / "model.pt"))
 
 
+def test_what_a_killed_process_left_is_removed(base, tmp_path):
+    """Temporary files of a run, or of a base, that were never renamed; nothing of anybody else."""
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("model.pt.123.tmp", "model.pt", "notes.tmp", "a.b.tmp"):
+        (out / name).write_text("")
+    (out / "model.pt").unlink()
+    assert train(base, out, "--steps", 1) == 0
+    assert {path.name for path in out.glob("*.tmp")} == {"notes.tmp", "a.b.tmp"}
+    for name in ("own.pt.9.tmp", "own.pt.partial.9.tmp", "other.pt.9.tmp"):
+        (tmp_path / name).write_text("")
+    assert run("pretrain", "--out", tmp_path / "own.pt", *"--steps 1 --batch 1 --layers 1 --width 8 "
+               "--heads 1 --warmup 0 --threads 1".split()) == 0
+    assert {path.name for path in tmp_path.glob("*.tmp")} == {"other.pt.9.tmp"}
+
+
 def test_rewards_of_one_seed_see_the_same_first_batch(base, tmp_path):
     for reward in ("format", "not_format"):
         assert train(base, tmp_path / reward, "--reward", reward, "--steps", 1) == 0
