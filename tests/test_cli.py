@@ -180,8 +180,8 @@ def test_what_a_killed_process_left_is_removed(base, tmp_path):
     assert {path.name for path in out.glob("*.tmp")} == {"notes.tmp", "a.b.tmp"}
     for name in ("own.pt.9.tmp", "own.pt.partial.9.tmp", "other.pt.9.tmp"):
         (tmp_path / name).write_text("")
-    assert run("pretrain", "--out", tmp_path / "own.pt", *"--steps 1 --batch 1 --layers 1 --width 8 "
-               "--heads 1 --warmup 0 --threads 1".split()) == 0
+    flags = "--steps 1 --batch 1 --layers 1 --width 8 --heads 1 --warmup 0 --threads 1"
+    assert run("pretrain", "--out", tmp_path / "own.pt", *flags.split()) == 0
     assert {path.name for path in tmp_path.glob("*.tmp")} == {"other.pt.9.tmp"}
 
 
