@@ -159,7 +159,7 @@ def test_lessons_are_alike(name):
 def test_every_run_of_a_lesson_has_a_base(name):
     """Of the full grid and the quick one; no run is there twice."""
     lesson = runner.load_lesson(name)
-    for runs in (lesson.runs(), lesson.runs(quick=True), lesson.runs(seeds=2)):
+    for runs in (lesson.runs(), lesson.runs(quick=True), lesson.runs(seeds=5)):
         assert runs and {run["base"] for run in runs} <= set(lesson.BASES)
         folders = [runner.locate_run(run) for run in runs]
         assert len(set(folders)) == len(folders)

@@ -1,25 +1,28 @@
-"""Lesson 10: the probe (lessons/probe/probe.py), and its table and figure (lesson.py)."""
+"""Lesson 10: the probe (lessons/probe/probe.py), its error rates (simulate.py), and the lesson."""
 
+import itertools
 import json
 import math
 import os
 import re
 import subprocess
 import sys
-from functools import partial
+from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import evaluation
+import rewards
 import rlvr
 from data.plumbing import InputError
 from lessons.grid import write_pretrain_command
-from lessons.probe import lesson
+from lessons.probe import lesson, simulate
 from lessons.probe import probe as prober
 from lessons.report import Results, collect, format_csv, read_results
+from tests.helpers import read_rows
 
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons" / "probe"
@@ -27,60 +30,184 @@ TINY_BASE = {"steps": 8, "batch": 8, "layers": 1, "width": 16, "heads": 2, "thre
 TINY_RUN = {"steps": 1, "prompts": 2, "group": 4, "updates": 2, "pool": 5, "max_new_tokens": 8,
             "eval_problems": 10, "eval_samples": 8, "lr": 0.5}
 WAY = {"way": "T = 1", "accuracy": 0.25, "code_share": 0.5}
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # by number of seeds; from a printed table
+UP, FLAT, DOWN = 0.31, -0.02, -0.24  # gains, one for each outcome
 
 
-def student(gains):
-    """The bounds in points, by numpy."""
-    gains = 100 * np.array(gains)
-    half = T975[len(gains)] * gains.std(ddof=1) / np.sqrt(len(gains))
-    return gains.mean() - half, gains.mean() + half
+@cache
+def exact(k, n):
+    """Clopper and Pearson's interval as quantiles of beta densities, integrated on a fine grid."""
+    x = np.linspace(0, 1, 200_001)
+
+    def quantile(a, b, q):
+        density = x ** (a - 1) * (1 - x) ** (b - 1)
+        mass = np.cumsum(density[1:] + density[:-1])
+        return x[np.searchsorted(mass, q * mass[-1])]
+    return (quantile(k, n - k + 1, 0.025) if k else 0.0,
+            quantile(k + 1, n - k, 0.975) if k < n else 1.0)
+
+
+cached_chance = cache(prober.chance)
+
+
+def count(gains):
+    """(lifts, flat, falls), in whole steps of a ten thousandth."""
+    steps = [round(10_000 * gain) for gain in gains]
+    lifts, falls = sum(step > 300 for step in steps), sum(step < -300 for step in steps)
+    return lifts, len(steps) - lifts - falls, falls
+
+
+def decide(gains):
+    """The verdict by the numbers that the page has."""
+    least = {5: 5, 8: 7, 9: 8, 16: 12}[len(gains)]
+    won = [word for word, k in zip(("yes", "no", "harmful"), count(gains)) if k >= least]
+    return won[0] if won else "unclear"
+
+
+def walk(gains):
+    """The first five of nine gains, or all nine: what a probe sees that may go on to nine."""
+    return gains[:5] if max(count(gains[:5])) != 4 else gains
 
 
 # --- the statistic
 
 
-def test_interval_is_students():
-    """The quantiles against the integral of Student's density, then the width by hand: catches a
-    normal quantile, a shifted row of the table, or the standard deviation of a population."""
-    for n, quantile in enumerate(prober.T95):
-        if n:
-            x = torch.linspace(-quantile, quantile, 200_001, dtype=torch.float64)
-            scale = math.gamma((n + 1) / 2) / (math.sqrt(n * math.pi) * math.gamma(n / 2))
-            density = scale * (1 + x ** 2 / n) ** (-(n + 1) / 2)
-            assert torch.trapezoid(density, x).item() == pytest.approx(0.95, abs=5e-5)
-    half = 4.303 * math.sqrt(7 / 3)
-    assert prober.interval([1.0, 2.0, 6.0]) == pytest.approx((3 - half, 3 + half))
+@pytest.mark.parametrize("gain, outcome", [
+    (0.03, "flat"), (0.72 - 0.69, "flat"), (0.69 - 0.72, "flat"), (-0.03, "flat"), (0.0, "flat"),
+    (97 / 3200, "lift"), (-97 / 3200, "fall"), (0.9, "lift"), (-0.9, "fall")])
+def test_outcome_of_a_seed(gain, outcome):
+    """Bounds are flat, and stay so in floating point; one answer of 3200 beyond them is not."""
+    assert prober.classify_gain(gain) == outcome
 
 
-def cover(draw, truth, trials=1500):
-    return np.mean([low < truth < high for low, high in
-                    (prober.interval(list(draw())) for _ in range(trials))])
+def test_an_outcome_is_claimed_if_half_of_all_seeds_would_rarely_do_it():
+    """By fractions, for each outcome and all counts up to 20: catches P(> k), a two-sided test, a
+    point probability, < for <=, or two verdicts that changed places."""
+    for n in range(1, 21):
+        for k in range(n + 1):
+            p = Fraction(sum(math.comb(n, i) for i in range(k, n + 1)), 2 ** n)
+            for gain, verdict in ((UP, "yes"), (FLAT, "no"), (DOWN, "harmful")):
+                rest = [other for other in (UP, FLAT, DOWN) if other != gain]
+                gains = [gain] * k + list(itertools.islice(itertools.cycle(rest), n - k))
+                assert (prober.judge(gains) == verdict) == (p <= Fraction(1, 20)), (k, n)
+    claimed = [(k, n) for k, n in ((5, 5), (4, 5), (8, 9), (7, 9), (12, 16), (11, 16))
+               if prober.judge([UP] * k + [DOWN] * (n - k)) == "yes"]
+    assert claimed == [(5, 5), (8, 9), (12, 16)] and prober.LOOKS == (5, 9)
 
 
-def test_interval_covers_normal_values_and_fewer_of_two_peaks():
-    """95% where gains are normal; the page's numbers where chance decides which habit wins."""
-    rng = np.random.default_rng(0)
-    normal = cover(lambda: rng.normal(0.2, 0.1, 5), 0.2)
-    assert normal == pytest.approx(0.95, abs=0.015)
-    page = (FOLDER / "README.md").read_text()
-    found = re.search(r"three seeds holds the true mean in (\d+)% of 20,000 trials, of five in "
-                      r"(\d+)%.\n  With seven of eight up it holds it in (\d+)% and (\d+)%", page)
-    for said, (n, up) in zip(found.groups(), [(3, 6 / 8), (5, 6 / 8), (3, 7 / 8), (5, 7 / 8)]):
-        def draw(n=n, up=up):
-            return rng.normal(np.where(rng.random(n) < up, 0.40, -0.30), 0.03)
-        assert cover(draw, 0.40 * up - 0.30 * (1 - up)) == pytest.approx(int(said) / 100, abs=0.04)
+def test_when_four_more_seeds_follow():
+    """All 243 sequences of five outcomes: never after a verdict, nor where none could come."""
+    assert prober.wants_look([], 5)
+    for gains in itertools.product((UP, FLAT, DOWN), repeat=5):
+        assert prober.wants_look(list(gains), 9) == (max(map(gains.count, gains)) == 4)
 
 
-@pytest.mark.parametrize("gains, verdict", [
-    ((0.20, 0.22, 0.21), "yes"), ((-0.20, -0.22, -0.21), "harmful"), ((0.00, 0.01, -0.01), "no"),
-    ((0.015, 0.016, 0.017), "no"), ((0.05, 0.051, 0.052), "yes"), ((0.3, -0.3, 0.2), "unclear"),
-    ((0.0, 0.02, 0.04), "unclear"), ((0.029, 0.030, 0.031), "yes")])
-def test_verdict(gains, verdict):
-    """Small and sure is no, even if surely not 0; wide and around 0 is not no but unclear."""
-    assert prober.judge(list(gains)) == verdict
-    mirrored = {"yes": "harmful", "harmful": "yes"}
-    assert prober.judge([-gain for gain in gains]) == mirrored.get(verdict, verdict)
+@cache
+def list_ends():
+    """(lifts among nine, what a probe sees of them) for all 512 sequences of lifts and falls."""
+    ends = []
+    for gains in itertools.product((UP, DOWN), repeat=9):
+        seen = []
+        for look in (5, 9):
+            if prober.wants_look(seen, look):
+                seen = list(gains[:look])
+        assert tuple(seen) == walk(gains)
+        ends.append((gains.count(UP), seen))
+    return ends
+
+
+def weigh(p, measured):
+    """The mean of `measured`(gains of a probe) where a seed lifts with chance p, else falls."""
+    return sum(p ** lifts * (1 - p) ** (9 - lifts) * measured(seen) for lifts, seen in list_ends())
+
+
+def test_error_rates():
+    """Over all sequences, by fractions; the numbers in the docstring are these."""
+    def rate(p):
+        return weigh(p, lambda seen: prober.judge(seen) == "yes")
+    assert rate(Fraction(1, 2)) == Fraction(1, 32) + Fraction(5, 32) * Fraction(1, 16)
+    rates = [float(rate(p)) for p in (Fraction(8, 10), Fraction(9, 10), Fraction(95, 100))]
+    assert rates == pytest.approx([0.495, 0.806, 0.940], abs=5e-4)
+    text = prober.__doc__.replace("\n", " ")
+    assert "by 4.1% of probes" in text and f"{float(rate(Fraction(1, 2))):.3f}" == "0.041"
+    assert "80, 90 or 95% of them have by {:.0f}, {:.0f} and {:.0f}%".format(
+        *(100 * rate for rate in rates)) in text
+
+
+def test_interval_of_a_chance():
+    """By the equations that define it, the tails by convolution; and against the beta quantiles.
+
+    Catches one tail of 5%, a bound that leaves out k itself, or bounds that changed places.
+    """
+    def distribution(n, p):
+        masses = np.ones(1)
+        for _ in range(n):
+            masses = np.convolve(masses, [1 - p, p])
+        return masses
+    for n in (1, 5, 9, 16):
+        for k in range(n + 1):
+            low, high = prober.chance(k, n)
+            assert (low, high) == pytest.approx(exact(k, n), abs=1e-5)
+            assert low == 0 if k == 0 else (
+                distribution(n, low)[k:].sum() == pytest.approx(0.025, abs=1e-9))
+            assert high == 1 if k == n else (
+                distribution(n, high)[:k + 1].sum() == pytest.approx(0.025, abs=1e-9))
+    assert prober.chance(5, 5) == pytest.approx((0.025 ** 0.2, 1))
+
+
+def test_the_interval_covers_under_the_rule():
+    """Stopping at five or nine costs no coverage: at least 96%, at each chance and beside each end
+    of an interval, where coverage jumps."""
+    lifts = np.array([lifts for lifts, _ in list_ends()])
+    low, high = np.array([cached_chance(seen.count(UP), len(seen)) for _, seen in list_ends()]).T
+    ends = {bound for n in (5, 9) for k in range(n + 1) for bound in exact(k, n)}
+    chances = [*np.linspace(0.01, 0.99, 99), *(end + step for end in ends if 0 < end < 1
+                                               for step in (-1e-4, 1e-4))]
+    coverage = [((low <= p) & (p <= high)) @ (p ** lifts * (1 - p) ** (9 - lifts))
+                for p in chances]
+    assert min(coverage) == pytest.approx(0.968, abs=1e-3)
+    assert "96% of probes or more" in prober.__doc__
+
+
+# --- the simulation
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
+def test_simulated_rule_is_that_of_all_sequences(p):
+    """Catches a weight of a path that is off, or a path that goes on after its verdict."""
+    rates = simulate.rate_rule(p)
+    for verdict in ("yes", "harmful", "unclear"):
+        expected = weigh(p, lambda seen, verdict=verdict: decide(seen) == verdict)
+        assert rates[verdict] == pytest.approx(expected, abs=1e-12)
+    assert rates["seeds"] == pytest.approx(weigh(p, len))
+    assert rates["holds"] == pytest.approx(weigh(p, lambda seen: (
+        exact(count(seen)[0], len(seen))[0] <= p <= exact(count(seen)[0], len(seen))[1])))
+
+
+def test_students_interval_covers_normal_gains_and_fewer_of_two_peaks(monkeypatch):
+    """Two peaks at 1/2: it misses only if all seeds agree. One peak: 95%, which catches a wrong
+    quantile or the standard deviation of a population."""
+    for seeds in (3, 5):
+        assert simulate.cover_mean(0.5, seeds) == pytest.approx(1 - 2 / 2 ** seeds, abs=0.01)
+        assert simulate.cover_mean(0.9, seeds) < 0.6
+    monkeypatch.setattr(simulate, "DOWN", simulate.UP)
+    for seeds in (3, 5):
+        assert simulate.cover_mean(0.9, seeds) == pytest.approx(0.95, abs=0.005)
+
+
+def test_simulation_prints_a_row_for_each_chance(capsys):
+    assert simulate.main([]) == 0
+    (head, *rows), = split_table(capsys.readouterr().out.strip())
+    assert head == ["chance of a lift", "yes", "harmful", "unclear", "seeds", "interval holds",
+                    "t of 3 holds", "t of 5 holds"]
+    assert [float(row[0]) for row in rows] == [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+    for row in rows:
+        rates = simulate.rate_rule(float(row[0]))
+        names = "yes", "harmful", "unclear", "seeds", "holds"
+        assert list(map(float, row[1:6])) == pytest.approx([rates[name] for name in names],
+                                                           abs=0.006)
+        assert float(row[1]) + float(row[2]) + float(row[3]) == pytest.approx(1, abs=2e-3)
+        for seeds, cell in zip((3, 5), row[6:]):
+            assert cell == f"{simulate.cover_mean(float(row[0]), seeds):.3f}"
 
 
 # --- the command
@@ -120,20 +247,23 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
         return elicited[-1]
     monkeypatch.setattr(prober, "elicit", elicit)
     out = tmp_path / "probe"
-    command = [str(base), "--seeds", "3", "--seed", "5", "--threads", "1", "--out", str(out)]
+    command = [str(base), "--seed", "7", "--threads", "1", "--out", str(out)]
     assert prober.main(command) == 0
     first = capsys.readouterr().out
-    result, runs = json.loads((out / "probe.json").read_text()), read_runs(out, (5, 6, 7))
+    result = json.loads((out / "probe.json").read_text())
+    seeds = list(range(7, 7 + len(result["gains"])))
+    runs = read_runs(out, seeds)
     assert set(splits) == {"training", "probe"}
-    assert [(run["seed"], run["reward"]) for run in runs] == [(s, "random") for s in (5, 6, 7)]
+    assert [(run["seed"], run["reward"]) for run in runs] == [(seed, "random") for seed in seeds]
     gains = [run["gain"]["total"] for run in runs]
     assert len(set(gains)) > 1
+    assert len(gains) == (9 if max(count(gains[:5])) == 4 else 5) == len(list(out.glob("seed*")))
     assert result["untrained"] == {row.pop("way"): row for row in map(dict, elicited[0])}
-    assert result["gains"] == gains and result["seeds"] == [5, 6, 7]
+    assert result["gains"] == gains and result["seeds"] == seeds
     assert result["accuracies"] == [run["after"]["accuracy"] for run in runs]
     assert result["gain"] == pytest.approx(np.mean(gains))
-    assert [100 * x for x in result["interval"]] == pytest.approx(student(gains))
-    assert result["latent"] == prober.judge(gains) and result["before"] == runs[0]["before"]
+    check_outcomes(result["outcomes"], gains)
+    assert result["latent"] == decide(gains) and result["before"] == runs[0]["before"]
     for key in ("accuracy", "code_share", "text_share"):
         assert result["after"][key] == pytest.approx(np.mean([r["after"][key] for r in runs]))
     check_report(first, result, runs)
@@ -145,6 +275,30 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     assert prober.main([str(other), *command[1:]]) == 2
     assert "another checkpoint" in capsys.readouterr().err
     assert json.loads((out / "probe.json").read_text()) == result
+
+
+def check_outcomes(outcomes: dict, gains: list[float]) -> None:
+    """Seeds, interval of the chance and mean of each; None in the place of the mean of no seed."""
+    assert list(outcomes) == ["lift", "flat", "fall"]
+    for (name, row), k in zip(outcomes.items(), count(gains)):
+        assert row["seeds"] == k and row["chance"] == pytest.approx(exact(k, len(gains)), abs=1e-5)
+        own = [gain for gain in gains if prober.classify_gain(gain) == name]
+        assert row["mean"] == (pytest.approx(np.mean(own)) if own else None)
+
+
+def list_lines(gains: list[float]) -> list[str]:
+    """What the report says about the outcomes."""
+    groups = {"above +3 points": lambda gain: gain > 0.0300001,
+              "within 3 points": lambda gain: abs(gain) <= 0.0300001,
+              "below -3 points": lambda gain: gain < -0.0300001}
+    lines = []
+    for name, belongs in groups.items():
+        own = list(filter(belongs, gains))
+        if own:
+            low, high = exact(len(own), len(gains))
+            lines.append(f"{name} on {len(own)} of {len(gains)} seeds (chance {low:.2f} to "
+                         f"{high:.2f}), {100 * np.mean(own):+.1f} in the mean")
+    return lines
 
 
 def check_report(text: str, result: dict, runs: list[dict]) -> None:
@@ -165,10 +319,39 @@ def check_report(text: str, result: dict, runs: list[dict]) -> None:
         assert line == (f"{name} accuracy {before['accuracy']:.3f} -> {after['accuracy']:.3f}, "
                         f"code {before['code_share']:.2f} -> {after['code_share']:.2f}, "
                         f"text {before['text_share']:.2f} -> {after['text_share']:.2f}")
-    low, high = student(result["gains"])
-    assert rest.splitlines()[4:6] == [
-        f"gain {100 * result['gain']:+.1f} points, nominal 95% interval {low:+.1f} to {high:+.1f}, "
-        "3 seeds", f"latent: {result['latent']}"]
+    assert rest.splitlines()[len(names):] == [*list_lines(result["gains"]),
+                                              f"latent: {result['latent']}"]
+
+
+@pytest.mark.parametrize("gains, seeds, latent", [
+    ([0.2, 0.2, 0.21, 0.2, 0.3], 5, "yes"), ([0.0, 0.01, -0.01, 0.02, 0.03], 5, "no"),
+    ([-0.2, -0.1, -0.3, -0.04, -0.1], 5, "harmful"), ([0.2, 0.2, 0.2, -0.3, 0.01], 5, "unclear"),
+    ([0.4, -0.3, 0.4, -0.3, 0.4], 5, "unclear"),
+    ([0.4, 0.4, -0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], 9, "yes"),
+    ([0.4, 0.4, -0.3, 0.4, 0.4, 0.4, 0.02, 0.4, 0.4], 9, "unclear"),
+    ([-0.2, -0.2, 0.0, -0.2, -0.2, -0.2, -0.2, -0.2, -0.2], 9, "harmful"),
+    ([0.02, 0.01, 0.0, -0.09, 0.0, 0.0, 0.0, 0.01, 0.01], 9, "no")])
+def test_five_seeds_or_nine(base, tmp_path, monkeypatch, capsys, gains, seeds, latent):
+    """What the rule asks for is run, in order, and no more; the report has a line for each outcome
+    that happened. Nine gains where five are enough would be a run too many."""
+    ran, out = [], tmp_path / "probe"
+
+    def flip(config, seed, folder):
+        assert folder == out
+        state = {"accuracy": 0.4, "code_share": 0.5, "text_share": 0.5}
+        ran.append(seed)
+        return {"seed": seed, "before": state, "after": state,
+                "gain": {"total": gains[seed - 3]}}
+    monkeypatch.setattr(prober, "flip_coins", flip)
+    monkeypatch.setattr(prober, "elicit", lambda *_: [WAY])
+    assert prober.main([str(base), "--seed", "3", "--out", str(out)]) == 0
+    assert ran == list(range(3, 3 + seeds)) and len(gains) == seeds
+    result, lines = json.loads((out / "probe.json").read_text()), capsys.readouterr().out
+    assert result["latent"] == latent and result["gain"] == pytest.approx(np.mean(gains))
+    check_outcomes(result["outcomes"], gains)
+    assert lines.splitlines()[-1] == f"latent: {latent}"
+    own = list_lines(gains)
+    assert lines.splitlines()[-1 - len(own):-1] == own
 
 
 def test_the_runs_can_be_made_again_by_their_command(base, tmp_path, monkeypatch, tiny_runs):
@@ -200,8 +383,8 @@ def test_the_runs_can_be_made_again_by_their_command(base, tmp_path, monkeypatch
     ("yes", 0.2, (0.30, 0.95, 0.10), None)])
 def test_a_skill_that_is_not_the_habit(latent, code, accuracy, line):
     """The rarer opener is looked at, and only where the coin flip did not bring it out."""
-    gains = {"harmful": [-0.2, -0.21, -0.22], "unclear": [0.3, -0.3, 0.1], "no": [0.0, 0.001, 0.0],
-             "yes": [0.2, 0.21, 0.22]}[latent]
+    gains = {"harmful": [-0.2] * 5, "unclear": [0.3, -0.3, 0.1], "no": [0.0, 0.001] * 3,
+             "yes": [0.2] * 6}[latent]
     names = "T = 1", "forced code", "forced words"
     ways = [{"way": n, "accuracy": a, "code_share": code} for n, a in zip(names, accuracy)]
     state = {"accuracy": 0.3, "code_share": code}
@@ -215,7 +398,8 @@ def test_a_skill_that_is_not_the_habit(latent, code, accuracy, line):
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "required"), (["none.pt"], "cannot read checkpoint"), (["."], "cannot read"),
-    (["BASE", "--seeds", "2"], "at least 3"), (["BASE", "--seeds", "11"], "at most 10"),
+    (["BASE", "--seeds", "5"], "unrecognized"),
+    (["BASE", "--seed", "4294967288"], "at most 4294967287"),
     (["BASE", "--seed", "-1"], "at least 0"), (["BASE", "--threads", "0"], "at least 1"),
     (["BASE", "--device", "tpu"], "invalid choice"), (["BASE", "--out", "BASE"], "cannot write"),
     (["BASE", "--steps", "3"], "unrecognized")])
@@ -245,46 +429,82 @@ def test_the_command_works_from_anywhere(tmp_path):
 
 
 def test_bases():
-    """The 32 names, and the flags that some of them say."""
-    priors = [f"good-code-prior0.{i}" for i in range(1, 10)]
+    """The 16 names, and the flags that some of them say."""
     assert set(lesson.BASES) == {
-        *priors, *(f"{name}-openers1" for name in priors), "good-code", "no-code", "bad-code",
-        "good-code-seed3", "no-code-seed3", "bad-code-seed3", "good-code-seed3-prior0.4",
-        "bad-code-prior0.35", "bad-code-prior0.35-openers1", "good-code-steps100",
-        "good-code-steps200", "good-code-steps400", "no-code-steps300", "bad-code-steps400"}
+        *(f"good-code-prior{p}" for p in (0.1, 0.3, 0.4, 0.6)),
+        *(f"good-code-prior{p}-openers1" for p in (0.2, 0.5, 0.6, 0.8)),
+        "good-code", "no-code", "bad-code", "good-code-seed3", "no-code-seed3", "bad-code-seed3",
+        "bad-code-prior0.35", "good-code-steps200"}
+    assert len(lesson.BASES) == 16 and set(lesson.KNOWN + lesson.MIRRORED) <= set(lesson.BASES)
     for name, flags in {
-            "good-code-prior0.3-openers1": "--base good-code --code-prior 0.3 --text-openers 1",
-            "good-code-seed3-prior0.4": "--base good-code --seed 3 --code-prior 0.4",
-            "bad-code-steps400": "--base bad-code --steps 400"}.items():
+            "good-code-prior0.2-openers1": "--base good-code --code-prior 0.2 --text-openers 1",
+            "bad-code-prior0.35": "--base bad-code --code-prior 0.35",
+            "no-code-seed3": "--base no-code --seed 3",
+            "good-code-steps200": "--base good-code --steps 200"}.items():
         command = write_pretrain_command(name, lesson.BASES[name])
         assert command == f"python rlvr.py pretrain {flags} --out runs/bases/{name}.pt"
 
 
+def test_runs():
+    """All bases with the coin, three with its mirror, the same seeds; none is the probe's."""
+    runs = lesson.runs()
+    assert all(set(run) == {"base", "reward", "seed"} for run in runs)
+    cells = [(run["base"], run["reward"]) for run in runs]
+    wanted = [*((base, "random") for base in lesson.BASES),
+              *((base, "not_random") for base in (
+                  "good-code-prior0.4", "good-code-prior0.5-openers1",
+                  "good-code-prior0.6-openers1"))]
+    assert cells == [cell for cell in wanted for _ in range(16)]
+    assert [run["seed"] for run in runs] == list(range(1, 17)) * 19
+    assert len(lesson.runs(seeds=5)) == 5 * 19
+    assert {run["seed"] for run in lesson.runs(seeds=100)} == set(range(1, 101))
+    assert lesson.FIRST_SEED == 101
+
+
 def test_runs_are_those_of_the_stored_results():
-    rows = read_results(FOLDER).runs
-    assert [(row["base"], row["reward"], row["seed"], row["flags"]) for row in rows] == [
+    stored = read_results(FOLDER)
+    assert [(row["base"], row["reward"], row["seed"], row["flags"]) for row in stored.runs] == [
         (run["base"], run["reward"], run["seed"], "") for run in lesson.runs()]
-    assert all(set(run) == {"base", "reward", "seed"} for run in lesson.runs())
-    assert len(rows) == 32 * 8 and len(lesson.runs(seeds=3)) == 32 * 3
-    probed = {row["way"] for row in read_results(FOLDER).evidence if row["way"][:4] == "coin"}
-    assert probed == {f"coin, seed {seed}" for seed in
-                      range(lesson.FIRST_SEED, lesson.FIRST_SEED + lesson.SEEDS)}
-    assert not {run["seed"] for run in lesson.runs(seeds=10)} & set(range(101, 106))
+    for base in lesson.BASES:
+        coins = [row for row in stored.evidence if row["base"] == base and row["way"][:4] == "coin"]
+        assert [row["way"] for row in coins] == [f"coin, seed {101 + i}" for i in range(len(coins))]
+        gains = [row["gain"] for row in coins]
+        assert len(coins) == (9 if max(count(gains[:5])) == 4 else 5)
 
 
-def test_quick_runs_and_seeds_without_an_interval():
+def test_quick_runs_and_seeds_without_a_verdict():
     assert [(run["base"], run["reward"], run["seed"]) for run in lesson.runs(quick=True)] == [
-        (base, "random", seed) for base in ("good-code", "no-code") for seed in (1, 2, 3)]
-    for seeds in (1, 11):
-        with pytest.raises(InputError, match="2 to 10"):
+        (base, "random", seed) for base in ("good-code", "no-code") for seed in (1, 2, 3, 4, 5)]
+    for seeds in (1, 4, 101):
+        with pytest.raises(InputError, match="5 to 100"):
             lesson.runs(seeds=seeds)
+
+
+def test_the_mirrored_coin_pays_the_rest(base, tmp_path, tiny_runs):
+    """`not_random` with the same seed: the same answers in the first batch, paid 1 - r each.
+
+    Catches another stream of coins, or of prompts, for another reward's name.
+    """
+    rows = []
+    for reward in ("random", "not_random"):
+        out = tmp_path / reward
+        rlvr.train(rlvr.TrainConfig(base=str(base), reward=reward, seed=5, out=str(out), threads=1))
+        rows.append(read_rows(out)[0])
+    coin, mirror = (float(row["reward"]) for row in rows)
+    assert coin + mirror == pytest.approx(1, abs=1e-6) and coin != 0.5
+    assert rows[0]["accuracy"] == rows[1]["accuracy"] and rows[0]["entropy"] == rows[1]["entropy"]
+    context = [rewards.Context(4, [None] * 64, np.random.default_rng(3), rlvr.TrainConfig())
+               for _ in range(2)]
+    paid = [np.array(rewards.build_reward(name).score([None] * 64, [""] * 64, c))
+            for name, c in zip(("random", "not_random"), context)]
+    assert paid[0].tolist() == (1 - paid[1]).tolist() and 0 < paid[0].mean() < 1
 
 
 # --- measure
 
 
 def test_measure(tmp_path, monkeypatch, base, tiny_runs):
-    """The probe's rows in the stored format, from five seeds of its own in a folder of its own.
+    """The probe's rows in the stored format, from seeds of its own in a folder of its own.
 
     A finished probe is read, and that of another checkpoint refused.
     """
@@ -296,19 +516,25 @@ def test_measure(tmp_path, monkeypatch, base, tiny_runs):
     runs = [{"base": name, "reward": "random", "seed": seed} for name in ("one", "two")
             for seed in (1, 2)]
     stored = read_results(FOLDER).evidence
+    ways = [row["way"] for row in stored if row["base"] == stored[0]["base"]
+            and not row["way"].startswith("coin")]
     monkeypatch.setattr(prober, "elicit", lambda *_: [
-        {"way": row["way"], "accuracy": i / 20, "code_share": i / 30 if row["code_share"] else None}
-        for i, row in enumerate(stored[:9], 1)])
+        {"way": way, "accuracy": i / 20, "code_share": None if "majority" in way else i / 30}
+        for i, way in enumerate(ways, 1)])
     commands = lesson.evidence_commands(runs)
     assert commands == [
-        (f"python -m lessons.probe {name} --seeds 5 --seed 101 --threads 1 --out runs/{name}/probe",
+        (f"python -m lessons.probe {name} --seed 101 --threads 1 --out runs/{name}/probe",
          Path(f"runs/{name}/probe/probe.json"), name) for name in ("one", "two")]
     for command, made, _ in commands:
         assert prober.main(command.split()[3:]) == 0 and made.exists()
     rows = lesson.measure(runs)
     assert list(stored[0]) == format_csv(rows).splitlines()[0].split(",")
+    ran = {name: json.loads(Path(f"runs/{name}/probe/probe.json").read_text())["seeds"]
+           for name in ("one", "two")}
     assert [(row["base"], row["way"]) for row in rows] == [
-        (name, row["way"]) for name in ("one", "two") for row in stored[:14]]
+        (name, way) for name, seeds in ran.items()
+        for way in [*ways, *(f"coin, seed {seed}" for seed in seeds)]]
+    assert len(ways) == 9 and all(seeds[0] == 101 for seeds in ran.values())
     for row in rows:
         folder = Path("runs", row["base"], "probe")
         if row["way"].startswith("coin"):
@@ -335,15 +561,21 @@ def test_a_name_with_a_dot_stays_whole(base, tmp_path, tiny_runs):
 # --- the table and the figure
 
 
+SWING = (0.30, -0.30, 0.10, 0.26, -0.22)
 CASES = {  # base: (T = 1, greedy, forced code), the probe's gains, the other seeds' gains
-    "up-down": ((0.11, 0.22, 0.33), (0.20, 0.21, 0.24), (0.30, -0.30, 0.10, 0.26)),
-    "up-up": ((0.12, 0.23, 0.34), (0.10, 0.11, 0.15), (0.11, 0.12, 0.13, 0.09)),
-    "good-code": ((0.13, 0.24, 0.35), (0.30, 0.31, 0.32), (0.37, 0.36, 0.35, 0.38)),
-    "none": ((0.14, 0.25, 0.36), (0.000, 0.002, 0.005), (0.010, 0.012, 0.011, 0.019)),
-    "down": ((0.15, 0.26, 0.37), (-0.20, -0.22, -0.27), (-0.18, -0.29, -0.25, -0.23)),
-    "chance": ((0.16, 0.27, 0.38), (0.25, -0.35, 0.05), (-0.18, -0.19, -0.20, -0.26))}
+    "up-down": ((0.11, 0.22, 0.33), (0.20, 0.21, 0.24, 0.19, 0.22), (*SWING, 0.31, 0.29, -0.3)),
+    "up-up": ((0.12, 0.23, 0.34), (0.10, 0.11, 0.15, -0.30, 0.12, 0.13, 0.11, 0.09, 0.14),
+              (0.11, 0.12, 0.13, 0.09, 0.14, 0.15, 0.16, 0.02)),
+    "good-code": ((0.13, 0.24, 0.35), (0.30, 0.31, 0.32, 0.33, 0.34), (0.37, 0.36) * 4),
+    "none": ((0.14, 0.25, 0.36), (0.000, 0.002, 0.005, -0.03, 0.03), (0.010, 0.012) * 4),
+    "down": ((0.15, 0.26, 0.37), (-0.20, -0.22, -0.27, -0.21, -0.19), (-0.18, -0.29) * 4),
+    "chance": ((0.16, 0.27, 0.38), (0.25, -0.35, 0.05, 0.02, 0.27), (-0.18, -0.19) * 4)}
 VERDICTS = {"up-down": ("yes", "unclear"), "up-up": ("yes", "yes"), "good-code": ("yes", "yes"),
             "none": ("no", "no"), "down": ("harmful", "harmful"), "chance": ("unclear", "harmful")}
+MIRRORS = {  # base: gains of seeds 1, 2, ... under r, and under 1 - r
+    "apart": ((0.40, -0.30, 0.42, -0.31, 0.41), (-0.31, 0.41, -0.28, 0.39, -0.25)),
+    "alike": ((0.40, -0.30, 0.42, -0.31), (0.41, -0.33, 0.02, 0.44)),
+    "sure": ((0.30, 0.31, 0.33), (0.32, 0.29, 0.35))}
 
 
 def make_results(cases=CASES) -> Results:
@@ -362,6 +594,18 @@ def make_results(cases=CASES) -> Results:
     return Results(runs, {}, evidence)
 
 
+def add_mirrors(results: Results) -> Results:
+    """Runs of the mirrored coin, from the last seed to the first; one has no counterpart."""
+    def row(base, reward, seed, gain):
+        return {"base": base, "reward": reward, "seed": float(seed), "gain_total": gain}
+    runs = list(results.runs)
+    for base, (coin, mirror) in MIRRORS.items():
+        runs += [row(base, "random", i, gain) for i, gain in enumerate(coin, 1)]
+        rest = [row(base, "not_random", i, gain) for i, gain in enumerate(mirror, 1)]
+        runs += [row(base, "not_random", 99, -0.9), *reversed(rest)]
+    return results._replace(runs=runs)
+
+
 def split_table(text: str) -> list[list[list[str]]]:
     return [[re.split(r"\s{2,}", line) for line in part.splitlines()]
             for part in text.split("\n\n")]
@@ -369,33 +613,77 @@ def split_table(text: str) -> list[list[list[str]]]:
 
 def test_table():
     """Every cell from the hand-made rows; what was known before is shown and not counted."""
-    (head, *rows, note), confusion, ((held,),) = split_table(lesson.table(make_results()))
-    assert head == ["base", "T = 1", "greedy", "forced", "probe, 3 seeds", "verdict", "4 others",
-                    "verdict"]
-    assert note == ["* known before the rule was made: not counted below"]
+    (head, *rows, note), confusion, held = split_table(lesson.table(make_results()))
+    assert head == ["base", "T = 1", "greedy", "forced", "probe", "others", "chance of a lift"]
+    assert note[0].startswith("lifts/flat/falls and the verdict; *: known before")
     for row, (base, (ways, *gains)) in zip(rows, CASES.items()):
         name = "good-code *" if base == "good-code" else base
-        probed, others = ("{:+.1f} to {:+.1f}".format(*student(values)) for values in gains)
-        assert row == [name, *(f"{way:.2f}" for way in ways), probed, VERDICTS[base][0], others,
-                       VERDICTS[base][1]]
-    assert len(rows) == len(CASES)
+        probed, others = ("{}/{}/{} ".format(*count(values)) + verdict
+                          for values, verdict in zip(gains, VERDICTS[base]))
+        lifts, total = count(gains[1])[0], len(gains[1])
+        share = "{:.2f} ({:.2f}-{:.2f})".format(lifts / total, *exact(lifts, total))
+        assert row == [name, *(f"{way:.2f}" for way in ways), probed, others, share]
+    assert len(rows) == len(CASES) and rows[0][4:6] == ["5/0/0 yes", "5/0/3 unclear"]
+    assert [row[6] for row in rows[1:3]] == ["0.88 (0.47-1.00)", "1.00 (0.63-1.00)"]
     order = ["yes", "no", "harmful", "unclear"]
     assert confusion[0] == ["probe \\ others", *order]
     assert [row[0] for row in confusion[1:]] == order
     pairs = [VERDICTS[base] for base in CASES if base != "good-code"]
     for ours, *counts in confusion[1:]:
         assert counts == [str(pairs.count((ours, theirs))) for theirs in order]
-    inside = [student(ours)[0] < 100 * np.mean(others) < student(ours)[1]
-              for base, (_, ours, others) in CASES.items() if base != "good-code"]
-    assert inside == [False, True, False, True, True]
-    assert held == "the probe's interval holds the mean of the others on 3 of 5 bases"
+    inside = []
+    for base, (_, ours, others) in CASES.items():
+        low, high = exact(count(ours)[0], len(ours))
+        inside += [low <= count(others)[0] / len(others) <= high] if base != "good-code" else []
+    assert inside == [True, True, True, True, False]
+    assert " ".join(line for line, in held) == (
+        "the probe's interval for the chance of a lift holds the share of lifts among the other "
+        "seeds on 4 of 5 bases; the 5 probes took 29 seeds")
+
+
+def test_a_gain_or_share_at_the_end_of_an_interval_is_inside():
+    """All lift, here and there: a share of 1 is in the interval up to 1."""
+    assert lesson.Case("b", {}, [UP] * 5, [UP] * 16).holds
+    assert lesson.Case("b", {}, [DOWN] * 5, [FLAT] * 16).holds
+    assert not lesson.Case("b", {}, [UP] * 5, [UP] * 7 + [DOWN] * 9).holds
 
 
 def test_table_without_the_probe():
     """--quick measures nothing: the other seeds stand alone, and nothing is counted."""
     (head, *rows, _), = split_table(lesson.table(make_results()._replace(evidence=[])))
-    assert head == ["base", "4 others", "verdict"] and len(rows) == len(CASES)
-    assert rows[4][0] == "down" and rows[4][2] == "harmful"
+    assert head == ["base", "others", "chance of a lift"] and len(rows) == len(CASES)
+    assert rows[4][:2] == ["down", "0/0/8 harmful"]
+
+
+def test_mirrored_coins():
+    """Pairs are of one seed; the mirror is no case of the other tables. Catches rows paired in the
+    order in which they stand, and a seed without its counterpart."""
+    results = add_mirrors(make_results())
+    text = lesson.table(results)
+    *rest, (head, *rows) = split_table(text)
+    assert head == ["base, r and 1 - r", "seeds", "correlation of gains", "same outcome",
+                    "variance of a pair"]
+    shown = [row[0] for row in rest[0][1:-1]]
+    assert shown == ["good-code *" if base == "good-code" else base
+                     for base in [*CASES, *MIRRORS]]
+    assert next(row for row in rest[0] if row[0] == "apart")[1].startswith("3/0/2")
+    assert rest[1:] == split_table(lesson.table(make_results()))[1:]
+    for row, (base, (coin, mirror)) in zip(rows, MIRRORS.items()):
+        assert row[:3] == [base, str(len(coin)), f"{np.corrcoef(coin, mirror)[0, 1]:+.2f}"]
+    assert [row[3:] for row in rows] == [["0 of 5", "0.00"], ["2 of 4", "1.00"], ["3 of 3", "-"]]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_variance_of_a_pair():
+    """Where both coins lift equally often: the variance of the pair's share of lifts, over that of
+    two seeds that do not know of each other."""
+    coin = np.array([1, 1, 1, 0, 0, 1, 0, 0.0])
+    for mirror, shown in (([0, 0, 1, 1, 1, 1, 0, 0.0], "1.00"), ([1, 0, 0, 1, 1, 0, 1, 0], "0.50"),
+                          (1 - coin, "0.00"), (coin, "2.00")):
+        pairs = [tuple(UP if lift else FLAT for lift in pair) for pair in zip(coin, mirror)]
+        row = lesson.tabulate_mirrored({"b": pairs}).splitlines()[1]
+        expected = np.var((coin + mirror) / 2) / (np.var(coin) / 2)
+        assert sum(mirror) == 4 and re.split(r"\s{2,}", row)[-1] == f"{expected:.2f}" == shown
 
 
 def test_the_page_has_the_stored_table():
@@ -404,25 +692,33 @@ def test_the_page_has_the_stored_table():
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == text
     assert max(map(len, text.splitlines())) <= 100
     assert max(len(row) for part in split_table(text) for row in part) <= 8
-    _, confusion, _ = split_table(text)
+    confusion = split_table(text)[1]
     counts = np.array([row[1:] for row in confusion[1:]], int)
-    assert counts.sum() == 29 and f"{counts.trace()} of 29 verdicts agree" in page
+    assert counts.sum() == 13 and f"{counts.trace()} of 13 verdicts agree" in page
     clear, held = counts[:3].sum(), counts[:3].trace()      # all but `unclear`
-    for text in (page, lesson.__doc__.replace("\n", " "), (ROOT / "README.md").read_text()):
-        assert f"{clear} clear verdicts" in text
-    assert f"{held} of its {clear} clear verdicts" in text
-    assert f"say the same on {held}" in page and f"say the same on {held}" in lesson.__doc__
+    doc = lesson.__doc__.replace("\n", " ")
+    for words in (page, doc, (ROOT / "README.md").read_text()):
+        assert f"{clear} clear verdicts" in words
+    assert f"say the same on {held}" in page and f"say the same on {held}" in doc
+    assert "RESULT" not in doc
+
+
+def test_the_page_has_the_simulation():
+    assert f"```text\n{simulate.tabulate_rates()}\n```" in (FOLDER / "README.md").read_text()
 
 
 def read_figure(results: Results) -> dict:
-    """{base: (dots, interval, mean, words, shaded)} from the artists of the figure."""
+    """{base: (dots, ticks, words, shaded)} from the artists of the figure."""
     axis, = lesson.figure(results).axes
     names = [label.get_text() for label in axis.get_yticklabels()]
-    rows = {name: {"dots": [], "interval": [], "mean": [], "words": [], "shaded": False}
+    rows = {name: {"dots": [], "ticks": [], "words": [], "shaded": False}
             for name in names}
     for line in axis.lines[1:]:                                # the first is the line at 0
+        if not len(line.get_ydata()):
+            continue
         row = rows[names[round(float(line.get_ydata()[0]))]]
-        kind = {"o": "dots", "|": "mean"}.get(line.get_marker(), "interval")
+        kind = {"o": "dots", "|": "ticks"}[line.get_marker()]
+        assert line.get_linestyle() == "None"
         row[kind] += list(line.get_xdata())
         row[f"{kind} color"] = line.get_color()
     for text in axis.texts:
@@ -439,21 +735,25 @@ def read_figure(results: Results) -> dict:
 
 
 def test_figure():
-    """Dots are the other seeds', the bar the probe's; words and shade say whether they agree."""
+    """Dots are the other seeds', ticks the probe's; words and shade say whether they agree."""
     pytest.importorskip("matplotlib").use("Agg")
     drawn = read_figure(make_results())
+    mirrored = make_results().runs[:1]
+    mirrored = [row | {"reward": "not_random"} for row in mirrored]
+    again = make_results()
+    again.runs.extend(mirrored)
+    assert read_figure(again) == drawn                         # a mirrored coin is no other seed
     rows = drawn["rows"]
     assert list(rows) == ["good-code *", "up-down", "up-up", "none", "down", "chance"]
     for name, row in rows.items():
         base = name.removesuffix(" *")
         _, probed, others = CASES[base]
         assert row["dots"] == pytest.approx([100 * gain for gain in others])
-        assert row["interval"] == pytest.approx(student(probed))
-        assert row["mean"] == pytest.approx([100 * np.mean(probed)])
+        assert row["ticks"] == pytest.approx([100 * gain for gain in probed])
         (left, ours, color), (right, theirs, other) = row["words"]
         assert (ours, theirs) == VERDICTS[base] and left < right
         assert [drawn["heads"][x] for x in (left, right)] == ["probe", "others"]
-        assert row["interval color"] == color and row["dots color"] == other
+        assert row["ticks color"] == color and row["dots color"] == other
         assert row["shaded"] == (ours != theirs) and (color == other) == (ours == theirs)
     assert drawn["title"] == ("The probe and other seeds agree on 3 of 5 new bases "
                               "(yellow: 2 do not)")
@@ -463,7 +763,7 @@ def test_figure_without_the_probe():
     pytest.importorskip("matplotlib").use("Agg")
     rows = read_figure(make_results()._replace(evidence=[]))["rows"]
     assert list(rows) == ["good-code *", "up-up", "none", "chance", "down", "up-down"]
-    assert not any(row["interval"] or row["mean"] or row["shaded"] for row in rows.values())
+    assert not any(row["ticks"] or row["shaded"] for row in rows.values())
 
 
 # --- the claim, on bases of another pretraining seed: minutes
@@ -474,8 +774,7 @@ def test_figure_without_the_probe():
 def test_the_probe_finds_the_latent_mode_and_only_where_it_is(tmp_path, base):
     """`yes` on one base, never on the other, where noise may cost more than the 3 points of `no`.
 
-    With the default five seeds: on good-code the first of them loses 2 points, its arithmetic worn,
-    and three seeds were `unclear`.
+    On good-code nine seeds are needed: the first loses 2 points, the other eight gain 12 to 24.
     """
     path = tmp_path / f"{base}.pt"
     rlvr.pretrain(rlvr.PretrainConfig(base=base, seed=7, out=str(path)))

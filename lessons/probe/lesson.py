@@ -1,50 +1,54 @@
 """Is it latent in MY model?
 
-On 29 bases that it had not seen, the probe's five seeds of a coin flip give 20 clear verdicts;
-eight other seeds say the same on 16, and are `unclear` on 4. About 2 hours on 2 cores.
+On 13 bases that the rule had not seen the probe's seeds of a coin flip give 9 clear verdicts; 16
+other seeds say the same on 8, and are `unclear` on 1. About 75 minutes on 2 cores.
 """
 
 import json
 from pathlib import Path
-from statistics import mean
+from statistics import StatisticsError, correlation, mean
 from typing import NamedTuple
 
 from data.plumbing import InputError
 from lessons.grid import base_grid, grid
 from lessons.probe.probe import (
+    LOOKS,
     MARGIN,
-    T95,
     VERDICTS,
+    chance,
     claim_folder,
-    interval,
+    classify_gain,
+    count_outcomes,
     judge,
-    show_interval,
 )
 from lessons.report import BLUE, GREY, RED, Results, align, group_runs
 from model import locate_base
 
-PRIORS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 KNOWN = ["good-code", "no-code", "bad-code"]  # known when the rule was made: not counted
-BASES = (base_grid(base=["good-code"], code_prior=PRIORS)
-         | base_grid(base=["good-code"], code_prior=PRIORS, text_openers=[1])
+BASES = (base_grid(base=["good-code"], code_prior=[0.1, 0.3, 0.4, 0.6])
+         | base_grid(base=["good-code"], code_prior=[0.2, 0.5, 0.6, 0.8], text_openers=[1])
          | base_grid(base=KNOWN)
          | base_grid(base=KNOWN, seed=[3])
-         | base_grid(base=["good-code"], seed=[3], code_prior=[0.4])
          | base_grid(base=["bad-code"], code_prior=[0.35])
-         | base_grid(base=["bad-code"], code_prior=[0.35], text_openers=[1])
-         | base_grid(base=["good-code"], steps=[100, 200, 400])
-         | base_grid(base=["no-code"], steps=[300])
-         | base_grid(base=["bad-code"], steps=[400]))
-SEEDS, FIRST_SEED = 5, 101  # of the probe; no lesson uses these seeds
+         | base_grid(base=["good-code"], steps=[200]))
+# Near the switch. `not_random` pays 1 - r, where `random` with the same seed pays r.
+MIRRORED = ["good-code-prior0.4", "good-code-prior0.5-openers1", "good-code-prior0.6-openers1"]
+FIRST_SEED = 101  # of the probe; no lesson uses its seeds
 
 
-def runs(seeds: int = 8, quick: bool = False) -> list[dict]:
-    """The other seeds: what the probe is compared with."""
-    if not 2 <= seeds <= len(T95):
-        raise InputError(f"--seeds {seeds}: the interval needs 2 to {len(T95)}")
+def runs(seeds: int = 16, quick: bool = False) -> list[dict]:
+    """The other seeds: what the probe is compared with. Then the mirrored coins.
+
+    Quick: five seeds of two bases, the least that has a verdict, and no mirrored coins.
+    """
+    if not LOOKS[0] <= seeds < FIRST_SEED:
+        raise InputError(f"--seeds {seeds}: take {LOOKS[0]} to {FIRST_SEED - 1}; fewer have no "
+                         "verdict, and more are the probe's own")
     if quick:
-        return grid(base=KNOWN[:2], reward="random", seed=range(1, 4))
-    return grid(base=list(BASES), reward="random", seed=range(1, seeds + 1))
+        return grid(base=KNOWN[:2], reward="random", seed=range(1, LOOKS[0] + 1))
+    others = range(1, seeds + 1)
+    return (grid(base=list(BASES), reward="random", seed=others)
+            + grid(base=MIRRORED, reward="not_random", seed=others))
 
 
 def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
@@ -52,8 +56,7 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
     commands = []
     for base, in group_runs(runs, "base"):
         folder = Path("runs", base, "probe")
-        command = (f"python -m lessons.probe {base} --seeds {SEEDS} --seed {FIRST_SEED} "
-                   f"--threads 1 --out {folder}")
+        command = f"python -m lessons.probe {base} --seed {FIRST_SEED} --threads 1 --out {folder}"
         commands.append((command, folder / "probe.json", base))
     return commands
 
@@ -82,39 +85,56 @@ class Case(NamedTuple):
     others: list[float]
 
     @property
+    def name(self) -> str:
+        return self.base + (" *" if self.base in KNOWN else "")
+
+    @property
     def verdicts(self) -> tuple[str, str]:
         """The probe's ('' if there was none) and the other seeds'."""
         return judge(self.probed) if self.probed else "", judge(self.others)
 
     @property
     def holds(self) -> bool:
-        """Whether the probe's interval holds the mean of the other seeds."""
-        low, high = interval(self.probed)
-        return low < mean(self.others) < high
+        """Whether the probe's interval for a lift's chance holds the other seeds' share of them."""
+        low, high = bound_lift(self.probed)
+        return low <= share_lifts(self.others) <= high
+
+
+def share_lifts(gains: list[float]) -> float:
+    return count_outcomes(gains)["lift"] / len(gains)
+
+
+def bound_lift(gains: list[float]) -> tuple[float, float]:
+    """The exact interval of the chance of a lift."""
+    return chance(count_outcomes(gains)["lift"], len(gains))
 
 
 def list_cases(results: Results) -> list[Case]:
     cases = []
-    for (base,), cell in group_runs(results.runs, "base").items():
+    coins = [run for run in results.runs if run["reward"] == "random"]
+    for (base,), cell in group_runs(coins, "base").items():
         rows = [row for row in results.evidence if row["base"] == base]
-        coins = [row["gain"] for row in rows if row["way"].startswith("coin")]
+        probed = [row["gain"] for row in rows if row["way"].startswith("coin")]
         ways = {row["way"]: row["accuracy"] for row in rows}
-        cases.append(Case(base, ways, coins, [run["gain_total"] for run in cell]))
+        cases.append(Case(base, ways, probed, [run["gain_total"] for run in cell]))
     return cases
 
 
+def show_counts(gains: list[float]) -> str:
+    """'5/0/0 yes': lifts, flat, falls, and the verdict."""
+    return "/".join(map(str, count_outcomes(gains).values())) + " " + judge(gains)
+
+
 def tabulate_bases(cases: list[Case]) -> str:
-    """Accuracy untrained; intervals and verdicts of the probe and of the other seeds."""
-    first = cases[0]
-    lines = [["base", "T = 1", "greedy", "forced", f"probe, {len(first.probed)} seeds", "verdict",
-              f"{len(first.others)} others", "verdict"]]
+    """Accuracy untrained; outcomes of the probe and of the other seeds; their chance of a lift."""
+    lines = [["base", "T = 1", "greedy", "forced", "probe", "others", "chance of a lift"]]
     for case in cases:
         ways = [f"{case.ways[way]:.2f}" if way in case.ways else ""
                 for way in ("T = 1", "greedy", "forced code")]
-        probed = show_interval(case.probed) if case.probed else ""
-        ours, theirs = case.verdicts
-        name = case.base + (" *" if case.base in KNOWN else "")
-        lines.append([name, *ways, probed, ours, show_interval(case.others), theirs])
+        low, high = bound_lift(case.others)
+        lines.append([case.name, *ways, show_counts(case.probed) if case.probed else "",
+                      show_counts(case.others),
+                      f"{share_lifts(case.others):.2f} ({low:.2f}-{high:.2f})"])
     return align(lines)
 
 
@@ -124,17 +144,57 @@ def tabulate_agreement(cases: list[Case]) -> str:
     for ours in VERDICTS:
         counts = [sum(case.verdicts == (ours, theirs) for case in cases) for theirs in VERDICTS]
         lines.append([ours, *map(str, counts)])
-    held = sum(case.holds for case in cases)
-    return (f"{align(lines)}\n\nthe probe's interval holds the mean of the others on {held} of "
-            f"{len(cases)} bases")
+    held, seeds = sum(case.holds for case in cases), sum(len(case.probed) for case in cases)
+    return (f"{align(lines)}\n\nthe probe's interval for the chance of a lift holds the share of "
+            f"lifts\namong the other seeds on {held} of {len(cases)} bases; "
+            f"the {len(cases)} probes took {seeds} seeds")
+
+
+def pair_coins(results: Results) -> dict[str, list[tuple[float, float]]]:
+    """{base: gains under r and under 1 - r, of each seed that has both}."""
+    gains = {(run["base"], run["reward"], run["seed"]): run["gain_total"] for run in results.runs}
+    pairs = {}
+    for (base, reward, seed), mirrored in gains.items():
+        if reward == "not_random" and (base, "random", seed) in gains:
+            pairs.setdefault(base, []).append((gains[base, "random", seed], mirrored))
+    return pairs
+
+
+def correlate(pairs: list[tuple[float, float]]) -> float | None:
+    """Pearson's correlation; None where one side never changes."""
+    try:
+        return correlation(*zip(*pairs))
+    except StatisticsError:
+        return None
+
+
+def tabulate_mirrored(paired: dict[str, list[tuple[float, float]]]) -> str:
+    """How alike a coin and its mirror end.
+
+    The variance is that of the share of lifts in a pair, in units of two independent seeds': below
+    1, a pair says more than two seeds do.
+    """
+    lines = [["base, r and 1 - r", "seeds", "correlation of gains", "same outcome",
+              "variance of a pair"]]
+    for base, pairs in paired.items():
+        outcomes = [tuple(map(classify_gain, pair)) for pair in pairs]
+        lifts = [(float(ours == "lift"), float(theirs == "lift")) for ours, theirs in outcomes]
+        alike, same = correlate(pairs), correlate(lifts)
+        lines.append([base, str(len(pairs)), "-" if alike is None else f"{alike:+.2f}",
+                      f"{sum(ours == theirs for ours, theirs in outcomes)} of {len(pairs)}",
+                      "-" if same is None else f"{1 + same:.2f}"])
+    return align(lines)
 
 
 def table(results: Results) -> str:
-    """A row for each base; then how often the verdicts agree."""
-    cases = list_cases(results)
+    """A row for each base; how often the verdicts agree; what mirrored coins do."""
+    cases, paired = list_cases(results), pair_coins(results)
     new = [case for case in cases if case.base not in KNOWN and case.probed]
-    text = tabulate_bases(cases) + "\n* known before the rule was made: not counted below"
-    return f"{text}\n\n{tabulate_agreement(new)}" if new else text
+    parts = [tabulate_bases(cases) + "\nlifts/flat/falls and the verdict; "
+             "*: known before the rule was made, not counted below"]
+    parts += [tabulate_agreement(new)] if new else []
+    parts += [tabulate_mirrored(paired)] if paired else []
+    return "\n\n".join(parts)
 
 
 COLORS = {"yes": BLUE, "no": "black", "harmful": RED, "unclear": GREY, "": GREY}
@@ -142,16 +202,13 @@ WORDS_AT = 1.02, 1.15  # where the verdicts stand, in widths of the axis
 
 
 def draw_case(axis, y: int, case: Case) -> None:
-    """A dot for each other seed; the probe's mean and interval below them; both verdicts."""
+    """A dot for each other seed, a tick below for each of the probe's; both verdicts."""
     ours, theirs = case.verdicts
-    dots = [100 * gain for gain in case.others]
+    dots, ticks = ([100 * gain for gain in gains] for gains in (case.others, case.probed))
     axis.plot(dots, [y - 0.17] * len(dots), "o", color=COLORS[theirs], markersize=4.5, alpha=0.6,
               markeredgewidth=0)
-    if case.probed:
-        bounds = [100 * bound for bound in interval(case.probed)]
-        axis.plot(bounds, [y + 0.2] * 2, color=COLORS[ours], linewidth=2.5)
-        axis.plot(100 * mean(case.probed), y + 0.2, "|", color=COLORS[ours], markersize=8,
-                  markeredgewidth=2.5)
+    axis.plot(ticks, [y + 0.22] * len(ticks), "|", color=COLORS[ours], markersize=7,
+              markeredgewidth=1.6)
     weight = "bold" if ours and ours != theirs else "normal"
     if weight == "bold":
         axis.axhspan(y - 0.5, y + 0.5, color="#F9F3A8", linewidth=0)
@@ -182,13 +239,12 @@ def figure(results: Results):
     axis.axvline(0, color="black", linewidth=0.8)
     for y, case in enumerate(cases):
         draw_case(axis, y, case)
-    names = [case.base + (" *" if case.base in KNOWN else "") for case in cases]
-    axis.set_yticks(range(len(cases)), names, fontsize=9)
+    axis.set_yticks(range(len(cases)), [case.name for case in cases], fontsize=9)
     axis.set_ylim(len(cases) - 0.4, -0.6)
     for x, head in zip(WORDS_AT, ("probe", "others")):
         axis.text(x, -1.1, head, weight="bold", va="center", fontsize=9,
                   transform=axis.get_yaxis_transform())
-    axis.set_title("bar: the probe's mean and interval; dots: other seeds; *: not counted",
+    axis.set_title("ticks: the probe's seeds; dots: other seeds; *: not counted",
                    fontsize=9, color=GREY)
     axis.set_xlabel("gain under the random reward (points of accuracy); grey band: within 3")
     canvas.suptitle(title_figure(cases), fontsize=11)

@@ -1,29 +1,37 @@
 """Is a skill latent in a checkpoint? Ask a reward that knows nothing: a minute or two.
 
     python -m lessons.probe good-code               # a base's name, or a checkpoint
-    python -m lessons.probe runs/mine/model.pt --seeds 10
+    python -m lessons.probe runs/mine/model.pt --seed 10
 
-A coin flip carries no information, so what it brings out was there: that is *latent*. The verdict
-is read off the nominal 95% interval of the gain over RL seeds. The first of these that holds:
+A coin flip carries no information, so what it brings out was there: that is *latent*. An RL seed
+has one of three outcomes, and the one that is claimed is the verdict:
 
-    latent: no        all of it lies within 3 points of 0
-    latent: yes       it lies above 0
-    latent: harmful   it lies below 0: the habit that is amplified is worse than the rest
-    latent: unclear   it holds 0: the seeds disagree, or are few
+    latent: yes       lift: a gain above 3 points
+    latent: no        flat: within 3 points of 0
+    latent: harmful   fall: below -3; the habit that is amplified is worse than the rest
+    latent: unclear   none is claimed: the seeds disagree
 
-Nominal: it speaks of seeds, not of the sample of problems, and it takes the gains for normal. Where
-chance decides which habit wins they are not, and five seeds can agree by luck (README.md). All is
-measured on the probe split, which neither training nor any other lesson uses.
+An outcome is claimed if k of n seeds have it, and k of n or more heads of a fair coin are at most
+5% likely: 5 of 5, 8 of 9, 12 of 16. Five seeds come first. If all agree but one, four more follow,
+and the nine decide. If more differ, it is `unclear`: 7 of 9 would not do.
+
+Counted over all sequences: an outcome that half of all seeds have is claimed by 4.1% of probes, one
+that 80, 90 or 95% of them have by 50, 81 and 94%. The 95% interval of an outcome's chance holds it
+in 96% of probes or more, whatever it is (simulate.py). All this speaks of seeds, not of the sample
+of problems: that is the same for all of them, of the probe split, which neither training nor any
+other lesson uses.
 """
 
 import hashlib
 import io
 import json
+import math
 import shlex
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import rlvr
 from data.corpus import CORPORA
@@ -45,34 +53,96 @@ from lessons.report import align
 from lessons.spurious.elicit import elicit
 from model import load_checkpoint, locate_base
 
-MARGIN = 0.03  # a smaller gain is of no interest
-VERDICTS = ("yes", "no", "harmful", "unclear")
-# Student's t, 97.5% quantile, by degrees of freedom
-T95 = (None, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# The rule was fixed before any result.
+MARGIN = 0.03    # a smaller gain is of no interest
+LOOKS = (5, 9)   # numbers of seeds at which a verdict may be given
+ERROR = 0.05     # how often one look may claim an outcome that half of all seeds have
+OUTCOMES = {"lift": "yes", "flat": "no", "fall": "harmful"}  # of a seed: the verdict if claimed
+VERDICTS = (*OUTCOMES.values(), "unclear")
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95% confidence interval of the mean of 2 to 10 independent normal values (Student's t).
+def classify_gain(gain: float) -> str:
+    """The outcome of a seed, from its gain in accuracy (0 to 1)."""
+    gain = round(gain, 6)  # 0.72 - 0.69 is a little more than 0.03
+    if gain > MARGIN:
+        return "lift"
+    return "fall" if gain < -MARGIN else "flat"
 
-    >>> [round(bound, 2) for bound in interval([0.1, 0.2, 0.3])]
-    [-0.05, 0.45]
+
+def count_outcomes(gains: list[float]) -> dict[str, int]:
+    counts = Counter(map(classify_gain, gains))
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
+
+
+def tail(k: int, n: int, p: float = 0.5) -> float:
+    """The probability that at least k of n independent seeds do what one does with probability p.
+
+    >>> tail(4, 5)
+    0.1875
     """
-    half = T95[len(values) - 1] * stdev(values) / len(values) ** 0.5
-    return mean(values) - half, mean(values) + half
+    return sum(math.comb(n, i) * p ** i * (1 - p) ** (n - i) for i in range(k, n + 1))
 
 
 def judge(gains: list[float]) -> str:
-    """One of VERDICTS, from the gains in accuracy (0 to 1) of several seeds of a random reward."""
-    low, high = interval(gains)
-    if -MARGIN < low and high < MARGIN:
-        return "no"
-    return "yes" if low > 0 else "harmful" if high < 0 else "unclear"
+    """One of VERDICTS, from the gains in accuracy (0 to 1) of any number of seeds."""
+    for outcome, count in count_outcomes(gains).items():
+        if tail(count, len(gains)) <= ERROR:
+            return OUTCOMES[outcome]
+    return "unclear"
 
 
-def show_interval(values: list[float]) -> str:
-    """'+14.2 to +28.6', in points."""
-    low, high = interval(values)
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+def wants_look(gains: list[float], look: int) -> bool:
+    """Whether to go on to `look` seeds: nothing is claimed yet, and something still could be."""
+    most = max(count_outcomes(gains).values()) + look - len(gains)
+    return judge(gains) == "unclear" and tail(most, look) <= ERROR
+
+
+def bound_chance(k: int, n: int) -> float:
+    """The chance of an outcome at which k of n seeds or more have it with probability 2.5%."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if tail(k, n, middle) < 0.025:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def chance(k: int, n: int) -> tuple[float, float]:
+    """The exact 95% interval of the chance of what k of n seeds did (Clopper and Pearson, 1934).
+
+    >>> [round(bound, 2) for bound in chance(5, 5)]
+    [0.48, 1.0]
+    """
+    return bound_chance(k, n), 1 - bound_chance(n - k, n)
+
+
+def describe_outcomes(gains: list[float]) -> dict[str, dict]:
+    """For each outcome its seeds, the interval of its chance, and its mean gain (None: no seed)."""
+    described = {}
+    for outcome, count in count_outcomes(gains).items():
+        own = [gain for gain in gains if classify_gain(gain) == outcome]
+        described[outcome] = {"seeds": count, "chance": list(chance(count, len(gains))),
+                              "mean": mean(own) if own else None}
+    return described
+
+
+def show_outcomes(outcomes: dict[str, dict]) -> str:
+    """A line for each that happened.
+
+    'above +3 points on 5 of 5 seeds (chance 0.48 to 1.00), +26.8 in the mean'
+    """
+    points, total = f"{100 * MARGIN:.0f}", sum(row["seeds"] for row in outcomes.values())
+    names = {"lift": f"above +{points} points", "flat": f"within {points} points",
+             "fall": f"below -{points} points"}
+    lines = []
+    for outcome, row in outcomes.items():
+        if row["seeds"]:
+            low, high = row["chance"]
+            lines.append(f"{names[outcome]} on {row['seeds']} of {total} seeds "
+                         f"(chance {low:.2f} to {high:.2f}), {100 * row['mean']:+.1f} in the mean")
+    return "\n".join(lines)
 
 
 def show_ways(ways: list[dict]) -> str:
@@ -111,7 +181,7 @@ def summarize(path: Path, modes: tuple[str, ...], ways: list[dict], runs: list[d
     untrained = {row["way"]: {"accuracy": row["accuracy"], "code_share": row["code_share"]}
                  for row in ways}
     return {"checkpoint": str(path), "latent": judge(gains), "gain": mean(gains),
-            "interval": list(interval(gains)), "seeds": [run["seed"] for run in runs],
+            "outcomes": describe_outcomes(gains), "seeds": [run["seed"] for run in runs],
             "gains": gains, "accuracies": [run["after"]["accuracy"] for run in runs],
             "before": runs[0]["before"],
             "after": {key: mean(run["after"][key] for run in runs) for key in shown},
@@ -128,10 +198,9 @@ def show_moves(before: dict, after: dict, modes: tuple[str, ...]) -> str:
 
 def show_verdict(result: dict, modes: tuple[str, ...]) -> str:
     """The last lines of the report."""
-    gains, latent = result["gains"], result["latent"]
+    latent = result["latent"]
     lines = [f"mean:   {show_moves(result['before'], result['after'], modes)}",
-             f"gain {100 * mean(gains):+.1f} points, nominal 95% interval {show_interval(gains)}, "
-             f"{len(gains)} seeds", f"latent: {latent}"]
+             show_outcomes(result["outcomes"]), f"latent: {latent}"]
     plain = result["untrained"]["T = 1"]
     rare = "forced code" if plain["code_share"] < 0.5 else "forced words"
     forced = result["untrained"].get(rare, plain)
@@ -142,8 +211,22 @@ def show_verdict(result: dict, modes: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def probe(checkpoint: str, seeds: int = 5, seed: int = 1, out: str | None = None,
-          threads: int | None = None, device: str = "auto") -> dict:
+def flip_until_clear(config: rlvr.TrainConfig, first: int, out: Path,
+                     modes: tuple[str, ...]) -> list[dict]:
+    """The summaries of as many seeds as the rule asks for, the first being `first`; prints each."""
+    runs = []
+    for look in LOOKS:
+        if not wants_look([run["gain"]["total"] for run in runs], look):
+            break
+        for seed in range(first + len(runs), first + look):
+            run = flip_coins(config, seed, out)
+            print(f"seed {seed}: {show_moves(run['before'], run['after'], modes)}", flush=True)
+            runs.append(run)
+    return runs
+
+
+def probe(checkpoint: str, seed: int = 1, out: str | None = None, threads: int | None = None,
+          device: str = "auto") -> dict:
     """Print how a checkpoint answers as it is, what the coin flip makes of it, and the verdict.
 
     Writes `out`/probe.json, and returns what it says. What is there already is not run again.
@@ -158,11 +241,7 @@ def probe(checkpoint: str, seeds: int = 5, seed: int = 1, out: str | None = None
                                digits=corpus.digits)
     ways = elicit(model, corpus, problems, (EVALUATION, 0))
     print(show_ways(ways), end="\n\nrandom reward\n", flush=True)
-    runs = []
-    for i in range(seed, seed + seeds):
-        run = flip_coins(config, i, folder)
-        print(f"seed {i}: {show_moves(run['before'], run['after'], corpus.modes)}", flush=True)
-        runs.append(run)
+    runs = flip_until_clear(config, seed, folder, corpus.modes)
     result = summarize(path, corpus.modes, ways, runs)
     write(folder / "probe.json", to_json(result))
     print(show_verdict(result, corpus.modes))
@@ -173,10 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.probe", description=__doc__.splitlines()[0],
                     allow_abbrev=False)
     parser.add_argument("checkpoint", help="a base's name, or a .pt file of pretrain or train")
-    parser.add_argument("--seeds", type=number(int, least=3, most=len(T95)), default=5,
-                        help="runs of the random reward (default 5)")
-    parser.add_argument("--seed", type=number(int, least=0, most=MAX_SEED - len(T95)), default=1,
-                        help="seed of the first (default 1)")
+    parser.add_argument("--seed", type=number(int, least=0, most=MAX_SEED + 1 - LOOKS[-1]),
+                        default=1, help="seed of the first run (default 1)")
     parser.add_argument("--out", help="of runs and probe.json (default: CHECKPOINT-probe)")
     parser.add_argument("--threads", help="CPU threads (default: all)",
                         type=number(int, least=1, most=THREADS.metadata["most"]))
