@@ -15,8 +15,9 @@ from tests.helpers import SMALL_BASE, run, train
 
 # Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline:
 # time is no verdict.
-settings.register_profile("random", deadline=None, print_blob=True)
-settings.register_profile("repeatable", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("random", deadline=None, print_blob=True, max_examples=60)
+settings.register_profile("repeatable", deadline=None, print_blob=True, max_examples=60,
+                          derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait

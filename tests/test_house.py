@@ -100,6 +100,7 @@ def test_only_what_is_required_is_imported(path):
             assert allowed or (name in inside and node.col_offset > 0), name
 
 
+@pytest.mark.slow
 def test_rlvr_is_loaded_once():
     """`python rlvr.py` must not import itself under its other name."""
     program = ("import runpy, sys; sys.argv = ['rlvr.py', '--help']\n"

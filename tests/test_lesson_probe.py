@@ -415,6 +415,7 @@ def test_bad_input_is_one_line(base, tmp_path, monkeypatch, capsys, arguments, m
     assert len(output.err.splitlines()) == 1 and message in output.err
 
 
+@pytest.mark.slow
 def test_the_command_works_from_anywhere(tmp_path):
     """`python -m lessons.probe` is __main__.py, in any folder; nothing is left behind."""
     done = subprocess.run([sys.executable, "-m", "lessons.probe", "none.pt"], cwd=tmp_path,
