@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -52,10 +53,11 @@ def write_beside(path: Path):
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """What `write_beside` has left there of files of such a name in a process that was killed."""
-    for path in folder.glob(f"{name}.*.tmp"):
-        if path.suffixes[-2][1:].isdigit():
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """What a killed process has left there of `write_beside`: of these files, or of all."""
+    for path in folder.iterdir():
+        left = re.fullmatch(r"(.+)\.\d+\.tmp", path.name)
+        if left and (not names or left[1] in names):
             path.unlink(missing_ok=True)
 
 

@@ -213,7 +213,7 @@ def pretrain(config: PretrainConfig) -> None:
     if out.exists():
         return print(f"{out} exists already")
     with lock(out.with_name(f".{out.name}.lock")):
-        remove_leftovers(out.parent, f"{out.name}*")
+        remove_leftovers(out.parent, out.name, partial.name)
         finish_pretraining(open_pretraining(config, partial, device), out)
 
 

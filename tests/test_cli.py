@@ -178,11 +178,11 @@ def test_what_a_killed_process_left_is_removed(base, tmp_path):
     (out / "model.pt").unlink()
     assert train(base, out, "--steps", 1) == 0
     assert {path.name for path in out.glob("*.tmp")} == {"notes.tmp", "a.b.tmp"}
-    for name in ("own.pt.9.tmp", "own.pt.partial.9.tmp", "other.pt.9.tmp"):
+    for name in ("own.pt.9.tmp", "own.pt.partial.9.tmp", "own.pt2.9.tmp", ".5.tmp"):
         (tmp_path / name).write_text("")
     flags = "--steps 1 --batch 1 --layers 1 --width 8 --heads 1 --warmup 0 --threads 1"
     assert run("pretrain", "--out", tmp_path / "own.pt", *flags.split()) == 0
-    assert {path.name for path in tmp_path.glob("*.tmp")} == {"other.pt.9.tmp"}
+    assert {path.name for path in tmp_path.glob("*.tmp")} == {"own.pt2.9.tmp", ".5.tmp"}
 
 
 def test_rewards_of_one_seed_see_the_same_first_batch(base, tmp_path):

@@ -2,7 +2,7 @@
 
     python -m lessons.clips.bandit    # 3 seconds; writes runs/bandit.png
 
-It has the two clips of the real thing, and what can be changed about them (README.md has the sums):
+It has the two clips of the real thing, and what can be changed about them (sums: drift.py):
 
 PPO's clip takes away what pushes an arm further beyond its bounds, and keeps what pushes it back:
 two walls. Between them a rare arm moves in steps proportional to its ratio, so it lingers low.

@@ -1,7 +1,7 @@
 """The drift of a habit under a coin: what theory says, and what runs and bandits did.
 
 All in logits of the habit's share a rollout batch. A coin does not see what was done, so without
-clips the logits have no drift; with them there are two, and README.md derives both.
+clips the logits have no drift. PPO's clip and the clip of the gradient's norm each add one.
 """
 
 from math import exp, log, sqrt
