@@ -295,12 +295,12 @@ def test_shares_by_kind_of_problem():
     """Of a base whose habit depends on the problem: each mode's share among the problems of a kind,
     not of all; None where there are none. Other bases have no kinds."""
     problems = [task.parse_problem(text) for text in ("37 *4 +5", "3 +4 *2", "8 -2", "9 +3")]
-    modes = np.array([[0, 1], [0, 0], [1, 0], [1, 1]])
-    plain = {"code_share": 4 / 8, "text_share": 4 / 8}
+    modes = np.array([[0, 1], [0, 0], [0, 0], [1, 1]])
+    plain = {"code_share": 5 / 8, "text_share": 3 / 8}
     assert evaluation.share_modes(CORPUS, problems, modes) == plain
     mixed = CORPORA["mixed-code"]
     assert evaluation.share_modes(mixed, problems, modes) == plain | {
-        "code_share_sums": 3 / 6, "text_share_sums": 3 / 6,
+        "code_share_sums": 4 / 6, "text_share_sums": 2 / 6,
         "code_share_products": 1 / 2, "text_share_products": 1 / 2}
     found = evaluation.share_modes(mixed, problems[:1], modes[:1])
     assert found["code_share_products"] == 1 / 2 and found["text_share_sums"] is None
