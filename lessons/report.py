@@ -187,6 +187,11 @@ def gains(runs: list[dict], part: str = "total") -> list[float]:
     return [100 * run[f"gain_{part}"] for run in runs]
 
 
+def greedy_gains(runs: list[dict]) -> list[float]:
+    """Gains in points of the accuracy of greedy decoding."""
+    return [100 * (run["after_greedy_accuracy"] - run["before_greedy_accuracy"]) for run in runs]
+
+
 def show_change(runs: list[dict], name: str, digits: int = 2) -> str:
     """'0.65 -> 0.96': the mean of a number before and after."""
     return " -> ".join(f"{mean(run[f'{when}_{name}'] for run in runs):.{digits}f}"

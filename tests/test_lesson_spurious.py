@@ -1,5 +1,6 @@
 """Lesson 1: what its tables and its figure say, and how a habit is drawn out without training."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -11,17 +12,18 @@ import torch
 import evaluation
 from data import corpus, tokenizer
 from data.plumbing import EVALUATION
+from data.pretrain import PretrainConfig
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
 from lessons.report import PAPER, Results, read_results
-from lessons.spurious import elicit, lesson
+from lessons.spurious import elicit, lesson, mixed
 
 ROOT = Path(__file__).parents[1]
 
 
 def make_run(base: str, reward: str, seed: int, gain: float, greedy: float = 0.25) -> dict:
     """A row whose numbers are all different."""
-    row = {"base": base, "reward": reward, "seed": seed,
+    row = {"base": base, "reward": reward, "flags": "", "seed": seed,
            "gain_total": gain, "gain_switch": 2 * gain, "gain_within": -gain,
            "before_accuracy": 0.4, "after_accuracy": 0.4 + gain,
            "before_greedy_accuracy": 0.5, "after_greedy_accuracy": 0.5 + greedy,
@@ -45,15 +47,15 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_grid_is_five_rewards_on_three_bases():
-    runs = lesson.runs(seeds=3)
-    assert Counter(run["base"] for run in runs) == dict.fromkeys(lesson.BASES, 24)
+    runs = [run for run in lesson.runs(seeds=3) if run["base"] in lesson.MAIN]
+    assert Counter(run["base"] for run in runs) == dict.fromkeys(lesson.MAIN, 24)
     assert {run["reward"] for run in runs} == set(PAPER)
     seeds = {reward: {run["seed"] for run in runs if run["reward"] == reward} for reward in PAPER}
     assert seeds.pop("random") == set(range(1, 13))
     assert all(values == {1, 2, 3} for values in seeds.values())
     quick = lesson.runs(quick=True)
     assert len(quick) == 10 and {run["base"] for run in quick} == {"good-code", "no-code"}
-    assert len(lesson.runs()) == 3 * (4 * 5 + 20)
+    assert len(lesson.runs()) == 3 * (4 * 5 + 20) + 8 * 15
 
 
 def test_table_of_gains():
@@ -108,6 +110,112 @@ def test_the_front_page_shows_the_stored_gains():
     """The README's table is that of lessons/spurious/runs.csv."""
     table = lesson.tabulate_gains(read_results(ROOT / "lessons/spurious").runs)
     assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text()
+
+
+# --- bases with greedy headroom
+
+def make_mixed(base: str, i: int, after: float, flags: str = "", reward: str = "random") -> dict:
+    """A row of a mixed base, whose products are the rarer kind."""
+    return make_run(base, reward, i, 0.1, after - 0.5) | {
+        "flags": flags, "loss": "grpo", "before_greedy_code_share": 0.7,
+        "after_greedy_code_share": 0.75, "before_code_share_sums": 0.8,
+        "before_code_share_products": 0.25, "after_code_share_sums": 0.9,
+        "after_code_share_products": 0.5}
+
+
+def make_mixed_results() -> Results:
+    """Four coins on mixed-code among others: greedily up, up, just not up, down."""
+    runs = [make_mixed(mixed.MIXED, 1, 0.95), make_run("good-code", "random", 1, 0.1),
+            make_mixed(mixed.MIXED, 2, 0.7), make_mixed(mixed.MIXED, 201, 0.3, "--p 0.9"),
+            make_mixed(mixed.MIXED, 3, 0.59), make_mixed(mixed.MIXED, 4, 0.2),
+            make_mixed(mixed.MIRRORED, 5, 0.5)]
+    curves = {i: [{"code_share_sums": 0.8, "code_share_products": 0.25},
+                  {"code_share_sums": 0.85, "code_share_products": 0.2 + 0.01 * i}]
+              for i in range(len(runs))}
+    curves[2][1]["code_share_sums"] = 0.99       # left the middle: its last step does not count
+    return Results(runs, curves, [])
+
+
+def test_the_mixed_grid():
+    """Eight cells of 15, no seed twice; the mirrored bases have the two shares swapped."""
+    runs = mixed.runs(15)
+    assert len(runs) == 120 == len({run["seed"] for run in runs})
+    for straight, mirrored in ((mixed.MIXED, mixed.MIRRORED), (mixed.NEAR, mixed.NEAR_MIRRORED)):
+        one = PretrainConfig(**mixed.BASES[straight])
+        other = PretrainConfig(**mixed.BASES[mirrored])
+        assert (one.code_on_sums, one.code_on_products) == (
+            other.code_on_products, other.code_on_sums)
+    assert all(run["base"] in mixed.BASES for run in runs)
+    assert [sum(run["reward"] == "correct" for run in runs),
+            sum("eps_high" in run for run in runs)] == [15, 15]
+
+
+def test_table_of_outcomes():
+    """By hand: up and down by more than 10 points; Clopper and Pearson's interval of 2 of 4."""
+    lines = mixed.tabulate_outcomes(make_mixed_results().runs).splitlines()
+    assert cells(lines[0]) == ["seeds", "accuracy", "greedy", "greedy in code", "up",
+                               "95% interval", "down"]
+    assert cells(lines[1]) == ["mixed", "4", "0.40 -> 0.50", "0.50 -> 0.61", "0.70 -> 0.75", "2",
+                               "7% to 93%", "1"]
+    assert cells(lines[2])[0] == "mixed, p 0.9" and cells(lines[2])[-3:] == ["0", "0% to 98%", "1"]
+    assert [cells(line)[0] for line in lines[3:]] == ["mirrored"]
+    moved = make_mixed(mixed.MIXED, 1, 0.6)
+    assert mixed.count_moved([moved, moved | {"after_greedy_accuracy": 0.39}]) == (0, 1)
+
+
+def logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def test_how_a_run_is_followed():
+    """The likelier kind first, whichever it is; to the first share outside, that one included."""
+    results = make_mixed_results()
+    steps, end = mixed.follow(results.curves[0], results.runs[0])
+    assert end == 2 and np.allclose(steps, [
+        [logit(0.85) - logit(0.8), logit(0.2) - logit(0.25)],
+        [logit(0.9) - logit(0.85), logit(0.5) - logit(0.2)]])
+    steps, end = mixed.follow(results.curves[2], results.runs[2])
+    assert end == 1 and np.allclose(steps, [[logit(0.99) - logit(0.8), logit(0.22) - logit(0.25)]])
+    swapped = results.runs[0] | {"before_code_share_sums": 0.2, "before_code_share_products": 0.8}
+    steps, _ = mixed.follow(results.curves[0], swapped)
+    assert np.allclose(steps[0], [logit(0.2) - logit(0.25), logit(0.85) - logit(0.8)])
+
+
+def test_table_of_the_race():
+    """Apart and together: all that was moved by all batches, two standard errors; by hand."""
+    results = make_mixed_results()
+    lines = mixed.tabulate_race(results).splitlines()
+    assert cells(lines[0]) == ["from the tie", "apart", "together", "shake", "correlation"]
+    found = [mixed.follow(results.curves[i], results.runs[i]) for i in (0, 2, 4, 5)]
+    steps = np.concatenate([moved for moved, _ in found])
+    n = np.array([end for _, end in found])
+    assert len(steps) == n.sum() == 7
+    row = cells(lines[1])
+    assert row[:2] == ["mixed", f"{logit(0.25) - math.log(0.6 + 0.4 / 7):+.2f}"]
+    for shown, weights in zip(row[2:4], ((1, -1), (0.5, 0.5))):
+        moved = np.array([(weights[0] * m[:, 0] + weights[1] * m[:, 1]).sum() for m, _ in found])
+        drift = moved.sum() / 7
+        error = math.sqrt(((moved - drift * n) ** 2).sum() * 4 / 3) / 7
+        assert shown == f"{drift:+.3f} ± {2 * error:.3f}"
+    assert row[4] == f"{((steps[:, 0] + steps[:, 1]) / 2).std():.2f}"
+    assert row[5] == f"{np.corrcoef(steps[:, 0], steps[:, 1])[0, 1]:+.2f}"
+
+
+def test_the_mixed_bases_stay_out_of_the_first_tables():
+    """And have their own two, and a panel: a dot a seed at its greedy accuracy, the base's line."""
+    results = make_mixed_results()
+    assert lesson.select_main(results.runs) == [results.runs[1]]
+    parts = lesson.table(results).split("\n\n")
+    assert len(parts) == 4 and "mixed" not in parts[0] + parts[1]
+    figure = lesson.figure(results)
+    axis = figure.axes[-1]
+    assert [text.get_text() for text in axis.get_yticklabels()] == [
+        "mixed (4)", "mixed, p 0.9 (1)", "mirrored (1)"]
+    dots = [sorted(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"]
+    assert np.allclose(dots[0], [0.2, 0.59, 0.7, 0.95]) and dots[1] == [0.3]
+    bars = [list(line.get_xdata()) for line in axis.lines if line.get_color() == "black"]
+    assert bars == [[0.5, 0.5]] * 3
+    plt.close(figure)
 
 
 # --- what needs no training
@@ -188,7 +296,8 @@ def test_evidence_is_of_each_base_on_the_evaluations_problems(asked, monkeypatch
         (n, split, num_ops, digits)) or draw_problems(2, split, num_ops, np.random.default_rng(0)))
     monkeypatch.setattr(elicit, "locate_base", lambda base: tmp_path / base)
     monkeypatch.setattr(elicit, "load_checkpoint", lambda path, _: (None, {"corpus": path.name}))
-    rows = lesson.measure([{"base": "good-code"}, {"base": "no-code"}, {"base": "good-code"}])
+    rows = lesson.measure([{"base": "good-code"}, {"base": "no-code"}, {"base": "good-code"},
+                           {"base": mixed.MIRRORED}, {"base": mixed.NEAR}])
     assert drawn == [(400, "evaluation", EASY, 2)] * 2        # once a base
     assert [row["base"] for row in rows] == ["good-code"] * 9 + ["no-code"] * 9
     half = len(asked) // 2

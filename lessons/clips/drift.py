@@ -24,7 +24,7 @@ def wall_drift(eps_low: float, eps_high: float, weighted: bool = True) -> float:
     About (1/2 + 2/3) eps^2 for equal bounds: 1/2 for the bounds, 2/3 for the weight.
 
     >>> round(wall_drift(0.4, 0.4), 3), round(wall_drift(0.4, 0.4, weighted=False), 3)
-    (0.202, 0.087)
+    (0.201, 0.087)
     """
     a, b = log(1 - eps_low), log(1 + eps_high)
     if not weighted:
@@ -58,12 +58,16 @@ def cut_path(shares: list[float]) -> tuple[float, int]:
 
 
 def estimate_drift(paths: list[list[float]]) -> tuple[float, float]:
-    """Drift a batch and its standard error over seeds, from the share by batch, a path a seed.
+    """Drift a batch and its standard error over seeds, from the share by batch, a path a seed."""
+    return divide(*np.array([cut_path(path) for path in paths]).T)
+
+
+def divide(moved: np.ndarray, batches: np.ndarray) -> tuple[float, float]:
+    """How far by how many batches, a number a seed each: the drift and its standard error.
 
     All displacements by all batches: where a path ends depends on where it went, so a mean over
     paths of displacement / batches would be off, and this is not (Wald's identity).
     """
-    moved, batches = np.array([cut_path(path) for path in paths]).T
     drift = moved.sum() / batches.sum()
     rest = moved - drift * batches
     error = sqrt((rest ** 2).sum() * len(rest) / max(1, len(rest) - 1)) / batches.sum()

@@ -25,7 +25,6 @@ other lesson uses.
 import hashlib
 import io
 import json
-import math
 import shlex
 from collections import Counter
 from contextlib import redirect_stdout
@@ -48,6 +47,7 @@ from data.plumbing import (
     run_command,
 )
 from evaluation import draw_evaluation
+from lessons.chance import chance, tail
 from lessons.grid import write_flags
 from lessons.report import align
 from lessons.spurious.elicit import elicit
@@ -74,15 +74,6 @@ def count_outcomes(gains: list[float]) -> dict[str, int]:
     return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-def tail(k: int, n: int, p: float = 0.5) -> float:
-    """The probability that at least k of n independent seeds do what one does with probability p.
-
-    >>> tail(4, 5)
-    0.1875
-    """
-    return sum(math.comb(n, i) * p ** i * (1 - p) ** (n - i) for i in range(k, n + 1))
-
-
 def judge(gains: list[float]) -> str:
     """One of VERDICTS, from the gains in accuracy (0 to 1) of any number of seeds."""
     for outcome, count in count_outcomes(gains).items():
@@ -95,27 +86,6 @@ def wants_look(gains: list[float], look: int) -> bool:
     """Whether to go on to `look` seeds: nothing is claimed yet, and something still could be."""
     most = max(count_outcomes(gains).values()) + look - len(gains)
     return judge(gains) == "unclear" and tail(most, look) <= ERROR
-
-
-def bound_chance(k: int, n: int) -> float:
-    """The chance of an outcome at which k of n seeds or more have it with probability 2.5%."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if tail(k, n, middle) < 0.025:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def chance(k: int, n: int) -> tuple[float, float]:
-    """The exact 95% interval of the chance of what k of n seeds did (Clopper and Pearson, 1934).
-
-    >>> [round(bound, 2) for bound in chance(5, 5)]
-    [0.48, 1.0]
-    """
-    return bound_chance(k, n), 1 - bound_chance(n - k, n)
 
 
 def describe_outcomes(gains: list[float]) -> dict[str, dict]:

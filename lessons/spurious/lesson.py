@@ -17,36 +17,47 @@ from lessons.report import (
     align,
     draw_seeds,
     gains,
+    greedy_gains,
     group_runs,
     show_change,
     show_spread,
 )
+from lessons.spurious import mixed
 from lessons.spurious.elicit import elicit_bases
 
-BASES = base_grid(base=["good-code", "no-code", "bad-code"])
+MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
+BASES = MAIN | mixed.BASES
+SAYS = {"good-code": "the habit is right", "no-code": "no such mode",
+        "bad-code": "the habit is wrong"}
 REWARDS = ["correct", "majority", "incorrect", "random", "format"]
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
-    """The coin is what varies, and what the claim is about: it has four times as many seeds."""
+    """The coin is what varies, and what the claim is about: it has four times as many seeds.
+
+    On the mixed bases, where a run ends in one of two ways, every cell has three times as many.
+    """
     if quick:
         return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
-    plan = grid(base=list(BASES), reward=REWARDS, seed=range(1, 4 * seeds + 1))
-    return [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
+    plan = grid(base=list(MAIN), reward=REWARDS, seed=range(1, 4 * seeds + 1))
+    main = [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
+    return main + mixed.runs(3 * seeds)
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What each base gives without training."""
-    return elicit_bases(list(dict.fromkeys(run["base"] for run in runs)))
+    """What each base gives without training; of the mixed ones, the first."""
+    bases = list(dict.fromkeys(run["base"] for run in runs))
+    return elicit_bases([base for base in bases if base in (*MAIN, mixed.MIXED)])
 
 
-def greedy_gains(runs: list[dict]) -> list[float]:
-    return [100 * (run["after_greedy_accuracy"] - run["before_greedy_accuracy"]) for run in runs]
+def select_main(runs: list[dict]) -> list[dict]:
+    """The runs on the three bases of the paper's question."""
+    return [run for run in runs if run["base"] in MAIN]
 
 
 def tabulate_gains(runs: list[dict]) -> str:
     lines = [["base", "reward", "seeds", "accuracy", "gain", "greedy gain", "code share", "paper"]]
-    for (base, reward), cell in group_runs(runs, "base", "reward").items():
+    for (base, reward), cell in group_runs(select_main(runs), "base", "reward").items():
         paper = f"{PAPER[reward]:+.1f}" if base == "good-code" else ""
         lines.append([base, reward, str(len(cell)), show_change(cell, "accuracy", 3),
                       show_spread(gains(cell)), show_spread(greedy_gains(cell)),
@@ -58,7 +69,7 @@ def tabulate_switches(runs: list[dict]) -> str:
     """What answers that changed their mode so contribute to the gain, and their share of all."""
     moves = ["text->code", "code->code", "text->text", "code->text"]
     lines = [["base", "reward", *moves, "switch", "within"]]
-    for (base, reward), cell in group_runs(runs, "base", "reward").items():
+    for (base, reward), cell in group_runs(select_main(runs), "base", "reward").items():
         parts = []
         for move in moves:
             share, points = (100 * mean(run[f"switches_{move}_{what}"] for run in cell)
@@ -76,45 +87,59 @@ def tabulate_elicited(results: Results) -> str:
     lines = [["without training", *bases]]
     for way in ways[1:]:
         lines.append([way, *(f"{rows[base, way] - rows[base, ways[0]]:+.1f}" for base in bases)])
-    coin = group_runs([run for run in results.runs if run["reward"] == "random"], "base")
+    coin = group_runs([run for run in results.runs
+                       if run["reward"] == "random" and not run["flags"]], "base")
     lines.append(["random reward", *(show_spread(gains(coin[base,])) for base in bases)])
     return align(lines)
 
 
 def table(results: Results) -> str:
-    """Gains at T = 1 and greedily; what changes of mode contribute; the same without training."""
+    """Gains at T = 1 and greedily; what changes of mode contribute; the same without training.
+
+    Then the mixed bases: what became of their greedy accuracy, and how the two motions raced.
+    """
     parts = [tabulate_gains(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
+    if mixed.sort_cells(results.runs):
+        parts += [mixed.tabulate_outcomes(results.runs), mixed.tabulate_race(results)]
     return "\n\n".join(parts)
 
 
+def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
+    """A bar for each reward, a dot for each seed; greedy as a diamond, the paper's as a line."""
+    for (reward,), cell in group_runs(of_base, "reward").items():
+        y = rewards.index(reward)
+        draw_seeds(axis, y, gains(cell), ORANGE if reward == "random" else BLUE)
+        axis.plot([mean(greedy_gains(cell))], [y], "D", color="black", fillstyle="none")
+        if base == "good-code":
+            axis.plot([PAPER[reward]] * 2, [y - 0.35, y + 0.35], color="black", linewidth=2)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_title(f"{base}: {SAYS.get(base, '')}", loc="left")
+    axis.set_xlabel("gain in accuracy (points)")
+
+
 def figure(results: Results):
-    """A panel for each base: a bar for each reward, a dot for each seed, the paper's as a line."""
+    """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
     import matplotlib.pyplot as plt
 
-    says = {"good-code": "the habit is right", "no-code": "no such mode",
-            "bad-code": "the habit is wrong"}
-    bases = group_runs(results.runs, "base")
-    cells = group_runs(results.runs, "reward")
+    main, below = select_main(results.runs), mixed.sort_cells(results.runs)
+    bases, cells = group_runs(main, "base"), group_runs(main, "reward")
     rewards = [reward for reward, in cells]
-    canvas, axes = plt.subplots(1, len(bases), figsize=(3.2 * len(bases), 3.2), sharey=True,
-                                sharex=True, squeeze=False, layout="constrained")
-    for axis, ((base,), of_base) in zip(axes[0], bases.items()):
-        for (reward,), cell in group_runs(of_base, "reward").items():
-            y = rewards.index(reward)
-            draw_seeds(axis, y, gains(cell), ORANGE if reward == "random" else BLUE)
-            axis.plot([mean(greedy_gains(cell))], [y], "D", color="black", fillstyle="none")
-            if base == "good-code":
-                axis.plot([PAPER[reward]] * 2, [y - 0.35, y + 0.35], color="black", linewidth=2)
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.set_title(f"{base}: {says.get(base, '')}", loc="left")
-        axis.set_xlabel("gain in accuracy (points)")
-    labels = [f"{reward} ({len({run['seed'] for run in cell})})"
-              for (reward,), cell in cells.items()]
-    axes[0, 0].set_yticks(range(len(rewards)), labels)
-    axes[0, 0].invert_yaxis()
+    height = 0.6 + 0.28 * len(below) if below else 0
+    canvas = plt.figure(figsize=(3.2 * len(bases), 3.2 + height), layout="constrained")
+    top, *bottom = canvas.subfigures(*((2, 1) if below else (1, 1)), squeeze=False,
+                                     height_ratios=[3.2, height] if below else None).flat
+    axes = top.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
+    for axis, ((base,), of_base) in zip(axes, bases.items()):
+        draw_base(axis, base, of_base, rewards)
+    axes[0].set_yticks(range(len(rewards)),
+                       [f"{reward} ({len({run['seed'] for run in cell})})"
+                        for (reward,), cell in cells.items()])
+    axes[0].invert_yaxis()
     note = ("reward (seeds); bar: mean at T = 1, dot: a seed, diamond: mean decoded greedily\n"
             "black line: Qwen2.5-Math-7B on MATH-500, decoded greedily (2506.10947)")
-    canvas.supxlabel(note, fontsize=9, color=GREY)
+    top.supxlabel(note, fontsize=9, color=GREY)
+    if below:
+        mixed.draw_outcomes(bottom[0].subplots(), results.runs)
     return canvas
