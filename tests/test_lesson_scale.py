@@ -45,6 +45,8 @@ def make_results() -> Results:
             rows += [{"base": base, "reward": reward, "seed": seed, "gain_total": 0.1 * i + 0.02 *
                       seed - 0.3 * j, "before_accuracy": 0.5 + 0.1 * i, "before_code_share": 0.6,
                       "after_accuracy": 0.7 + 0.01 * seed + 0.05 * j, "after_code_share": 0.8,
+                      "before_greedy_accuracy": 0.9,
+                      "after_greedy_accuracy": 0.91 + 0.02 * seed + 0.1 * i - 0.3 * j,
                       "after_accuracy_code": 0.9 + 0.01 * seed - 0.1 * j} for seed in (1, 2, 3)]
     return Results(rows, {})
 
@@ -53,16 +55,18 @@ def test_every_number_of_the_table():
     rows = make_results().runs
     head, *lines = [re.split(r"\s{2,}", line)
                     for line in lesson.table(Results(rows, {})).splitlines()]
-    assert head == ["base", "reward", "size", "seeds", "accuracy", "gain", "code share",
-                    "right in code"]
+    assert head == ["base", "reward", "size", "accuracy", "gain", "greedy gain", "code share",
+                    "in code"]
     for line, start in zip(lines, range(0, 12, 3)):
         cell = rows[start:start + 3]
         gained = [100 * row["gain_total"] for row in cell]
         base, after = cell[0]["base"], mean(row["after_accuracy"] for row in cell)
         size = "2.47M" if "256" in base else "0.65M"
-        expected = [base, cell[0]["reward"], size, "3",
+        greedy = [100 * (row["after_greedy_accuracy"] - 0.9) for row in cell]
+        expected = [base, cell[0]["reward"], size,
                     f"{cell[0]['before_accuracy']:.3f} -> {after:.3f}",
-                    f"{mean(gained):+.1f} ± {stdev(gained):.1f}", "0.60 -> 0.80"]
+                    f"{mean(gained):+.1f} ± {stdev(gained):.1f}",
+                    f"{mean(greedy):+.1f} ± {stdev(greedy):.1f}", "0.60 -> 0.80"]
         if base.startswith("good"):
             expected.append(f"{mean(row['after_accuracy_code'] for row in cell):.3f}")
         assert line == expected

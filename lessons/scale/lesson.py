@@ -16,6 +16,7 @@ from lessons.report import (
     align,
     draw_seeds,
     gains,
+    greedy_gains,
     group_runs,
     show_change,
     show_spread,
@@ -44,13 +45,13 @@ def count_parameters(width: int) -> int:
 
 def table(results: Results) -> str:
     """A row for each base and reward; means over seeds, ± their standard deviation."""
-    lines = [["base", "reward", "size", "seeds", "accuracy", "gain", "code share",
-              "right in code"]]
+    lines = [["base", "reward", "size", "accuracy", "gain", "greedy gain", "code share",
+              "in code"]]
     for (base, reward), cell in group_runs(results.runs, "base", "reward").items():
         in_code = [run["after_accuracy_code"] for run in cell]
         millions = count_parameters(find_width(base)) / 1e6
-        lines.append([base, reward, f"{millions:.2f}M", str(len(cell)),
-                      show_change(cell, "accuracy", 3), show_spread(gains(cell)),
+        lines.append([base, reward, f"{millions:.2f}M", show_change(cell, "accuracy", 3),
+                      show_spread(gains(cell)), show_spread(greedy_gains(cell)),
                       show_change(cell, "code_share"),
                       "" if None in in_code or base.startswith("no-code")
                       else f"{mean(in_code):.3f}"])
