@@ -3,6 +3,7 @@
 float64 throughout; the bandit is held to the project's loss in test_lesson_clips.py.
 """
 
+import doctest
 import itertools
 import math
 from types import SimpleNamespace
@@ -80,7 +81,7 @@ def test_wall_drift_goes_as_eps_squared():
 def batch_drift(loss, eps_high=0.2, p=0.5, eps=0.2):
     """Of one long batch, in small steps, of a habit against one rare arm: (drift, error)."""
     shares = first_arm((0.98, 0.02), eps, batches=1, samples=2048 * 400, updates=400, p=p,
-                       eps_high=eps_high, loss=loss, lr=7.0, seeds=4000)
+                       group=2048, eps_high=eps_high, loss=loss, lr=7.0, seeds=4000)
     moved = np.log(shares[1] / (1 - shares[1])) - np.log(0.98 / 0.02)
     return moved.mean(), moved.std() / math.sqrt(len(moved))
 
@@ -119,8 +120,8 @@ def test_norm_drift(p):
     moved = 1 - np.array(prior)
     norms = [kappa * 2 * gone ** 2 + more for gone, more in zip(moved, rest)]
     step = drift.norm_drift(prior, norms, p, n, max_norm=0.01)
-    shares = first_arm(prior, OFF, batches=1, samples=n, updates=1, p=p, lr=lr, kappa=kappa,
-                       max_norm=0.01, rest=rest, seeds=100_000)
+    shares = first_arm(prior, OFF, batches=1, samples=n, updates=1, p=p, group=n, lr=lr,
+                       kappa=kappa, max_norm=0.01, rest=rest, seeds=100_000)
     logits = np.log(shares[1] / (1 - shares[1])) - np.log(0.6 / 0.4)
     error = logits.std() / math.sqrt(len(logits))
     expected = lr * kappa * (step[0] - step[1])
@@ -133,8 +134,8 @@ def test_norm_drift(p):
 def test_without_the_norm_clip_p_does_not_matter():
     """No clip of any kind: no drift at p = 0.1 or 0.9 either."""
     for p in (0.1, 0.9):
-        shares = first_arm((0.6, 0.4), OFF, batches=1, samples=400, updates=1, p=p, lr=0.01,
-                           rest=(40.0, 400.0), seeds=100_000)
+        shares = first_arm((0.6, 0.4), OFF, batches=1, samples=400, updates=1, p=p, group=400,
+                           lr=0.01, rest=(40.0, 400.0), seeds=100_000)
         logits = np.log(shares[1] / (1 - shares[1])) - np.log(0.6 / 0.4)
         assert abs(logits.mean()) < 3.5 * logits.std() / math.sqrt(len(logits))
 
@@ -179,3 +180,7 @@ def test_estimate_step():
     one = 1 / (1 + math.exp(-1))
     assert drift.estimate_step([[0.5, one, 0.5], [0.5, 0.5]]) == pytest.approx(2 / 3)
     assert drift.estimate_step([[0.5, 0.99, 0.5]]) == pytest.approx(math.log(99))
+
+
+def test_docstring_examples():
+    assert doctest.testmod(drift).failed == 0

@@ -15,6 +15,8 @@ import torch
 import rlvr
 from lessons import report
 from lessons.clips import bandit, lesson
+from lessons.clips.drift import estimate_drift
+from lessons.clips.kernel import Habit
 from lessons.grid import locate_run, write_train_command
 from losses import LOSSES
 from tests import adapters
@@ -22,7 +24,6 @@ from tests import adapters
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons/clips"
 PAGE = (FOLDER / "README.md").read_text()
-NUMBERS = ["accuracy", "code_share", "kl_to_base", "accuracy_code", "entropy", "mean_token_prob"]
 
 
 # --- the bandit
@@ -34,16 +35,18 @@ def test_bandit_is_grpo(loss, p, max_norm):
     torch's clip of the norm: of the arms, kappa for each, and of what else a pull's gradient has.
 
     Later updates clip, on both sides: a bound with the wrong sign, or a ratio left out, differs.
+    Rewards are compared in two groups: one mean of all differs.
     """
     prior, kappa, rest = (0.5, 0.3, 0.2), 1.7, torch.tensor([0.4, 5.0, 3.0], dtype=torch.float64)
     old = torch.tensor(prior, dtype=torch.float64)
     theta, rng, clipped = old.log() / kappa ** 0.5, np.random.default_rng(0), Counter()
-    for pulls in rng.multinomial(20, [prior], size=(8, 1)):
-        wins = rng.binomial(pulls, p)
-        arms = torch.tensor([a for a in range(3) for _ in range(pulls[0, a])])
-        rewards = torch.tensor([float(i < wins[0, a])
-                                for a in range(3) for i in range(pulls[0, a])]).double()
-        advantages = adapters.advantages("grpo", rewards[None])[0]
+    for _ in range(8):
+        pulls = rng.multinomial(10, prior, size=(1, 2))
+        wins = rng.binomial(pulls, p)                                    # (1, groups, arms)
+        arms = torch.tensor([a for g in range(2) for a in range(3) for _ in range(pulls[0, g, a])])
+        rewards = torch.tensor([float(i < wins[0, g, a]) for g in range(2)
+                                for a in range(3) for i in range(pulls[0, g, a])]).double()
+        advantages = adapters.advantages("grpo", rewards.view(2, 10)).flatten()
         theta = theta.detach().requires_grad_()
         own = torch.zeros(20, dtype=torch.float64, requires_grad=True)   # one direction a pull
         logprobs = (kappa ** 0.5 * theta).log_softmax(-1)[arms] + rest[arms].sqrt() * own
@@ -55,8 +58,8 @@ def test_bandit_is_grpo(loss, p, max_norm):
         clipped["norm"] += int(torch.nn.utils.clip_grad_norm_([theta, own], max_norm) > max_norm)
         theta = theta - 3.0 * theta.grad
     assert clipped["high"] > 0 and clipped["low"] > 0 and (clipped["norm"] > 0) == (p > 0.5)
-    found = bandit.first_arm(prior, 0.2, batches=1, samples=160, updates=8, p=p, eps_high=0.3,
-                             loss=loss, lr=3.0, kappa=kappa, max_norm=max_norm,
+    found = bandit.first_arm(prior, 0.2, batches=1, samples=160, updates=8, p=p, group=10,
+                             eps_high=0.3, loss=loss, lr=3.0, kappa=kappa, max_norm=max_norm,
                              rest=tuple(rest.tolist()), seeds=1)
     assert found.shape == (2, 1) and found[0, 0] == pytest.approx(0.5)
     assert found[1, 0] == pytest.approx((kappa ** 0.5 * theta).softmax(-1)[0].item(), abs=2e-5)
@@ -161,50 +164,117 @@ def test_bad_input_of_the_bandit_is_one_line(arguments, tmp_path, capsys, monkey
 
 # --- the grid
 
-def flags_of(run: dict) -> tuple[str, str, str, int]:
-    """What a run's own command really sets: base, reward, flags as in runs.csv, seed."""
+def flags_of(run: dict) -> tuple[str, str, str, str, int]:
+    """What a run's own command really sets: base, reward, loss, flags as in runs.csv, seed."""
     words = write_train_command(run).split()[2:]
     args = vars(rlvr.build_parser().parse_args(words))
     eps = args.pop("eps")
     assert eps is None and args.pop("command") == "train"
     config = rlvr.TrainConfig(**args)
     rlvr.check_config(config)
-    return config.base, config.reward, report.describe_flags(asdict(config)), config.seed
+    flags = report.describe_flags(asdict(config))
+    return config.base, config.reward, config.loss, flags, config.seed
 
 
 def test_the_grid_is_that_of_the_stored_runs():
-    """129 runs in 17 cells, by the flags that the commands set, not by their names."""
+    """By the flags that the commands set, not by the names of cells."""
     planned = Counter(map(flags_of, lesson.runs()))
-    stored = Counter((run["base"], run["reward"], run["flags"], int(run["seed"]))
+    stored = Counter((run["base"], run["reward"], run["loss"], run["flags"], int(run["seed"]))
                      for run in report.read_results(FOLDER).runs)
     assert planned == stored
-    assert planned.total() == len(planned) == 129
-    assert len({flags for _, _, flags, _ in planned}) == 17
+    assert planned.total() == len(planned) == 44 * 8 + 1
+    assert len({key[2:4] for key in planned}) == 45 == len(lesson.list_cells())
+
+
+def test_no_two_cells_share_their_coins():
+    """A seed is in one cell alone: else a lucky one would lift several."""
+    seeds = [run["seed"] for run in lesson.runs(seeds=20)]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_the_twelve_cells_are_all_combinations():
+    """{PPO clip, norm clip} x {on, off} x p, at one step size."""
+    found = set()
+    for flags in lesson.CELLS["lr 0.006"].values():
+        config = rlvr.TrainConfig(**flags)
+        assert config.lr == 0.006 and (config.eps_low > 1e6) == (config.eps_high > 1e6)
+        found.add((config.eps_low > 1e6, config.max_grad_norm > 1e6, config.p))
+    assert found == {(ppo, norm, p) for ppo in (False, True) for norm in (False, True)
+                     for p in (0.1, 0.5, 0.9)}
 
 
 def test_seeds_and_quick():
     """p = 0 has one seed always; the quick grid is part of the full one, the default in it."""
     two, quick, full = lesson.runs(seeds=2), lesson.runs(quick=True), lesson.runs()
-    assert len(two) == 16 * 2 + 1
-    assert [run["seed"] for run in two if run.get("p") == 0] == [1]
+    assert len(two) == 44 * 2 + 1 and all(run in full for run in two)
+    assert len([run for run in two if run.get("p") == 0]) == 1
     assert len(quick) == 12 and all(run in full for run in quick)
-    assert {flags_of(run)[2] for run in quick} == {
-        "", "--eps-low 1e+09", "--eps-high 1e+09", "--lr 0.006 --eps-low 1e+09 --eps-high 1e+09"}
-    assert len({locate_run(run) for run in full}) == 129
-    assert {str(locate_run(run)) for run in full} >= {
-        f"runs/good-code/random/seed{seed}" for seed in range(1, 9)}
+    assert len({flags_of(run)[3] for run in quick}) == 4 and "" in {flags_of(run)[3]
+                                                                    for run in quick}
+    assert len({locate_run(run) for run in full}) == len(full)
+
+
+# --- the prediction
+
+def test_the_bandit_of_a_cell_has_its_flags(monkeypatch):
+    """Every flag that a cell changes arrives; `rest` is a response's norm less its opener's part.
+
+    A bandit of 640 batches gives its share once in 32, as the curves of such a run do.
+    """
+    habit = Habit([0.6, 0.3], own=[120.0, 100.0], others=[10.0, 20.0],
+                  norms={"code": 50.0, "text": 900.0})
+    asked = {}
+
+    def play(prior, eps, batches, samples, updates, p, **options):
+        asked.update(options, prior=prior, eps=eps, sizes=(batches, samples, updates), p=p)
+        return np.arange(2.0 * (batches + 1)).reshape(-1, 2)
+
+    monkeypatch.setattr(lesson, "first_arm", play)
+    paths = lesson.predict_paths({"lr": 0.006, "eps_low": 0.3, "eps_high": 1e9, "p": 0.1,
+                                  "loss": "grpo_masked", "max_grad_norm": 7.0}, habit)
+    assert paths == [[2.0 * t for t in range(21)], [2.0 * t + 1 for t in range(21)]]
+    rest, prior = asked.pop("rest"), asked.pop("prior")
+    assert prior == pytest.approx((2 / 3, 1 / 3))
+    # kappa = 110 - 15; |onehot - pi|^2 = 2/9 and 8/9
+    assert list(rest) == pytest.approx([50 - 95 * 2 / 9, 900 - 95 * 8 / 9])
+    assert asked == {"eps": 0.3, "sizes": (20, 1024, 32), "p": 0.1, "group": 16, "eps_high": 1e9,
+                     "loss": "grpo_masked", "lr": 0.006, "kappa": 95.0, "max_norm": 7.0,
+                     "seeds": lesson.SEEDS}
+    paths = lesson.predict_paths(lesson.FRESH, habit)
+    assert asked["sizes"] == (640, 32, 1) and paths[1] == [64.0 * t + 1 for t in range(21)]
+
+
+def test_what_is_measured(monkeypatch):
+    """The habit first, then every cell that SGD made."""
+    habit = Habit([0.6, 0.3, 0.05], [120.0], [20.0], {"code": 50.0, "text": 900.0})
+    one = 1 / (1 + math.exp(-1))
+    monkeypatch.setattr(lesson, "measure_habit", lambda base: habit)
+    monkeypatch.setattr(lesson, "predict_paths",
+                        lambda flags, h: [[0.5, one]] * 2 if flags.get("p") == 0.1 else [[0.5] * 2])
+    first, *rows = lesson.measure([])
+    assert first == {"cell": "habit", "arms": 3, "share": 0.6, "kappa": 100.0, "norm_code": 50.0,
+                     "norm_text": 900.0}
+    assert [row["cell"] for row in rows] == [
+        name for name, flags in lesson.list_cells().items() if flags.get("optimizer") != "adamw"]
+    found = {row["cell"]: (row["drift"], row["error"]) for row in rows}
+    assert found["neither, p 0.1"] == (pytest.approx(1), pytest.approx(0))
+    assert found["neither, p 0.9"] == (0, 0)
 
 
 # --- table and figure, from rows made by hand
 
-NO_CLIP = "--eps-low 1e+09 --eps-high 1e+09"
-CODE = [0.55, 0.65, None, 0.85, 0.95, 0.75]
+NO_PPO = "--eps-low 1e+09 --eps-high 1e+09"
+CELLS = {"default, p 0.5": (1, 3, 5), "eps 0.2": (0, 4), "default, p 0": (2,)}
+CODE = [0.55, 0.65, 0.45, None, 0.95, 0.75]     # the fourth writes none
+DRIFTS = {"default, p 0.5": 0.1, "eps 0.2": -0.3, "default, p 0": 0.0}
+NUMBERS = ["accuracy", "greedy_accuracy", "code_share", "kl_to_base", "accuracy_code", "entropy"]
 
 
-def make_rows() -> list[dict]:
+def make_results(evidence=True) -> report.Results:
     """Three cells, mixed: every number differs from every other one."""
-    rows = []
-    cells = [(NO_CLIP, 2), ("", 1), ("--p 0", 1), ("", 2), (NO_CLIP, 1), ("", 3)]
+    rows, curves = [], {}
+    eps = "--eps-low 0.2 --eps-high 0.2"
+    cells = [(eps, 2), ("", 1), ("--p 0", 1), ("", 2), (eps, 1), ("", 3)]
     for i, (flags, seed) in enumerate(cells):
         row = {"base": "good-code", "reward": "random", "loss": "grpo", "flags": flags,
                "seed": float(seed), "clip_high": 0.01 + 0.001 * i, "clip_low": 0.02 + 0.003 * i,
@@ -213,14 +283,28 @@ def make_rows() -> list[dict]:
         for j, name in enumerate(NUMBERS):
             row[f"before_{name}"] = 0.3 + 0.05 * j + 0.0001 * i
             row[f"after_{name}"] = 0.31 + 0.061 * j + 0.013 * i * (j + 1)
-        row["after_accuracy_code"] = CODE[i] or 0.45
+        row["after_accuracy_code"] = CODE[i]
         rows.append(row)
-    rows[0]["after_accuracy"] = 0.149      # destroyed: before, it was 0.3
-    rows[4]["after_accuracy"] = 0.151      # just not
-    return rows
+        curves[i] = [{"code_share": 0.5, "approx_kl": 0.0999},
+                     {"code_share": 0.5 + 0.02 * i, "approx_kl": 0.01}]
+    curves[4][1]["approx_kl"] = 0.1001     # broken by its second batch
+    cells = [{"cell": "habit", "arms": 8.0}, *({"cell": name, "drift": value, "error": 0.001}
+                                               for name, value in DRIFTS.items())]
+    return report.Results(rows, curves, cells if evidence else [])
 
 
-ROWS = {"eps 0.4, the default": (1, 3, 5), "no clip, lr 0.015": (0, 4), "p 0": (2,)}
+def expected_drift(name) -> tuple[float, float]:
+    """Logits moved / batches, all seeds together, from 0.5 to the share after: two batches each.
+
+    The broken run counts one batch, to what its second one sampled.
+    """
+    results, n = make_results(), len(CELLS[name])
+    ends = [0.58 if i == 4 else results.runs[i]["after_code_share"] for i in CELLS[name]]
+    batches = [1 if i == 4 else 2 for i in CELLS[name]]
+    moved = [math.log(x / (1 - x)) for x in ends]
+    drift = sum(moved) / sum(batches)
+    squares = sum((m - drift * t) ** 2 for m, t in zip(moved, batches))
+    return drift, math.sqrt(squares * n / max(1, n - 1)) / sum(batches)
 
 
 def read_table(text: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -234,151 +318,162 @@ def read_table(text: str) -> tuple[list[str], dict[str, list[str]]]:
 
 def test_every_number_of_the_table():
     """Recomputed from the rows: a wrong column, sign, seed count or cell fails."""
-    rows = make_rows()
-    first, second = lesson.table(report.Results(rows, {})).split("\n\n")
-    head, gains = read_table(first)
+    results = make_results()
+    rows = results.runs
+    first, second, _, _ = lesson.table(results).split("\n\n")
+    head, drifts = read_table(first)
     other, causes = read_table(second)
-    assert head == ["seeds", "gain", "min .. max", "accuracy", "code share", "KL", "destroyed"]
-    assert other == ["switch", "within", "right in code", "clip high", "clip low", "entropy",
-                     "token prob."]
-    assert list(gains) == list(causes) == ["before", *ROWS]
-    assert gains["before"] == ["", "", "", "0.300", "0.35", "", ""]
-    assert causes["before"] == ["", "", "0.45", "", "", "0.500", "0.550"]
-    destroyed = {"eps 0.4, the default": "0 of 3", "no clip, lr 0.015": "1 of 2", "p 0": "0 of 1"}
-    for name, chosen in ROWS.items():
-        def values(column, chosen=chosen):
-            return [rows[i][column] for i in chosen]
-        gain, several = [100 * value for value in values("gain_total")], len(chosen) > 1
-        assert gains[name] == [
-            str(len(chosen)), f"{mean(gain):+.1f}" + (f" ± {stdev(gain):.1f}" if several else ""),
-            f"{min(gain):+.1f} .. {max(gain):+.1f}" if several else "",
-            f"{mean(values('after_accuracy')):.3f}", f"{mean(values('after_code_share')):.2f}",
-            f"{mean(values('after_kl_to_base')):.2f}", destroyed[name]]
-        code = [CODE[i] for i in chosen]
+    assert head == ["drift", "bandit", "code", "gain", "greedy", "in code", "broken"]
+    assert other == ["seeds", "KL", "switch", "within", "clip high", "clip low", "entropy"]
+    assert list(drifts) == list(causes) == ["before", *CELLS]
+    assert drifts["before"] == ["", "", "0.40", "", "", "0.50", ""]
+    assert causes["before"] == ["", "", "", "", "", "", "0.550"]
+    broken = {"default, p 0.5": "0", "eps 0.2": "1", "default, p 0": "0"}
+    for name, chosen in CELLS.items():
+        def values(column, scale=1, chosen=chosen):
+            return [scale * rows[i][column] for i in chosen]
+        several = len(chosen) > 1
+
+        def spread(values, several=several):
+            return f"{mean(values):+.1f}" + (f" ± {stdev(values):.1f}" if several else "")
+        drift, error = expected_drift(name)
+        greedy = [a - b for a, b in zip(values("after_greedy_accuracy", 100),
+                                        values("before_greedy_accuracy", 100))]
+        code = [CODE[i] for i in chosen if CODE[i] is not None]
+        assert drifts[name] == [
+            f"{drift:+.3f}" + (f" ± {2 * error:.3f}" if several else ""), f"{DRIFTS[name]:+.3f}",
+            f"{mean(values('after_code_share')):.2f}", spread(values("gain_total", 100)),
+            spread(greedy), f"{mean(code):.2f}",
+            broken[name]]
         assert causes[name] == [
+            str(len(chosen)), f"{mean(values('after_kl_to_base')):.2f}",
             f"{100 * mean(values('gain_switch')):+.1f}",
             f"{100 * mean(values('gain_within')):+.1f}",
-            f"{min(code):.2f} .. {max(code):.2f}" if several else "",
             f"{100 * mean(values('clip_high')):.3f}%", f"{100 * mean(values('clip_low')):.3f}%",
-            f"{mean(values('after_entropy')):.3f}", f"{mean(values('after_mean_token_prob')):.3f}"]
+            f"{mean(values('after_entropy')):.3f}"]
+
+
+def test_where_a_path_ends():
+    """Before the batch that broke the model, be it the first."""
+    curve = [{"code_share": 0.1 * i, "approx_kl": 0.0} for i in range(1, 5)]
+    assert lesson.read_path(curve, {"after_code_share": 0.9}) == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.9])
+    curve[2]["approx_kl"] = curve[3]["approx_kl"] = 0.5
+    assert lesson.read_path(curve, {"after_code_share": 0.9}) == pytest.approx([0.1, 0.2, 0.3])
+    curve[0]["approx_kl"] = 0.5
+    assert lesson.find_break(curve) == 0 and lesson.read_path(curve, {"after_code_share": 0.9}) == [
+        0.1]
+
+
+def test_the_table_of_widths():
+    """The formula, the bandit and the runs, for the widths that were run."""
+    lines = [re.split(r"  +", line) for line in
+             lesson.tabulate_walls(make_results()).splitlines()]
+    shown = [f"{drift:+.3f} ± {2 * error:.3f}"
+             for drift, error in map(expected_drift, ("default, p 0.5", "eps 0.2"))]
+    assert lines == [["eps", "formula", "bandit", "runs"], ["0.4", "+0.201", "+0.100", shown[0]],
+                     ["0.2", "+0.048", "-0.300", shown[1]]]
+
+
+def test_the_table_of_agreement(monkeypatch):
+    """Predictions above two standard errors and below; sign, distance in errors and in per cent."""
+    found = {"neither, p 0.1": (0.21, 0.01), "neither, p 0.5": (0.15, 0.05),
+             "neither, p 0.9": (-0.1, 0.08), "eps 0.2": (0.0, 0.01), "default, p 0": (0.0, 0.0)}
+    said = {"neither, p 0.1": 0.2, "neither, p 0.5": 0.11, "neither, p 0.9": 0.1, "eps 0.2": 0.3,
+            "default, p 0": 0.0, "eps 0.1": 9.0}
+    monkeypatch.setattr(lesson, "estimate_drifts", lambda results: found)
+    monkeypatch.setattr(lesson, "read_predictions", lambda results: said)
+    lines = [re.split(r"  +", line) for line in
+             lesson.tabulate_agreement(make_results()).splitlines()]
+    assert lines == [["bandit against 2 s.e.", "cells", "sign right", "within 2 s.e.",
+                      "within 25%"],
+                     ["more", "3", "2", "2", "1"], ["less", "1", "0", "0", "0"]]
+
+
+def test_without_predictions_there_are_drifts():
+    """--quick plays no bandit: no column, no table of agreement."""
+    parts = lesson.table(make_results(evidence=False)).split("\n\n")
+    assert len(parts) == 3 and "bandit" not in "".join(parts)
 
 
 def test_no_run_is_left_out_silently():
-    """A row of no cell is an error, not a missing line."""
-    rows = make_rows()
-    rows[2]["flags"] = "--p 0.3"
-    with pytest.raises(KeyError):
-        lesson.table(report.Results(rows, {}))
+    """A row of no cell is an error, not a missing line; the loss tells cells apart."""
+    for change in ({"flags": "--p 0.3"}, {"loss": "dr_grpo"}):
+        results = make_results()
+        results.runs[2].update(change)
+        with pytest.raises(KeyError):
+            lesson.table(results)
 
 
 def test_cells_stand_in_the_order_of_the_lesson():
     """Whatever the order of the runs; each with its own flags."""
     runs = report.read_results(FOLDER).runs
     cells = lesson.sort_cells(runs[::-1])
-    assert list(cells) == list(lesson.list_cells()) and len(cells) == 17
-    expected = {"eps 0.4, the default": "", "eps 0.2": "--eps-low 0.2 --eps-high 0.2",
-                "upper bound only": "--eps-low 1e+09", "lower bound only": "--eps-high 1e+09",
-                "no clip, lr 0.006": f"--lr 0.006 {NO_CLIP}", "p 0.1": "--p 0.1",
-                "fresh, lr 0.015": "--steps 640 --prompts 2 --updates 1",
+    assert list(cells) == list(lesson.list_cells())
+    expected = {"default, p 0.5": "", "eps 0.2": "--eps-low 0.2 --eps-high 0.2",
+                "upper bound only, p 0.5": "--eps-low 1e+09", "no weight": "",
+                "norm's alone, p 0.1": f"--lr 0.006 {NO_PPO} --p 0.1",
                 "adamw, lr 0.0001": "--optimizer adamw --lr 0.0001"}
     assert {name: {run["flags"] for run in cells[name]} for name in expected} == {
         name: {flags} for name, flags in expected.items()}
+    assert {run["loss"] for run in cells["no weight"]} == {"grpo_unweighted"}
 
 
-@pytest.fixture
-def drawn():
-    pytest.importorskip("matplotlib")
+def test_the_figure():
+    """A dot a cell at (bandit, runs), its interval two errors long, its colour that of its p."""
+    plt = pytest.importorskip("matplotlib.pyplot")
     report.can_draw()
-    rows = make_rows()
-    for i, gain in zip((1, 3, 5), (0.05, 0.07, 0.12)):   # the default: up on every seed
-        rows[i]["gain_total"] = gain
-    rows[4]["gain_total"] = 0.03                         # no clip: on one of two
-    rows[2]["gain_total"] = 0.0                          # p = 0: as it was, not up
-    [axis] = lesson.figure(report.Results(rows, {})).axes
-    return axis
-
-
-def test_the_figure_has_a_labelled_row_for_each_cell(drawn):
-    """Groups in bold above their cells, and no group without one; row 0 at the top."""
-    labels = [(tick.get_text(), tick.get_fontweight()) for tick in drawn.get_yticklabels()]
-    assert labels == [("width of the clip", "bold"), ("eps 0.4, the default", "normal"),
-                      ("no clip", "bold"), ("no clip, lr 0.015", "normal"),
-                      ("how often the coin pays", "bold"), ("p 0", "normal")]
-    assert drawn.get_ylim()[0] > drawn.get_ylim()[1]
-
-
-def test_the_figure_shows_the_gains(drawn):
-    """Dots, bars, texts and colours of each row, and the lines at 0 and at the default's mean."""
-    dots = {round(float(np.mean(line.get_ydata()))): line for line in drawn.lines
-            if line.get_marker() == "o"}
-    assert {y: list(line.get_xdata()) for y, line in dots.items()} == {
-        1: pytest.approx([5, 7, 12]), 3: pytest.approx([-26, 3]), 5: [0]}
-    colors = {y: line.get_color() for y, line in dots.items()}
-    assert colors == {1: report.BLUE, 3: report.GREY, 5: report.GREY}
-    bars = {round(bar.get_y() + bar.get_height() / 2): bar.get_width() for bar in drawn.patches}
-    assert bars == {1: pytest.approx(8), 3: pytest.approx(-11.5), 5: 0}
-    texts = {round(text.get_position()[1]): text.get_text() for text in drawn.texts}
-    assert texts[1] == "+8.0 ± 3.6,  3 of 3 up" and texts[5] == "+0.0,  0 of 1 up"
-    assert texts[3] == "-11.5 ± 20.5,  1 of 2 up"
-    lines = [line.get_xdata()[0] for line in drawn.lines if line.get_marker() != "o"]
-    assert lines == [0, pytest.approx(8)]
+    results = make_results()
+    results.runs[0]["flags"] = results.runs[4]["flags"] = "--p 0.1"
+    results.evidence[2]["cell"] = "default, p 0.1"
+    [axis] = lesson.figure(results).axes
+    dots = {bar.lines[0].get_color(): (bar.lines[0].get_xydata()[0], bar.lines[2][0].get_segments())
+            for bar in axis.containers}
+    assert len(axis.containers) == 2          # p = 0 is one run, which has no interval
+    for color, name, cell in ((report.GREY, "default, p 0.5", "default, p 0.5"),
+                              (report.BLUE, "default, p 0.1", "eps 0.2")):
+        (x, y), [segment] = dots[color]
+        drift, error = expected_drift(cell)
+        assert (x, y) == (DRIFTS[cell], pytest.approx(drift))
+        assert segment[:, 1] == pytest.approx([drift - 2 * error, drift + 2 * error])
+        assert name in {text.get_text() for text in axis.texts}
+    diagonal = [line for line in axis.lines if line.get_color() == "black"]
+    assert [list(line.get_xdata()) == list(line.get_ydata()) for line in diagonal] == [True]
+    plt.close("all")
 
 
 # --- the page
 
-@pytest.fixture(scope="module")
-def stored() -> dict[str, list[dict]]:
-    return lesson.sort_cells(report.read_results(FOLDER).runs)
+def read_prose() -> str:
+    """The page without its code, its minus signs as in the tables."""
+    return re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL).replace("−", "-")
 
 
-def test_the_page_gives_each_cells_flags():
-    rows = dict(re.findall(r"^\| (.*?) \| (none|`--.*?`) \|$", PAGE, re.MULTILINE))
-    assert list(rows) == list(lesson.list_cells())
-    for name, flags in rows.items():
-        words = [] if flags == "none" else flags.strip("`").split()
-        args = vars(rlvr.build_parser().parse_args(["train", *words]))
-        assert {key: args[key] for key in lesson.list_cells()[name]} == lesson.list_cells()[name]
-        assert len(words) == 2 * len(lesson.list_cells()[name])
+def test_the_drifts_in_the_prose_are_those_of_the_table():
+    """Every 'drift ± error' is some cell's; but for one, of the paths that go on when broken."""
+    results = report.read_results(FOLDER)
+    known = {f"{drift:+.3f} ± {2 * error:.3f}"
+             for drift, error in lesson.estimate_drifts(results).values()}
+    paths = [[row["code_share"] for row in results.curves[i]] + [run["after_code_share"]]
+             for i, run in enumerate(results.runs)
+             if run in lesson.sort_cells(results.runs)["neither, p 0.5"]]
+    drift, error = estimate_drift(paths)
+    known.add(f"{drift:+.3f} ± {2 * error:.3f}")
+    found = set(re.findall(r"[+-]0\.\d{3} ± 0\.\d{3}", read_prose()))
+    assert len(found) > 20 and found <= known, found - known
 
 
-@pytest.mark.parametrize("name", ["no clip, lr 0.006", "no clip, lr 0.003", "lower bound only",
-                                  "eps 0.1", "eps 0.05", "fresh, lr 0.004", "p 0.9", "p 0.001",
-                                  "adamw, lr 0.0001"])
-def test_the_intervals_on_the_page(stored, name):
-    """95% of Student's t with 7 degrees of freedom, beside the cell's mean and spread."""
-    values = report.gains(stored[name])
-    half = 2.3646 * stdev(values) / math.sqrt(8)
-    interval = f"interval {mean(values) - half:+.0f} to {mean(values) + half:+.0f}"
-    text = " ".join(PAGE.split("How to read it", 1)[1].split())
-    shown = f"{report.show_spread(values)}".replace("-24.8", "24.8")    # "loses 24.8"
-    assert re.search(re.escape(shown) + r"[^±]*?" + re.escape(interval), text), interval
+def test_the_gains_in_the_prose_are_those_of_the_table():
+    cells = lesson.sort_cells(report.read_results(FOLDER).runs).values()
+    known = {report.show_spread(values) for cell in cells
+             for values in (report.gains(cell), report.greedy_gains(cell))}
+    found = set(re.findall(r"[+-]\d+\.\d ± \d+\.\d", read_prose()))
+    assert len(found) >= 4 and found <= known, found - known
 
 
-def test_the_comparisons_on_the_page(stored):
-    """Seed by seed differences, entropies, clip fractions, counts of seeds."""
-    text = " ".join(PAGE.split())
-
-    def column(name, what):
-        return [run[what] for run in sorted(stored[name], key=lambda run: run["seed"])]
-
-    def compare(one, other, what, scale=1):
-        differences = [scale * (a - b) for a, b in zip(column(one, what), column(other, what))]
-        return mean(differences), stdev(differences) / math.sqrt(8)
-
-    default, both = "eps 0.4, the default", ("upper bound only", "eps 0.4, the default")
-    assert "difference is {:+.1f} ± {:.1f} (".format(*compare(*both, "gain_total", 100)) in text
-    assert "{:.1f} ± {:.1f} points more than at 0.5".format(
-        *compare("p 0.1", default, "gain_total", 100)) in text
-    assert "0.020: {:.3f} ± {:.3f} more".format(*compare(*both[::-1], "after_entropy")) in text
-    assert f"0.014 (± {stdev(column(both[0], 'after_entropy')):.3f})" in text
-    clips = {name: mean(column(name, "clip_high")) + mean(column(name, "clip_low"))
-             for name in (default, "eps 0.1", "eps 0.05")}
-    times = [f"{clips[name] / clips[default]:.0f}" for name in ("eps 0.1", "eps 0.05")]
-    assert f"clip {' and '.join(times)} times as many tokens" in text
-    for name, shown in (("p 0.001", "from 0.51 to 0.77"), ("adamw, lr 0.0003", "0.36 to 0.84")):
-        shares = column(name, "after_code_share")
-        assert shown in text and shown.split()[-1] == f"{max(shares):.2f}"
-        assert f"{min(shares):.2f}" in shown
-    rising = [name for name, cell in stored.items() if min(report.gains(cell)) > 0]
-    assert len(rising) == 4 and "4 of 17 cells rise on every seed" in text
-    assert rising == [default, "eps 0.2", "upper bound only", "p 0.1"]
+def test_the_page_counts_what_the_last_table_counts():
+    table = lesson.tabulate_agreement(report.read_results(FOLDER)).splitlines()
+    cells, signs, _, near = re.split(r"  +", table[1])[1:]
+    text = " ".join(read_prose().split())
+    assert f"has the sign of {signs} of the {cells} drifts" in text
+    assert f"{near} of them within 25%" in text

@@ -1,20 +1,17 @@
-"""Lesson 3: its grid, its tables and figure from rows made by hand, and the kernel of the arms."""
+"""Lesson 3: its grid, its tables and figure from rows made by hand."""
 
 import re
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
-import torch
 
 import rlvr
-from data.task import EASY, draw_problems, render_problem, split_of
-from data.tokenizer import VOCABULARY_SIZE, encode_prompt
+from data.pretrain import PretrainConfig
 from lessons.grid import locate_run
-from lessons.prior import kernel, lesson
+from lessons.prior import lesson
 from lessons.report import Results, read_results
-from model import save_checkpoint
-from tests.helpers import ROOT, tiny
+from tests.helpers import ROOT
 
 FOLDER = ROOT / "lessons/prior"
 PRIORS = {7: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1: [0.2, 0.4, 0.5, 0.6, 0.7, 0.8]}
@@ -30,19 +27,23 @@ def stored() -> Results:
 
 def test_the_grid_is_that_of_the_stored_runs(stored):
     """A base left out, named otherwise, or run with another reward, seed or flag."""
-    made = [(run["base"], run["reward"], run["seed"]) for run in lesson.runs()]
-    kept = [(run["base"], run["reward"], int(run["seed"])) for run in stored.runs]
-    assert sorted(made) == sorted(kept) and len(set(made)) == 60 == 12 * 5
-    assert all(set(run) == {"base", "reward", "seed"} for run in lesson.runs())
-    assert all(run["flags"] == "" and run["loss"] == "grpo" for run in stored.runs)
-    commands = [re.search(r"--base (\S+) --reward random --seed (\d)", run["command"]).groups()
+    made = [(run["base"], run["reward"], run.get("steps", 20), run["seed"])
+            for run in lesson.runs()]
+    kept = [(run["base"], run["reward"], int(run["steps"]), int(run["seed"]))
+            for run in stored.runs]
+    assert sorted(made) == sorted(kept) and len(set(made)) == 130 == 20 * 5 + 5 * 2 * 3
+    assert all(set(run) <= {"base", "reward", "steps", "seed"} for run in lesson.runs())
+    assert all(run["flags"] == ("" if run["steps"] == 20 else "--steps 80")
+               and run["loss"] == "grpo" for run in stored.runs)
+    commands = [re.search(r"--base (\S+) --reward (\S+) .*?--seed (\d)", run["command"])
                 for run in stored.runs]
-    assert commands == [(base, str(seed)) for base, _, seed in kept]
-    assert len({locate_run(run) for run in lesson.runs()}) == 60
+    assert [found.groups() for found in commands] == [
+        (base, reward, str(seed)) for base, reward, _, seed in kept]
+    assert len({locate_run(run) for run in lesson.runs()}) == 130
 
 
 def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
-    """A base whose flags are not what its name says."""
+    """A base whose flags are not what its name says; three bases where the switch is."""
     for openers, priors in PRIORS.items():
         for prior in priors:
             name, flags = f"good-code-prior{prior}", {"base": "good-code", "code_prior": prior}
@@ -50,13 +51,19 @@ def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
                 name, flags = f"{name}-openers1", flags | {"text_openers": 1}
             assert lesson.BASES[name] == flags
             assert lesson.describe_base(name) == (openers, prior)
-    assert len(lesson.BASES) == 12
+            more = {f"{name}-seed{seed}": flags | {"seed": seed} for seed in (1, 2)}
+            near = (openers, prior) in ((7, 0.3), (7, 0.4), (1, 0.5), (1, 0.6))
+            assert all((other in lesson.BASES) == near for other in more)
+            assert not near or all(lesson.HABITS[other] == more[other] for other in more)
+    assert len(lesson.HABITS) == 12 + 8 and len(lesson.BASES) == 20 + 5
+    assert [PretrainConfig(**flags).steps for flags in lesson.YOUNG.values()] == [
+        100, 200, 400, 800, 1700]
 
 
 def test_fewer_seeds_and_the_quick_grid():
     """--seeds that is not heard, or a quick grid without one kind of text or one side."""
     assert sorted({run["seed"] for run in lesson.runs(seeds=3)}) == [1, 2, 3]
-    assert len(lesson.runs(seeds=3)) == 36
+    assert len(lesson.runs(seeds=3)) == 20 * 3 + 5 * 2 * 1
     quick = lesson.runs(quick=True)
     assert {(*lesson.describe_base(run["base"]), run["seed"]) for run in quick} == {
         (7, 0.2, 1), (7, 0.6, 1), (1, 0.2, 1), (1, 0.8, 1)} and len(quick) == 4
@@ -74,9 +81,10 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
         return np.array([[9.0, 9.0], [arms[0], len(arms)]]) / 100
 
     monkeypatch.setattr(lesson, "first_arm", first_arm)
-    bases = ["good-code-prior0.3", "good-code-prior0.3", "good-code-prior0.8-openers1"]
+    bases = ["good-code-prior0.3-seed1", "good-code-prior0.3", "good-code-steps100",
+             "good-code-prior0.8-openers1"]
     rows = lesson.measure([{"base": base} for base in bases])
-    assert [row["base"] for row in rows] == bases[1:]
+    assert [row["base"] for row in rows] == [bases[0], bases[3]]       # once a share and kind
     seven, one = (0.3, *[pytest.approx(0.1)] * 7), (0.8, pytest.approx(0.2))
     c = rlvr.TrainConfig()
     rl = (c.eps_high, c.steps, c.prompts * c.group, c.updates)
@@ -88,7 +96,7 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
 
 def test_the_stored_predictions_are_the_bandits(stored):
     """evidence.csv of another bandit; a base missing there."""
-    assert [row["base"] for row in stored.evidence] == list(lesson.BASES)
+    assert [row["base"] for row in stored.evidence] == list(lesson.HABITS)[:12]
     base = "good-code-prior0.4-openers1"
     again, = lesson.measure([{"base": base}])
     kept, = (row for row in stored.evidence if row["base"] == base)
@@ -107,6 +115,7 @@ CELLS = {
     "good-code-prior0.6-openers1": (1, 0.6, 0.63, 0.66, [0.98, 0.94], [0.95, 0.93], [0.29, 0.27]),
     "good-code-prior0.1": (7, 0.1, 0.12, 0.19, [0.44], [0.27], [0.08]),
 }
+TWICE = "good-code-prior0.5-openers1"    # its second run is of a second base
 PREDICTED = {"good-code-prior0.2": (0.35, 0.29), "good-code-prior0.5-openers1": (0.47, 0.58),
              "good-code-prior0.6-openers1": (0.71, 0.77)}
 
@@ -116,8 +125,10 @@ def make_results(evidence: bool = True) -> Results:
     for base, (_, _, share, accuracy, shares, accuracies, gained) in CELLS.items():
         for seed, values in enumerate(zip(shares, accuracies, gained)):
             after = dict(zip(("after_code_share", "after_accuracy", "gain_total"), values))
-            rows.append({"base": base, "reward": "random", "loss": "grpo", "flags": "",
-                         "seed": seed, "before_code_share": share, "before_accuracy": accuracy,
+            second = base == TWICE and seed == 1
+            rows.append({"base": f"{base}-seed1" if second else base, "reward": "random",
+                         "loss": "grpo", "flags": "", "steps": 20.0, "seed": seed,
+                         "before_code_share": share, "before_accuracy": accuracy,
                          "gain_switch": 7.0, "gain_within": -7.0, **after})
     predicted = [{"base": base, "bandit": bandit, "as RL": rl}
                  for base, (bandit, rl) in PREDICTED.items()]
@@ -138,17 +149,23 @@ def spread(values, digits, sign):
     return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
 
 
+def show_miss(after, share):
+    """(mean - share) / its standard error."""
+    return f"{(mean(after) - share) / (stdev(after) / len(after) ** 0.5):+.1f}"
+
+
 def test_the_table_of_shares():
     """A wrong column, minimum for maximum, predictions of another base, 'above' as 'at least'."""
     shares, _, _ = map(parse, lesson.table(make_results()).split("\n\n"))
-    assert len(shares) == len(CELLS)
+    assert len(shares) == len(CELLS)                     # a second base is no row of its own
     for row, (base, (openers, prior, before, _, after, *_)) in zip(shares, CELLS.items()):
         bandit, rl = [f"{value:.2f}" for value in PREDICTED.get(base, ())] or ("", "")
         above = len([share for share in after if share > 0.5])
         assert row == {"openers": str(openers), "prior": str(prior),
                        "code share": f"{before:.2f} -> {spread(after, 2, '')}",
-                       "min": f"{min(after):.2f}", "max": f"{max(after):.2f}",
-                       "above 1/2": f"{above} of {len(after)}", "bandit": bandit, "as RL": rl}
+                       "bases": "2" if base == TWICE else "1",
+                       "above 1/2": f"{above} of {len(after)}", "bandit": bandit, "as RL": rl,
+                       "missed by": show_miss(after, PREDICTED[base][0]) if bandit else ""}
     assert shares[0]["above 1/2"] == "1 of 3"            # 0.5 is not above
 
 
@@ -174,16 +191,24 @@ def test_the_table_of_misses():
              "no change": {base: cell[2] for base, cell in CELLS.items()},
              "largest wins": dict(zip(CELLS, [1.0, 0.5, 1.0, 0.0]))}
     assert len(misses) == 4
+
+    def in_errors(base, share):
+        after = CELLS[base][4]
+        return 0.0 if len(after) == 1 else float(show_miss(after, share))
     for row, (name, predicted) in zip(misses, rules.items()):
         far = [abs(predicted[base] - after[base]) for base in predicted]
-        assert row == {"prediction": name, "bases": str(len(far)),
-                       "mean miss": f"{mean(far):.2f}", "largest miss": f"{max(far):.2f}"}
+        errors = [in_errors(base, share) for base, share in predicted.items()]
+        rms = float(row.pop("rms in s.e."))
+        assert rms == pytest.approx(mean(e ** 2 for e in errors) ** 0.5, abs=0.1)
+        assert row == {"prediction": name, "rows": str(len(far)),
+                       "mean miss": f"{mean(far):.2f}", "largest miss": f"{max(far):.2f}",
+                       "above 2 s.e.": str(sum(abs(e) > 2 for e in errors))}
 
 
 def test_the_table_without_predictions():
     """--quick measures nothing beside the runs: no column of the bandits, no row, no crash."""
     shares, _, misses = map(parse, lesson.table(make_results(evidence=False)).split("\n\n"))
-    assert not {"bandit", "as RL"} & set(shares[0]) and len(shares) == 4
+    assert not {"bandit", "as RL", "missed by"} & set(shares[0]) and len(shares) == 4
     assert [row["prediction"] for row in misses] == ["no change", "largest wins"]
 
 
@@ -193,13 +218,6 @@ def test_the_page_shows_the_stored_table(stored):
     page = (FOLDER / "README.md").read_text()
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == table
     assert max(map(len, table.splitlines())) <= 100
-    rows = parse(table.split("\n\n")[0])
-    won = {(row["openers"], row["prior"]): int(row["above 1/2"].removesuffix(" of 5"))
-           for row in rows}
-    decided = [("7", "0.5"), ("7", "0.6"), ("1", "0.7"), ("1", "0.8")]
-    assert [cell for cell in won if won[cell] == 5] == decided and 0 not in won.values()
-    assert [won["7", p] for p in ("0.1", "0.2", "0.3", "0.4")] == [1, 1, 3, 3]
-    assert [won["1", p] for p in ("0.2", "0.4", "0.5", "0.6")] == [1, 1, 2, 3]
 
 
 # --- the figure
@@ -242,112 +260,53 @@ def test_the_figure_without_predictions():
     plt.close("all")
 
 
-# --- the kernel
+# --- pretraining, reward and volume
 
 
-def some_problems(n):
-    return draw_problems(n, "training", EASY, np.random.default_rng(0))
+def make_volumes() -> Results:
+    """Two lengths of pretraining; a curve has 20 rows of four batches each."""
+    rows, curves = [], {}
+    for base, reward, seed, before in (("good-code", "random", 1, 0.5),
+                                       ("good-code-steps200", "random", 1, 0.2),
+                                       ("good-code", "correct", 1, 0.5),
+                                       ("good-code", "random", 2, 0.5)):
+        i = len(rows)
+        curves[i] = [{"step": 4 * j + 3, "accuracy": before + 0.01 * j * (i + 1) / 4}
+                     for j in range(20)]
+        rows.append({"base": base, "reward": reward, "loss": "grpo", "flags": "--steps 80",
+                     "steps": 80.0, "seed": seed, "before_accuracy": before,
+                     "before_greedy_accuracy": 0.9, "after_greedy_accuracy": 0.95 + 0.01 * i,
+                     "gain_total": 0.1 * (i + 1), "before_code_share": 0.6})
+    return Results(rows, curves, [])
 
 
-def several_openers():
-    """A tiny model that begins its responses in some different ways, and in many rare ones."""
-    return tiny(scale=20.0, end=0.0)
+def test_the_table_of_volumes():
+    """Of another row of the curve, of the other reward or base; the shortest pretraining first."""
+    found = lesson.tabulate_volumes(make_volumes(), "random")
+    one, two = parse(found)
+    assert one == {"random: steps": "200", "T = 1": "0.200", "greedy": "0.900",
+                   "20 batches": "+2.0", "40 batches": "+4.5", "80 batches": "+9.5",
+                   "evaluated": "+20.0", "greedy gain": "+6.0"}
+    # seeds 1 and 2: rows 4, 9, 19 of steps of 0.25 and 1 point
+    assert two == {"random: steps": "1700", "T = 1": "0.500", "greedy": "0.900",
+                   "20 batches": spread([1, 4], 1, "+"), "40 batches": spread([2.25, 9], 1, "+"),
+                   "80 batches": spread([4.75, 19], 1, "+"), "evaluated": spread([10, 40], 1, "+"),
+                   "greedy gain": spread([5, 8], 1, "+")}
+    assert len(parse(lesson.tabulate_volumes(make_volumes(), "correct"))) == 1
 
 
-def mean_logits(model, problems):
-    prompts = [torch.tensor([encode_prompt(render_problem(problem))]) for problem in problems]
-    return torch.stack([model.head(model(prompt))[0, -1] for prompt in prompts])
-
-
-def move(model, direction, step):
-    with torch.no_grad():
-        for parameter, part in zip(model.parameters(), direction):
-            parameter += step * part
-
-
-def test_the_kernel_is_how_far_the_arms_move():
-    """Arms of too rare a token or unsorted; K of the last token but one, or not averaged.
-
-    A small step along the gradient of arm b's mean logit moves that of arm a by K_ab, by central
-    differences in float64.
-    """
-    model, problems = several_openers(), some_problems(4)
-    arms, shares, K = kernel.measure_kernel(model, problems)
-    probabilities = mean_logits(model, problems).softmax(-1).mean(0)
-    assert torch.allclose(shares, probabilities[arms]) and shares[0] == probabilities.max()
-    assert 3 < len(arms) == (probabilities > kernel.RARE).sum() < VOCABULARY_SIZE
-    assert K.shape == (len(arms), len(arms))
-    for b in (0, 3):
-        logit = mean_logits(model, problems)[:, arms[b]].mean()
-        direction = torch.autograd.grad(logit, list(model.parameters()))
-        moved = []
-        for step in (1e-7, -2e-7):                       # to +1e-7, then back to -1e-7
-            move(model, direction, step)
-            moved.append(mean_logits(model, problems)[:, arms].mean(0))
-        assert torch.allclose((moved[0] - moved[1]) / 2e-7, K[:, b], rtol=1e-4, atol=1e-4)
-        move(model, direction, 1e-7)
-
-
-def test_a_step_moves_the_arms_as_the_docstring_says(monkeypatch):
-    """A wrong formula: z_a moves by lr A (K_ab - sum_c pi_c K_ac), all tokens being arms."""
-    monkeypatch.setattr(kernel, "RARE", -1.0)
-    model, problems = several_openers(), some_problems(1)
-    arms, pi, K = kernel.measure_kernel(model, problems)
-    before, lr, advantage, b = mean_logits(model, problems)[0], 1e-9, -1.7, 2
-    loss = -advantage * before.log_softmax(-1)[arms[b]]
-    move(model, torch.autograd.grad(loss, list(model.parameters())), -lr)
-    moved = (mean_logits(model, problems)[0] - before)[arms]
-    assert torch.allclose(moved, lr * advantage * (K[:, b] - K @ pi), rtol=1e-3, atol=1e-12)
-    assert moved.abs().max() > 1e-7
-
-
-def save(path, model):
-    save_checkpoint(path, model.float(), corpus="good-code")
-    return str(path)
-
-
-def test_the_command_prints_the_kernel(tmp_path, monkeypatch, capsys):
-    """Own and other entries mixed up, kappa without the constant, problems of another split."""
-    K, asked = torch.tensor([[500., 10, 20], [10, 800, 30], [20, 30, 1400]]), []
-
-    def measure(model, problems):
-        asked.extend(problems)
-        return torch.arange(3), torch.tensor([0.6, 0.3, 0.04]), K
-
-    monkeypatch.setattr(kernel, "measure_kernel", measure)
-    monkeypatch.chdir(tmp_path)
-    assert kernel.main([save(tmp_path / "tiny.pt", several_openers())]) == 0
-    lines = [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()]
-    assert lines == [["arms", "0.60, 0.30, 0.04"], ["K_aa", "900 (500 to 1400)"],
-                     ["K_ab", "20 (10 to 30)"],
-                     ["lr kappa", "0.015 x 880 = 13.2, the bandit's LR is 2"]]
-    assert len(set(asked)) == 100 and {split_of(problem) for problem in asked} == {"training"}
-    assert {len(problem.ops) for problem in asked} == set(EASY)
-
-
-def test_the_command_reads_a_checkpoint(tmp_path, monkeypatch, capsys):
-    """The whole way once, without anything replaced."""
-    monkeypatch.setattr(kernel, "PROBLEMS", 3)
-    assert kernel.main([save(tmp_path / "tiny.pt", several_openers())]) == 0
-    assert re.match(r"arms +0\.\d\d, .*\nK_aa .*\nK_ab .*\nlr kappa ", capsys.readouterr().out)
-
-
-def test_the_command_takes_good_code_unless_told_otherwise(monkeypatch):
-    """Another default than the page and the help say."""
-    asked = []
-    monkeypatch.setattr(kernel, "show_kernel", asked.append)
-    assert kernel.main([]) == kernel.main(["no-code"]) == 0
-    assert asked == ["good-code", "no-code"]
-
-
-def test_the_command_refuses_bad_input(tmp_path, monkeypatch, capsys):
-    """A traceback, or a K of one arm, for a missing file, a bad flag, a model with one opener."""
-    monkeypatch.chdir(tmp_path)
-    sure = save(tmp_path / "sure.pt", tiny(end=300.0))    # ends at once
-    for argument, message in (("nowhere", "cannot read checkpoint"), (sure, "one arm")):
-        assert kernel.main([argument]) == 2
-        output = capsys.readouterr()
-        assert output.out == "" and message in output.err and len(output.err.splitlines()) == 1
-    with pytest.raises(SystemExit) as stop:
-        kernel.main(["--seeds", "3"])
-    assert stop.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+def test_runs_of_another_volume_stay_out_of_the_switch():
+    """They are in no row of the first three tables, and have two and a panel of their own."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    habits, volumes = make_results(), make_volumes()
+    habits.evidence.append({"base": "good-code-prior0.1", "bandit": 0.08, "as RL": 0.09})
+    shift = len(habits.runs)
+    both = Results(habits.runs + volumes.runs, {i + shift: curve for i, curve
+                                                in volumes.curves.items()}, habits.evidence)
+    parts = lesson.table(both).split("\n\n")
+    assert parts[:3] == lesson.table(habits).split("\n\n") and len(parts) == 5
+    *_, axis = lesson.figure(both).axes
+    dots = {(*dot,) for line in axis.lines if line.get_marker() == "o"
+            for dot in line.get_xydata().round(6)}
+    assert dots == {(1700, 4.75), (1700, 19), (1700, 14.25), (200, 9.5)}
+    plt.close("all")

@@ -55,7 +55,7 @@ def test_the_grid_is_five_rewards_on_three_bases():
     assert all(values == {1, 2, 3} for values in seeds.values())
     quick = lesson.runs(quick=True)
     assert len(quick) == 10 and {run["base"] for run in quick} == {"good-code", "no-code"}
-    assert len(lesson.runs()) == 3 * (4 * 5 + 20) + 8 * 15
+    assert len(lesson.runs()) == 3 * (4 * 5 + 20) + 8 * 12
 
 
 def test_table_of_gains():

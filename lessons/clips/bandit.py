@@ -1,6 +1,6 @@
 """Why a coin flip helps, without a language model: GRPO on a bandit whose pulls pay at random.
 
-    python -m lessons.clips.bandit    # 3 seconds; writes runs/bandit.png
+    python -m lessons.clips.bandit    # 7 seconds; writes runs/bandit.png
 
 It has the two clips of the real thing, and what can be changed about them (sums: drift.py):
 
@@ -23,6 +23,7 @@ from data.plumbing import Parser, number, run_command
 from lessons.report import BLUE, GREY, RED, align, draw_to
 
 SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9
+GROUP = 16   # pulls whose rewards are compared
 BANDITS = {"0.65, 7 x 0.05": (0.65, *[0.05] * 7), "0.65, 0.35": (0.65, 0.35),
            "0.35, 0.65": (0.35, 0.65), "8 x 0.125": (0.125,) * 8}
 
@@ -42,31 +43,35 @@ def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list
 
 
 def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512,
-              updates: int = 8, p: float = 0.5, *, eps_high: float | None = None,
-              loss: str = "grpo", lr: float = LR, kappa: float = 1.0, max_norm: float = OFF,
-              rest: tuple[float, ...] | float = 0.0, seeds: int | None = None) -> np.ndarray:
+              updates: int = 8, p: float = 0.5, *, group: int = GROUP,
+              eps_high: float | None = None, loss: str = "grpo", lr: float = LR,
+              kappa: float = 1.0, max_norm: float = OFF, rest: tuple[float, ...] | float = 0.0,
+              seeds: int | None = None) -> np.ndarray:
     """The first arm's probability before, and after each batch of pulls: (batches + 1, seeds).
 
-    A batch is pulled from the old policy and trained on in clipped SGD updates. `eps_high` is
-    `eps` unless given. |d theta|^2 is kappa |d z|^2, so an update moves z by lr kappa; and a pull's
-    gradient has `rest` more, by arm, which moves no arm but counts in the norm that is clipped.
+    A batch is pulled from the old policy and trained on in clipped SGD updates, of whole groups.
+    `eps_high` is `eps` unless given. |d theta|^2 is kappa |d z|^2, so an update moves z by lr kappa
+    times the gradient. A pull's has `rest` more, by arm, which counts in the norm alone.
     """
     rng, n = np.random.default_rng(0), samples // updates
     z = np.tile(np.log(prior), (seeds or SEEDS, 1))                  # (seeds, arms) logits
     shares = [softmax(z)[:, 0]]
     for _ in range(batches):
         old = softmax(z)
-        for pulls in rng.multinomial(n, old, size=(updates, len(z))):  # (seeds, arms)
-            wins = rng.binomial(pulls, p)                            # the random reward
-            mean = wins.sum(axis=1, keepdims=True) / n
+        for _ in range(updates):
+            pulls = rng.multinomial(group, old[:, None], size=(len(z), n // group))
+            wins = rng.binomial(pulls, p)          # the random reward: (seeds, groups, arms)
+            mean = wins.sum(axis=2, keepdims=True) / group
             std = np.sqrt(mean * (1 - mean)) + 1e-9
             pi = softmax(z)
             up, down = weigh(pi / old, eps, eps if eps_high is None else eps_high, loss)
-            up, down = up * (1 - mean) / std, -down * mean / std     # times the advantages
-            weight = (up * wins + down * (pulls - wins)) / n
+            # times the advantages: (seeds, groups, arms)
+            up, down = up[:, None] * (1 - mean) / std, -down[:, None] * mean / std
+            weight = (up * wins + down * (pulls - wins)).sum(axis=1) / n
             # d log pi_a / dz = onehot(a) - pi
             gradient = weight - pi * weight.sum(axis=1, keepdims=True)
-            others = (up ** 2 * wins + down ** 2 * (pulls - wins)) * rest / n ** 2
+            squares = (up ** 2 * wins + down ** 2 * (pulls - wins)).sum(axis=1)
+            others = squares * rest / n ** 2
             norm = np.sqrt(kappa * (gradient ** 2).sum(axis=1) + others.sum(axis=1)) + 1e-9
             z = z + lr * kappa * np.minimum(1, max_norm / norm)[:, None] * gradient
         shares.append(softmax(z)[:, 0])

@@ -1,6 +1,6 @@
 """Why does a bandit predict a transformer? The way an answer begins moves like a bandit's arm.
 
-    python -m lessons.prior.kernel [CHECKPOINT]    # a base's name or a path; seconds
+    python -m lessons.clips.kernel [CHECKPOINT]    # a base's name or a path; seconds
 
 z_a is the logit of opener a (an arm), averaged over problems. An SGD step on a response that begins
 with b and has advantage A moves
@@ -8,27 +8,44 @@ with b and has advantage A moves
     z_a by lr A (K_ab - sum_c pi_c K_ac)    with the kernel K_ab = <dz_a/dtheta, dz_b/dtheta>
 
 to first order. If K = kappa 1 + a constant, the constant drops out, and this is the bandit's own
-step lr kappa A (1[a = b] - pi_a): lessons/clips/bandit.py with LR = lr kappa. What is not of this
-form couples the arms. The tokens after the opener and the norm clip are left out.
+step lr kappa A (1[a = b] - pi_a): bandit.py with LR = lr kappa. What is not of this form couples
+the arms. The tokens after the opener are left out, but for their part in the gradient's norm.
 """
 
 import sys
 from argparse import RawDescriptionHelpFormatter
+from statistics import mean
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from data.corpus import CORPORA
-from data.plumbing import InputError, Parser, run_command
+from data.corpus import CORPORA, Corpus
+from data.plumbing import SAMPLES, InputError, Parser, run_command, torch_rng
 from data.task import EASY, Problem, render_problem
-from data.tokenizer import encode_prompt
-from evaluation import draw_evaluation
+from data.tokenizer import END, encode_prompt
+from evaluation import decode_rollouts, draw_evaluation
 from lessons.clips.bandit import LR
-from model import Transformer, load_checkpoint, locate_base
-from rlvr import TrainConfig
+from model import Transformer, load_checkpoint, locate_base, response_hidden, sample_responses
+from rlvr import TrainConfig, token_logprobs
 
 RARE = 0.005    # a first token below this probability is no arm
 PROBLEMS = 100
+RESPONSES = 8   # of each problem, for their norms
+
+
+class Habit(NamedTuple):
+    """What a bandit needs to know of a base."""
+
+    shares: list[float]       # of the arms, the most likely first
+    own: list[float]          # K_aa
+    others: list[float]       # K_ab
+    norms: dict[str, float]   # E|d log pi(response) / d theta|^2, by mode
+
+    @property
+    def kappa(self) -> float:
+        return mean(self.own) - mean(self.others)
 
 
 def measure_kernel(model: Transformer, problems: list[Problem]) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,32 +65,57 @@ def measure_kernel(model: Transformer, problems: list[Problem]) -> tuple[Tensor,
     return arms, shares[shares > RARE], gradients @ gradients.T
 
 
-def show_range(values: Tensor) -> str:
-    return f"{values.mean():.0f} ({values.min():.0f} to {values.max():.0f})"
+def measure_norms(model: Transformer, corpus: Corpus, problems: list[Problem]) -> dict[str, float]:
+    """The mean of |d log pi(response) / d theta|^2 over own responses, by mode."""
+    prompts = [encode_prompt(render_problem(problem)) for problem in problems]
+    rollouts = sample_responses(model, prompts, RESPONSES, END, TrainConfig.max_new_tokens,
+                                generator=torch_rng(SAMPLES, 0))
+    parameters, squares = list(model.parameters()), {}
+    for row, text in enumerate(decode_rollouts(rollouts)):
+        ids, mask = rollouts.ids[row:row + 1], rollouts.mask[row:row + 1]                  # (1, T)
+        hidden = response_hidden(model, [prompts[row // RESPONSES]], ids, mask)
+        logprob = token_logprobs(model.head(hidden), ids[mask], temperature=1.0).sum()
+        gradient = torch.autograd.grad(logprob, parameters)
+        square = sum(part.square().sum().item() for part in gradient)
+        squares.setdefault(corpus.mode_of(text), []).append(square)
+    return {mode: mean(values) for mode, values in squares.items()}
 
 
-def show_kernel(checkpoint: str) -> None:
+def measure_habit(checkpoint: str) -> Habit:
+    """Of a base's name or a path. Raises InputError if all its responses begin alike."""
     model, saved = load_checkpoint(locate_base(checkpoint), torch.device("cpu"))
-    digits = CORPORA[saved["corpus"]].digits
-    problems = draw_evaluation(PROBLEMS, "training", EASY, digits=digits)
+    corpus = CORPORA[saved["corpus"]]
+    problems = draw_evaluation(PROBLEMS, "training", EASY, digits=corpus.digits)
     _, shares, K = measure_kernel(model, problems)
     if len(shares) < 2:
         raise InputError(f"{checkpoint} begins all its responses alike: one arm is no bandit")
-    own, others = K.diag(), K[~torch.eye(len(K), dtype=torch.bool)]
-    lr, kappa = TrainConfig.lr, (own.mean() - others.mean()).item()
-    print(f"arms      {', '.join(f'{share:.2f}' for share in shares)}")
-    print(f"K_aa      {show_range(own)}")
-    print(f"K_ab      {show_range(others)}")
-    print(f"lr kappa  {lr:g} x {kappa:.0f} = {lr * kappa:.1f}, the bandit's LR is {LR:g}")
+    others = K[~torch.eye(len(K), dtype=torch.bool)]
+    return Habit(shares.tolist(), K.diag().tolist(), others.tolist(),
+                 measure_norms(model, corpus, problems))
+
+
+def show_range(values: list[float]) -> str:
+    return f"{np.mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+
+
+def show_habit(checkpoint: str) -> None:
+    habit, lr = measure_habit(checkpoint), TrainConfig.lr
+    norms = ", ".join(f"{mode} {habit.norms[mode]:.0f}" for mode in sorted(habit.norms))
+    print(f"arms        {', '.join(f'{share:.2f}' for share in habit.shares)}")
+    print(f"K_aa        {show_range(habit.own)}")
+    print(f"K_ab        {show_range(habit.others)}")
+    print(f"lr kappa    {lr:g} x {habit.kappa:.0f} = {lr * habit.kappa:.1f}, "
+          f"the bandit's LR is {LR:g}")
+    print(f"|gradient|² {norms}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.prior.kernel", description=__doc__,
+    parser = Parser(prog="python -m lessons.clips.kernel", description=__doc__,
                     formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", default="good-code",
                         help="a base's name or a checkpoint (default good-code)")
     args = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: show_kernel(args.checkpoint))
+    return run_command(parser.prog, lambda: show_habit(args.checkpoint))
 
 
 if __name__ == "__main__":

@@ -5,20 +5,24 @@ Against seven rival openers all 5 seeds end in code from a share of 50% on, agai
 average. About 25 minutes on 2 cores.
 """
 
-from statistics import mean
+from math import sqrt
+from statistics import mean, stdev
 
 import numpy as np
 
 from data.corpus import OPENERS
+from data.pretrain import PretrainConfig
 from lessons.clips.bandit import EPS, first_arm
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
     GREY,
+    ORANGE,
     RED,
     Results,
     align,
     gains,
+    greedy_gains,
     group_runs,
     show_change,
     show_spread,
@@ -26,9 +30,16 @@ from lessons.report import (
 from rlvr import TrainConfig
 
 # Shares of code in the corpus: from where text should win to where code should, in either kind.
-BASES = (base_grid(base=["good-code"], code_prior=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-         | base_grid(base=["good-code"], code_prior=[0.2, 0.4, 0.5, 0.6, 0.7, 0.8],
-                     text_openers=[1]))
+# Near the switch of each there are three bases, by their seed.
+HABITS = (base_grid(base=["good-code"], code_prior=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+          | base_grid(base=["good-code"], code_prior=[0.2, 0.4, 0.5, 0.6, 0.7, 0.8],
+                      text_openers=[1])
+          | base_grid(base=["good-code"], code_prior=[0.3, 0.4], seed=[1, 2])
+          | base_grid(base=["good-code"], code_prior=[0.5, 0.6], text_openers=[1], seed=[1, 2]))
+# The same corpus, read for longer and longer.
+YOUNG = (base_grid(base=["good-code"], steps=[100, 200, 400, 800]) | base_grid(base=["good-code"]))
+BASES = HABITS | YOUNG
+VOLUMES = (20, 40, 80)   # rollout batches
 QUICK = ["good-code-prior0.2", "good-code-prior0.6",
          "good-code-prior0.2-openers1", "good-code-prior0.8-openers1"]
 
@@ -43,7 +54,10 @@ Cells = dict[tuple[int, float], list[dict]]  # rows by (openers of the text, pri
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return grid(base=QUICK, reward="random", seed=[1])
-    return grid(base=list(BASES), reward="random", seed=range(1, seeds + 1))
+    # A run of the second kind is as long as four, and its seeds end alike: three for five.
+    return (grid(base=list(HABITS), reward="random", seed=range(1, seeds + 1))
+            + grid(base=list(YOUNG), reward=["random", "correct"], steps=max(VOLUMES),
+                   seed=range(1, max(1, 3 * seeds // 5) + 1)))
 
 
 def predict_share(openers: int, prior: float, *settings: float) -> float:
@@ -54,18 +68,27 @@ def predict_share(openers: int, prior: float, *settings: float) -> float:
 
 def describe_base(base: str) -> tuple[int, float]:
     """(openers of its text, share of code in its corpus)."""
-    return BASES[base].get("text_openers", OPENERS), BASES[base]["code_prior"]
+    return HABITS[base].get("text_openers", OPENERS), HABITS[base]["code_prior"]
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What both bandits predict for each base."""
-    return [{"base": base, **{name: predict_share(*describe_base(base), *settings)
+    """What both bandits predict for each share and kind of text."""
+    asked = {}
+    for run in runs:
+        if run["base"] in HABITS:
+            asked.setdefault(describe_base(run["base"]), run["base"])
+    return [{"base": base, **{name: predict_share(*key, *settings)
                               for name, settings in BANDITS.items()}}
-            for base in dict.fromkeys(run["base"] for run in runs)]
+            for key, base in asked.items()]
 
 
 def group_cells(rows: list[dict]) -> Cells:
-    return {describe_base(base): cell for (base,), cell in group_runs(rows, "base").items()}
+    """The rows of all bases with one share and kind of text; bases of another kind are left out."""
+    cells = {}
+    for (base,), cell in group_runs(rows, "base").items():
+        if base in HABITS:
+            cells.setdefault(describe_base(base), []).extend(cell)
+    return cells
 
 
 def average_share(cell: list[dict], when: str) -> float:
@@ -84,17 +107,28 @@ def predict_all(cells: Cells, predicted: Cells) -> dict[str, dict[tuple[int, flo
 
 
 def tabulate_shares(cells: Cells, rules: dict) -> str:
-    """The share of code before and after, how many seeds end in code, and what the bandits say."""
-    lines = [["openers", "prior", "code share", "min", "max", "above 1/2", *BANDITS]]
+    """The share of code before and after, how many runs end in code, and what the bandits say.
+
+    `missed by`: how far the mean of the runs is from `bandit`, in standard errors of that mean.
+    """
+    lines = [["openers", "prior", "bases", "code share", "above 1/2", *BANDITS, "missed by"]]
     for key, cell in cells.items():
         after = [run["after_code_share"] for run in cell]
-        lines.append([*map(str, key),
+        known = key in rules["bandit"]
+        lines.append([*map(str, key), str(len({run["base"] for run in cell})),
                       f"{average_share(cell, 'before'):.2f} -> {show_spread(after, 2, '')}",
-                      f"{min(after):.2f}", f"{max(after):.2f}",
                       f"{sum(share > 0.5 for share in after)} of {len(after)}",
-                      *(f"{rules[name][key]:.2f}" if key in rules[name] else ""
-                        for name in BANDITS)])
+                      *(f"{rules[name][key]:.2f}" if known else "" for name in BANDITS),
+                      f"{measure_miss(cell, rules['bandit'][key]):+.1f}" if known else ""])
     return align(lines)
+
+
+def measure_miss(cell: list[dict], share: float) -> float:
+    """How far the mean final share of code is above `share`, in its standard errors."""
+    after = [run["after_code_share"] for run in cell]
+    if len(after) < 2 or not stdev(after):
+        return 0.0
+    return (mean(after) - share) / (stdev(after) / sqrt(len(after)))
 
 
 def name_text(openers: int) -> str:
@@ -116,21 +150,63 @@ def tabulate_gains(cells: Cells) -> str:
 
 
 def tabulate_misses(cells: Cells, rules: dict) -> str:
-    """How far each prediction is from the mean final share of code, over the bases."""
-    lines = [["prediction", "bases", "mean miss", "largest miss"]]
+    """How far each prediction is from the mean final share of code, over the rows above.
+
+    `rms`: the root mean square in standard errors, 1 if only chance were in it; `above 2`: of them.
+    """
+    lines = [["prediction", "rows", "mean miss", "largest miss", "rms in s.e.", "above 2 s.e."]]
     for name, shares in rules.items():
         misses = [abs(share - average_share(cells[key], "after")) for key, share in shares.items()]
         if misses:
-            lines.append([name, str(len(misses)), f"{mean(misses):.2f}", f"{max(misses):.2f}"])
+            errors = [measure_miss(cells[key], share) for key, share in shares.items()]
+            lines.append([name, str(len(misses)), f"{mean(misses):.2f}", f"{max(misses):.2f}",
+                          f"{sqrt(mean(error ** 2 for error in errors)):.1f}",
+                          str(sum(abs(error) > 2 for error in errors))])
+    return align(lines)
+
+
+# --- pretraining, reward and volume
+
+def follow_gains(results: Results, base: str, reward: str) -> list[list[float]]:
+    """Points gained at T = 1 after each of VOLUMES, a list a seed, on training prompts.
+
+    A row of a curve is the mean over four batches: the last four before a volume is reached.
+    """
+    found = []
+    for i, run in enumerate(results.runs):
+        if (run["base"], run["reward"]) == (base, reward) and run["steps"] == max(VOLUMES):
+            accuracy = {row["step"] + 1: row["accuracy"] for row in results.curves[i]}
+            found.append([100 * (accuracy[volume] - run["before_accuracy"]) for volume in VOLUMES])
+    return found
+
+
+def tabulate_volumes(results: Results, reward: str) -> str:
+    """A row for each length of pretraining. `evaluated`: at the end, on the evaluation problems."""
+    lines = [[f"{reward}: steps", "T = 1", "greedy", *(f"{volume} batches" for volume in VOLUMES),
+              "evaluated", "greedy gain"]]
+    for base, flags in YOUNG.items():
+        cell = [run for run in results.runs if (run["base"], run["reward"]) == (base, reward)]
+        if cell:
+            followed = zip(*follow_gains(results, base, reward))
+            lines.append([str(flags.get("steps", PretrainConfig.steps)),
+                          *(f"{mean(run[f'before_{name}'] for run in cell):.3f}"
+                            for name in ("accuracy", "greedy_accuracy")),
+                          *(show_spread(list(values)) for values in followed),
+                          show_spread(gains(cell)), show_spread(greedy_gains(cell))])
     return align(lines)
 
 
 def table(results: Results) -> str:
-    """Shares of code and what the bandits say; accuracy and gain; how far predictions miss."""
+    """Shares of code and what the bandits say; accuracy and gain; how far predictions miss.
+
+    Then what lengths of pretraining, rewards and numbers of batches gain.
+    """
     cells = group_cells(results.runs)
     rules = predict_all(cells, group_cells(results.evidence))
-    return "\n\n".join([tabulate_shares(cells, rules), tabulate_gains(cells),
-                        tabulate_misses(cells, rules)])
+    parts = [tabulate_shares(cells, rules), tabulate_gains(cells), tabulate_misses(cells, rules)]
+    if any(run["steps"] == max(VOLUMES) for run in results.runs):
+        parts += [tabulate_volumes(results, reward) for reward in ("random", "correct")]
+    return "\n\n".join(parts)
 
 
 def label_curve(axis, priors: list[float], shares: list[float], text: str, side: str,
@@ -162,18 +238,42 @@ def draw_panel(axis, openers: int, cells: Cells, predicted: dict) -> None:
         axis.plot([prior] * len(after), after, "o", color=BLUE, markersize=4, alpha=0.6)
 
 
+def draw_volumes(axis, results: Results) -> None:
+    """Gains against the length of pretraining: dashed after the fewest batches, solid the most."""
+    steps = {base: flags.get("steps", PretrainConfig.steps) for base, flags in YOUNG.items()}
+    for reward, color in (("correct", BLUE), ("random", ORANGE)):
+        followed = {base: follow_gains(results, base, reward) for base in YOUNG}
+        for at, style in ((0, "--"), (-1, "-")):
+            points = [(steps[base], mean(seed[at] for seed in seeds))
+                      for base, seeds in followed.items() if seeds]
+            axis.plot(*zip(*points), style, color=color)
+            axis.annotate(f"{reward}, {VOLUMES[at]}", points[0], (-2, 3), color=color, fontsize=8,
+                          textcoords="offset points")
+        for base, seeds in followed.items():
+            axis.plot([steps[base]] * len(seeds), [seed[-1] for seed in seeds], "o", color=color,
+                      markersize=3)
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.set_xscale("log")
+    axis.set(title="reward, batches of RL", xlabel="pretraining steps",
+             ylabel="gain in accuracy (points)")
+
+
 def figure(results: Results):
-    """A panel for each kind of text: the final share of code against the prior."""
+    """The final share of code against the prior, a panel a kind of text; gains by pretraining."""
     import matplotlib.pyplot as plt
 
     cells = group_cells(results.runs)
     predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
-    canvas, axes = plt.subplots(1, len(kinds), figsize=(8, 3.6), sharey=True, squeeze=False,
+    has_volumes = any(run["steps"] == max(VOLUMES) for run in results.runs)
+    panels = len(kinds) + has_volumes
+    canvas, axes = plt.subplots(1, panels, figsize=(4 * panels, 3.6), squeeze=False,
                                 layout="constrained")
     for axis, openers in zip(axes[0], kinds):
         draw_panel(axis, openers, cells, predicted)
         axis.set(title=f"the rest is text on {name_text(openers)}", xlim=(0, 1),
                  ylim=(-0.03, 1.03), xlabel="share of code in the corpus")
     axes[0, 0].set_ylabel("share of code after RL (dot: a run)")
+    if has_volumes:
+        draw_volumes(axes[0, -1], results)
     return canvas

@@ -35,13 +35,13 @@ REWARDS = ["correct", "majority", "incorrect", "random", "format"]
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     """The coin is what varies, and what the claim is about: it has four times as many seeds.
 
-    On the mixed bases, where a run ends in one of two ways, every cell has three times as many.
+    On the mixed bases, where a run ends in one of two ways, every cell has 12 for 5.
     """
     if quick:
         return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
     plan = grid(base=list(MAIN), reward=REWARDS, seed=range(1, 4 * seeds + 1))
     main = [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
-    return main + mixed.runs(3 * seeds)
+    return main + mixed.runs(12 * seeds // 5)
 
 
 def measure(runs: list[dict]) -> list[dict]:
