@@ -112,6 +112,22 @@ def test_the_front_page_shows_the_stored_gains():
     assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text()
 
 
+def test_the_healthy_ranges_of_the_front_page():
+    """What README calls healthy is what the stored runs on good-code have, batch by batch."""
+    results = read_results(ROOT / "lessons/spurious")
+    rows = {reward: [row for i, run in enumerate(results.runs)
+                     if (run["base"], run["reward"]) == ("good-code", reward)
+                     for row in results.curves[i]] for reward in ("random", "correct")}
+    page = (ROOT / "README.md").read_text()
+    assert "`random`: up to 0.5% of a batch" in page and "under 0.02 nats a token" in page
+    assert all(row[f"clip_{side}"] <= 0.005 for row in rows["random"] for side in ("high", "low"))
+    assert all(row["approx_kl"] < 0.02 for of_reward in rows.values() for row in of_reward)
+    norms = [row["grad_norm"] for row in rows["random"]]
+    assert "1 to 4 mostly" in page and np.mean([1 <= norm <= 4 for norm in norms]) > 0.9
+    silent = [row["no_signal"] for row in rows["correct"] if row["step"] == 19]
+    assert "near 1 late under `correct`" in page and np.mean(silent) > 0.85
+
+
 # --- bases with greedy headroom
 
 def make_mixed(base: str, i: int, after: float, flags: str = "", reward: str = "random") -> dict:
