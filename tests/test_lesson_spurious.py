@@ -234,6 +234,27 @@ def test_the_mixed_bases_stay_out_of_the_first_tables():
     plt.close(figure)
 
 
+def test_the_page_counts_the_stored_seeds():
+    """Up and down in the prose, the drift apart without a clip, and the runs of the grid."""
+    results = read_results(ROOT / "lessons/spurious")
+    moved = {name: mixed.count_moved(cell)
+             for name, cell in mixed.sort_cells(results.runs).items()}
+    text = " ".join((ROOT / "lessons/spurious/README.md").read_text().split())
+    for name, prose in (("mixed", "lifts {} of 12 seeds and lowers {}."),
+                        ("mixed, p 0.1", "At p = 0.1 it is {} and {},"),
+                        ("mixed, p 0.9", "at p = 0.9 it is {} and {}."),
+                        ("mixed, no PPO clip", "Without PPO's clip {} rise and {} fall."),
+                        ("mirrored", "{} rise and {} falls, on the near one"),
+                        ("near", "on the near one {} and {},"),
+                        ("near, mirrored", "on the near mirrored one {} and {}.")):
+        assert prose.format(*moved[name]) in text, (name, moved[name])
+    assert moved["mixed, correct"] == (12, 0)
+    line, = (row for row in mixed.tabulate_race(results).splitlines() if "no PPO" in row)
+    assert f"they do not ({cells(line)[2]})" in text
+    planned = [(run["base"], run["reward"], run["seed"]) for run in lesson.runs()]
+    assert planned == [(run["base"], run["reward"], int(run["seed"])) for run in results.runs]
+
+
 # --- what needs no training
 
 def test_votes():
