@@ -241,14 +241,14 @@ def draw_panel(axis, openers: int, cells: Cells, predicted: dict) -> None:
 def draw_volumes(axis, results: Results) -> None:
     """Gains against the length of pretraining: dashed after the fewest batches, solid the most."""
     steps = {base: flags.get("steps", PretrainConfig.steps) for base, flags in YOUNG.items()}
-    for reward, color in (("correct", BLUE), ("random", ORANGE)):
+    for reward, color, named in (("correct", BLUE, 1), ("random", ORANGE, -2)):
         followed = {base: follow_gains(results, base, reward) for base in YOUNG}
         for at, style in ((0, "--"), (-1, "-")):
             points = [(steps[base], mean(seed[at] for seed in seeds))
                       for base, seeds in followed.items() if seeds]
             axis.plot(*zip(*points), style, color=color)
-            axis.annotate(f"{reward}, {VOLUMES[at]}", points[0], (-2, 3), color=color, fontsize=8,
-                          textcoords="offset points")
+            axis.annotate(f"{reward}, {VOLUMES[at]}", points[named], (-58, 2), color=color,
+                          fontsize=9, textcoords="offset points")
         for base, seeds in followed.items():
             axis.plot([steps[base]] * len(seeds), [seed[-1] for seed in seeds], "o", color=color,
                       markersize=3)
