@@ -71,6 +71,7 @@ def played() -> dict:
             for name, prior in bandit.BANDITS.items() for eps in (bandit.EPS, bandit.OFF)}
 
 
+@pytest.mark.slow
 def test_the_clip_feeds_the_largest_arm(played):
     """Up with the clip in nearly all seeds, in about half without.
 
@@ -83,11 +84,13 @@ def test_the_clip_feeds_the_largest_arm(played):
     assert abs(played["8 x 0.125", 0.2][-1].mean() - 0.125) < 0.06
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_bandit_prints(played):
     below = PAGE.split("python -m lessons.clips.bandit\n", 1)[1]
     assert re.search(r"```text\n(.*?)\n```", below, re.DOTALL)[1] == bandit.tabulate(played)
 
 
+@pytest.mark.slow
 def test_other_coins_on_the_page():
     """The first row with --p 0.9 and 0.1."""
     ends = [bandit.first_arm(bandit.BANDITS["0.65, 7 x 0.05"], 0.2, p=p)[-1] for p in (0.9, 0.1)]

@@ -247,8 +247,8 @@ def draw_volumes(axis, results: Results) -> None:
             points = [(steps[base], mean(seed[at] for seed in seeds))
                       for base, seeds in followed.items() if seeds]
             axis.plot(*zip(*points), style, color=color)
-            axis.annotate(f"{reward}, {VOLUMES[at]}", points[named], (-58, 2), color=color,
-                          fontsize=9, textcoords="offset points")
+            axis.annotate(f"{reward}, {VOLUMES[at]}", points[named % len(points)],
+                          (-58, 2), color=color, fontsize=9, textcoords="offset points")
         for base, seeds in followed.items():
             axis.plot([steps[base]] * len(seeds), [seed[-1] for seed in seeds], "o", color=color,
                       markersize=3)
