@@ -31,6 +31,12 @@ def grid(**flags) -> list[dict]:
     return [dict(zip(flags, values)) for values in combinations]
 
 
+def own_seeds(index: int, count: int) -> range:
+    """Seeds that no other cell of a lesson has: from 1 for the first cell, from 101, from 201."""
+    first = 1 + 100 * index
+    return range(first, first + count)
+
+
 def name_base(flags: dict) -> str:
     """'good-code-prior0.3-openers1' for --base good-code --code-prior 0.3 --text-openers 1."""
     knobs = [f"-{SHORT.get(flag, flag)}{value}" for flag, value in flags.items() if flag != "base"]

@@ -176,6 +176,12 @@ def group_runs(runs: list[dict], *keys: str) -> dict[tuple, list[dict]]:
     return cells
 
 
+def curves_of(results: Results, cell: list[dict]) -> list[list[dict]]:
+    """The curve of each run of a cell, the rows themselves being among the results."""
+    index = {id(run): i for i, run in enumerate(results.runs)}
+    return [results.curves[index[id(run)]] for run in cell]
+
+
 def show_spread(values: list[float], digits: int = 1, sign: str = "+") -> str:
     """'+23.5 ± 3.6': mean and standard deviation over seeds; one value stands alone."""
     text = f"{mean(values):{sign}.{digits}f}"

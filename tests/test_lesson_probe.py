@@ -1,5 +1,6 @@
 """Lesson 10: the probe (lessons/probe/probe.py), its error rates (simulate.py), and the lesson."""
 
+import doctest
 import itertools
 import json
 import math
@@ -18,6 +19,7 @@ import evaluation
 import rewards
 import rlvr
 from data.plumbing import InputError
+from lessons import chance
 from lessons.grid import write_pretrain_command
 from lessons.probe import lesson, simulate
 from lessons.probe import probe as prober
@@ -783,3 +785,7 @@ def test_the_probe_finds_the_latent_mode_and_only_where_it_is(tmp_path, base):
     assert (result["latent"] == "yes") == (base == "good-code")
     if base == "good-code":
         assert result["untrained"]["forced code"]["accuracy"] > 0.97
+
+
+def test_docstring_examples():
+    assert doctest.testmod(chance).failed == 0 == doctest.testmod(prober).failed

@@ -186,14 +186,15 @@ def logit(share: float) -> float:
 def test_how_a_run_is_followed():
     """The likelier kind first, whichever it is; to the first share outside, that one included."""
     results = make_mixed_results()
-    steps, end = mixed.follow(results.curves[0], results.runs[0])
-    assert end == 2 and np.allclose(steps, [
+    steps = mixed.follow(results.curves[0], results.runs[0])
+    assert len(steps) == 2 and np.allclose(steps, [
         [logit(0.85) - logit(0.8), logit(0.2) - logit(0.25)],
         [logit(0.9) - logit(0.85), logit(0.5) - logit(0.2)]])
-    steps, end = mixed.follow(results.curves[2], results.runs[2])
-    assert end == 1 and np.allclose(steps, [[logit(0.99) - logit(0.8), logit(0.22) - logit(0.25)]])
+    steps = mixed.follow(results.curves[2], results.runs[2])
+    assert len(steps) == 1
+    assert np.allclose(steps, [[logit(0.99) - logit(0.8), logit(0.22) - logit(0.25)]])
     swapped = results.runs[0] | {"before_code_share_sums": 0.2, "before_code_share_products": 0.8}
-    steps, _ = mixed.follow(results.curves[0], swapped)
+    steps = mixed.follow(results.curves[0], swapped)
     assert np.allclose(steps[0], [logit(0.2) - logit(0.25), logit(0.85) - logit(0.8)])
 
 
@@ -203,13 +204,13 @@ def test_table_of_the_race():
     lines = mixed.tabulate_race(results).splitlines()
     assert cells(lines[0]) == ["from the tie", "apart", "together", "shake", "correlation"]
     found = [mixed.follow(results.curves[i], results.runs[i]) for i in (0, 2, 4, 5)]
-    steps = np.concatenate([moved for moved, _ in found])
-    n = np.array([end for _, end in found])
+    steps = np.concatenate(found)
+    n = np.array([len(moved) for moved in found])
     assert len(steps) == n.sum() == 7
     row = cells(lines[1])
     assert row[:2] == ["mixed", f"{logit(0.25) - math.log(0.6 + 0.4 / 7):+.2f}"]
     for shown, weights in zip(row[2:4], ((1, -1), (0.5, 0.5))):
-        moved = np.array([(weights[0] * m[:, 0] + weights[1] * m[:, 1]).sum() for m, _ in found])
+        moved = np.array([(weights[0] * m[:, 0] + weights[1] * m[:, 1]).sum() for m in found])
         drift = moved.sum() / 7
         error = math.sqrt(((moved - drift * n) ** 2).sum() * 4 / 3) / 7
         assert shown == f"{drift:+.3f} ± {2 * error:.3f}"

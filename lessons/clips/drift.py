@@ -48,11 +48,15 @@ def norm_drift(shares: list[float], norms: list[float], p: float, n: int,
     return (pi * (pulled - pi @ pulled)).tolist()
 
 
+def find_exit(outside: list[bool]) -> int:
+    """The first batch at whose end a path is outside, else its last; where it began is no exit."""
+    return next((t for t, out in enumerate(outside) if t and out), len(outside) - 1)
+
+
 def cut_path(shares: list[float]) -> tuple[float, int]:
     """How far a path's logit got, and in how many batches, until its share first left INSIDE."""
     low, high = INSIDE
-    end = next((t for t, share in enumerate(shares) if t and not low <= share <= high),
-               len(shares) - 1)
+    end = find_exit([not low <= share <= high for share in shares])
     share = min(max(shares[end], 1e-3), 1 - 1e-3)
     return logit(share) - logit(shares[0]), end
 
@@ -72,6 +76,11 @@ def divide(moved: np.ndarray, batches: np.ndarray) -> tuple[float, float]:
     rest = moved - drift * batches
     error = sqrt((rest ** 2).sum() * len(rest) / max(1, len(rest) - 1)) / batches.sum()
     return float(drift), float(error)
+
+
+def show_drift(drift: float, error: float) -> str:
+    """'+0.138 ± 0.055': with two standard errors."""
+    return f"{drift:+.3f} ± {2 * error:.3f}"
 
 
 def estimate_step(paths: list[list[float]]) -> float:

@@ -10,9 +10,9 @@ from statistics import mean
 import numpy as np
 
 from lessons.clips.bandit import first_arm
-from lessons.clips.drift import estimate_drift, wall_drift
+from lessons.clips.drift import estimate_drift, show_drift, wall_drift
 from lessons.clips.kernel import Habit, measure_habit
-from lessons.grid import base_grid, grid
+from lessons.grid import base_grid, grid, own_seeds
 from lessons.report import (
     BLUE,
     GREY,
@@ -20,6 +20,7 @@ from lessons.report import (
     RED,
     Results,
     align,
+    curves_of,
     describe_flags,
     gains,
     greedy_gains,
@@ -90,9 +91,7 @@ def runs(seeds: int = 8, quick: bool = False) -> list[dict]:
         if quick and name not in QUICK:
             continue
         count = 1 if flags.get("p") == 0 else 3 if quick else seeds
-        first = 1 + 100 * index
-        planned += grid(base="good-code", reward="random", **flags,
-                        seed=range(first, first + count))
+        planned += grid(base="good-code", reward="random", **flags, seed=own_seeds(index, count))
     return planned
 
 
@@ -156,11 +155,8 @@ def read_path(curve: list[dict], run: dict) -> list[float]:
 
 def estimate_drifts(results: Results) -> dict[str, tuple[float, float]]:
     """{name of a cell: drift of logit(code share) a batch of 1,024 rollouts, standard error}."""
-    paths = {}
-    for i, run in enumerate(results.runs):
-        paths.setdefault((run["loss"], run["flags"]), []).append(
-            read_path(results.curves[i], run))
-    return {name: estimate_drift(paths[cell[0]["loss"], cell[0]["flags"]])
+    return {name: estimate_drift([read_path(curve, run)
+                                  for curve, run in zip(curves_of(results, cell), cell)])
             for name, cell in sort_cells(results.runs).items()}
 
 
@@ -177,19 +173,18 @@ def show_mean(runs: list[dict], name: str, digits: int = 2) -> str:
 def tabulate_drifts(results: Results) -> str:
     """A batch's drift, ± two standard errors; the bandit's; what became of it."""
     drifts, predicted = estimate_drifts(results), read_predictions(results)
-    broken = {id(run) for i, run in enumerate(results.runs)
-              if find_break(results.curves[i]) is not None}
     lines = [["", "drift", "bandit", "code", "gain", "greedy", "in code", "broken"],
              ["before", "", "", show_mean(results.runs, "before_code_share"), "", "",
               show_mean(results.runs, "before_accuracy_code"), ""]]
     for name, cell in sort_cells(results.runs).items():
+        broken = [find_break(curve) is not None for curve in curves_of(results, cell)]
         drift, error = drifts[name]
-        lines.append([name, f"{drift:+.3f}" + (f" ± {2 * error:.3f}" if len(cell) > 1 else ""),
+        lines.append([name, show_drift(drift, error) if len(cell) > 1 else f"{drift:+.3f}",
                       f"{predicted[name]:+.3f}" if name in predicted else "",
                       show_mean(cell, "after_code_share"), show_spread(gains(cell)),
                       show_spread(greedy_gains(cell)),
                       show_mean(cell, "after_accuracy_code"),
-                      str(sum(id(run) in broken for run in cell))])
+                      str(sum(broken))])
     return align(lines)
 
 
@@ -211,10 +206,9 @@ def tabulate_walls(results: Results) -> str:
     lines = [["eps", "formula", "bandit", "runs"]]
     for eps, name in EPS.items():
         if name in drifts:
-            drift, error = drifts[name]
             lines.append([str(eps), f"{wall_drift(eps, eps):+.3f}",
                           f"{predicted[name]:+.3f}" if name in predicted else "",
-                          f"{drift:+.3f} ± {2 * error:.3f}"])
+                          show_drift(*drifts[name])])
     return align(lines)
 
 

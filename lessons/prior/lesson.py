@@ -167,6 +167,11 @@ def tabulate_misses(cells: Cells, rules: dict) -> str:
 
 # --- pretraining, reward and volume
 
+def is_long(run: dict) -> bool:
+    """Whether a run is one of the volumes."""
+    return run["steps"] == max(VOLUMES)
+
+
 def follow_gains(results: Results, base: str, reward: str) -> list[list[float]]:
     """Points gained at T = 1 after each of VOLUMES, a list a seed, on training prompts.
 
@@ -174,7 +179,7 @@ def follow_gains(results: Results, base: str, reward: str) -> list[list[float]]:
     """
     found = []
     for i, run in enumerate(results.runs):
-        if (run["base"], run["reward"]) == (base, reward) and run["steps"] == max(VOLUMES):
+        if (run["base"], run["reward"]) == (base, reward) and is_long(run):
             accuracy = {row["step"] + 1: row["accuracy"] for row in results.curves[i]}
             found.append([100 * (accuracy[volume] - run["before_accuracy"]) for volume in VOLUMES])
     return found
@@ -204,7 +209,7 @@ def table(results: Results) -> str:
     cells = group_cells(results.runs)
     rules = predict_all(cells, group_cells(results.evidence))
     parts = [tabulate_shares(cells, rules), tabulate_gains(cells), tabulate_misses(cells, rules)]
-    if any(run["steps"] == max(VOLUMES) for run in results.runs):
+    if any(map(is_long, results.runs)):
         parts += [tabulate_volumes(results, reward) for reward in ("random", "correct")]
     return "\n\n".join(parts)
 
@@ -265,7 +270,7 @@ def figure(results: Results):
     cells = group_cells(results.runs)
     predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
-    has_volumes = any(run["steps"] == max(VOLUMES) for run in results.runs)
+    has_volumes = any(map(is_long, results.runs))
     panels = len(kinds) + has_volumes
     canvas, axes = plt.subplots(1, panels, figsize=(4 * panels, 3.6), squeeze=False,
                                 layout="constrained")

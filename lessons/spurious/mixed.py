@@ -13,9 +13,18 @@ import numpy as np
 
 from data.corpus import BY_EYE, OPENERS
 from lessons.chance import chance
-from lessons.clips.drift import divide
-from lessons.grid import base_grid, grid
-from lessons.report import BLUE, GREY, Results, align, describe_flags, group_runs, show_change
+from lessons.clips.drift import divide, find_exit, show_drift
+from lessons.grid import base_grid, grid, own_seeds
+from lessons.report import (
+    BLUE,
+    GREY,
+    Results,
+    align,
+    curves_of,
+    describe_flags,
+    group_runs,
+    show_change,
+)
 
 BASES = (base_grid(base=["mixed-code"])
          | base_grid(base=["mixed-code"], code_on_sums=[0.3], code_on_products=[0.85])
@@ -38,8 +47,7 @@ def runs(seeds: int) -> list[dict]:
     """Every cell on seeds of its own, so that no two share their prompts or samples."""
     planned = []
     for index, (base, reward, flags) in enumerate(CELLS.values()):
-        first = 1 + 100 * index
-        planned += grid(base=base, reward=reward, **flags, seed=range(first, first + seeds))
+        planned += grid(base=base, reward=reward, **flags, seed=own_seeds(index, seeds))
     return planned
 
 
@@ -70,20 +78,18 @@ def tabulate_outcomes(runs: list[dict]) -> str:
     return align(lines)
 
 
-def follow(curve: list[dict], run: dict) -> tuple[np.ndarray, int]:
-    """How far the log-odds of code moved: (likelier kind, rarer kind), and in how many batches.
+def follow(curve: list[dict], run: dict) -> np.ndarray:
+    """How far the log-odds of code moved in each batch: (batches, 2), the likelier kind first.
 
-    From batch to batch until a share leaves INSIDE. The kinds are told apart before RL.
+    Until a share leaves INSIDE. The kinds are told apart before RL.
     """
     kinds = sorted(("sums", "products"), key=lambda kind: -run[f"before_code_share_{kind}"])
     shares = np.array([[row[f"code_share_{kind}"] for kind in kinds] for row in curve]
                       + [[run[f"after_code_share_{kind}"] for kind in kinds]])   # (batches + 1, 2)
     low, high = INSIDE
-    out = ((shares < low) | (shares > high)).any(axis=1)
-    end = next((t for t in range(1, len(out)) if out[t]), len(out) - 1)
+    end = find_exit(((shares < low) | (shares > high)).any(axis=1).tolist())
     shares = shares[:end + 1].clip(1e-3, 1 - 1e-3)
-    logits = np.log(shares) - np.log(1 - shares)
-    return np.diff(logits, axis=0), end
+    return np.diff(np.log(shares) - np.log(1 - shares), axis=0)
 
 
 def tabulate_race(results: Results) -> str:
@@ -92,19 +98,17 @@ def tabulate_race(results: Results) -> str:
     `from the tie`: code against the likeliest opener where code is rarer, before RL. `shake`: the
     standard deviation of what both kinds share. `correlation`: of the two kinds' steps.
     """
-    index = {id(run): i for i, run in enumerate(results.runs)}
     lines = [["", "from the tie", "apart", "together", "shake", "correlation"]]
     for name, cell in sort_cells(results.runs).items():
-        followed = [follow(results.curves[index[id(run)]], run) for run in cell]
-        steps = np.concatenate([moved for moved, _ in followed])                 # (batches, 2)
-        batches = np.array([end for _, end in followed])
-        apart, together = (
-            divide(np.array([(moved @ weights).sum() for moved, _ in followed]), batches)
-            for weights in ([1, -1], [0.5, 0.5]))
+        followed = [follow(curve, run) for curve, run in zip(curves_of(results, cell), cell)]
+        steps = np.concatenate(followed)                                         # (batches, 2)
+        batches = np.array(list(map(len, followed)))
+        moved = np.array([path.sum(axis=0) for path in followed])                # (seeds, 2)
+        apart, together = (divide(moved @ weights, batches) for weights in ([1, -1], [0.5, 0.5]))
         rarer = mean(min(run["before_code_share_sums"], run["before_code_share_products"])
                      for run in cell)
         lines.append([name, f"{log(rarer / (1 - rarer) / LIKELIEST):+.2f}",
-                      *(f"{drift:+.3f} ± {2 * error:.3f}" for drift, error in (apart, together)),
+                      show_drift(*apart), show_drift(*together),
                       f"{steps.mean(axis=1).std():.2f}", f"{np.corrcoef(steps.T)[0, 1]:+.2f}"])
     return align(lines)
 
