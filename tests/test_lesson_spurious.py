@@ -235,6 +235,15 @@ def test_the_mixed_bases_stay_out_of_the_first_tables():
     plt.close(figure)
 
 
+def test_the_coin_beside_what_needs_no_training_is_the_default_one():
+    """Of a base with other coins and clips too, only the runs without a flag count."""
+    results = make_mixed_results()
+    results.runs[3]["gain_total"] = -0.9         # --p 0.9
+    evidence = [{"base": mixed.MIXED, "way": "T = 1", "accuracy": 0.4}]
+    last = lesson.tabulate_elicited(results._replace(evidence=evidence)).splitlines()[-1]
+    assert cells(last) == ["random reward", "+10.0 ± 0.0"]
+
+
 def test_the_page_counts_the_stored_seeds():
     """Up and down in the prose, the drift apart without a clip, and the runs of the grid."""
     results = read_results(ROOT / "lessons/spurious")
