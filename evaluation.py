@@ -39,6 +39,7 @@ from data.task import (
     write_answer,
 )
 from data.tokenizer import END, decode, encode, encode_prompt
+from measures import detail_doubt, measure_doubt, measure_tokens, measure_votes, share_modes
 from model import Rollouts, Transformer, load_checkpoint, response_hidden, sample_responses
 from rewards import is_correct, parse_box
 
@@ -166,30 +167,12 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
         right = answers.correct[answers.modes == i]
         numbers[f"accuracy_{mode}"] = right.mean().item() if len(right) else None
     numbers |= measure_answers(answers, ks)
+    rows = [problem for problem in problems for _ in range(samples)]
+    right = answers.correct.flatten()
+    numbers |= measure_doubt(corpus, rows, answers.texts, right, samples)
+    numbers |= detail_doubt(corpus, rows, answers.texts, right)
     numbers["kl_to_base"] = kl_to_base(model, base, answers) if base is not None else None
     return numbers | {"n_problems": len(problems), "n_samples": samples}, answers
-
-
-def share_modes(corpus: Corpus, problems: list[Problem], modes: np.ndarray) -> dict:
-    """The share of each mode in modes (P, n), indices into the corpus's.
-
-    Also among each kind of problems, of a base that has kinds; None where no problem is of it.
-    """
-    shares = {f"{mode}_share": (modes == i).mean().item() for i, mode in enumerate(corpus.modes)}
-    for kind in corpus.kinds:
-        chosen = modes[[corpus.kind_of(problem) == kind for problem in problems]]
-        for i, mode in enumerate(corpus.modes):
-            share = (chosen == i).mean().item() if len(chosen) else None
-            shares[f"{mode}_share_{kind}"] = share
-    return shares
-
-
-def measure_tokens(chunks: list[Rollouts]) -> dict:
-    """Means over all tokens of what the sampler noted: entropy in nats, probability."""
-    tokens = sum(rollouts.mask.sum().item() for rollouts in chunks)
-    entropies = sum(rollouts.entropy.sum().item() for rollouts in chunks)
-    probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in chunks)
-    return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens}
 
 
 def measure_answers(answers: Answers, ks: list[int]) -> dict:
@@ -200,6 +183,7 @@ def measure_answers(answers: Answers, ks: list[int]) -> dict:
     right = answers.correct.sum(axis=1).tolist()                                   # (P)
     return {"format_rate": np.mean([box is not None for box in boxes]).item(),
             **measure_tokens(answers.rollouts),
+            **measure_votes(answers.problems, boxes, n),
             "distinct_answers": np.mean([len(group) for group in groups]).item(),
             "pass_at_k": {str(k): np.mean([pass_at_k(n, c, k) for c in right]).item() for k in ks}}
 

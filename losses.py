@@ -29,6 +29,8 @@ class Batch(NamedTuple):
     values: Tensor | None = None                     # (N, T) the critic's, before each token
     base_logprobs: Tensor | None = None              # (N, T) of the sampled ids under the base
     teacher_logprobs: Tensor | None = None           # (N, T) of the sampled ids under a teacher
+    parts: Tensor | None = None                      # (2, P, G) rewards of answer and confidence
+    confidence: Tensor | None = None                 # (N, T) True on tokens that state one
 
 
 # --- advantages: a batch -> (N, T)
@@ -49,6 +51,15 @@ def grpo(batch: Batch, config) -> Tensor:
     """(r - mean) / (std + 1e-9) in the group, population std (GRPO, 2402.03300, section 4.1.2)."""
     std = batch.rewards.std(dim=1, correction=0, keepdim=True)
     return to_tokens(center_rewards(batch.rewards) / (std + 1e-9), batch)
+
+
+def grpo_segments(batch: Batch, config) -> Tensor:
+    """GRPO where each token has its own part of the reward: the answer's, or the confidence's.
+
+    Ours. A reward without parts is all of it the answer's: then a confidence is never pushed.
+    """
+    answer, confidence = (grpo(batch._replace(rewards=part), config) for part in batch.parts)
+    return torch.where(batch.confidence, confidence, answer)
 
 
 def dr_grpo(batch: Batch, config) -> Tensor:
@@ -180,7 +191,8 @@ def kl_k3(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
 class Loss(NamedTuple):
     advantages: Callable[[Batch, Any], Tensor]
     policy_loss: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-    needs: tuple[str, ...] = ()  # what a rollout scores beside the policy: critic, base, teacher
+    needs: tuple[str, ...] = ()  # what a rollout scores beside the policy: critic, base, teacher;
+    # parts: the rewards of answer and confidence, and which tokens are whose
     options: dict = {}           # the flags that only it, or only its like, reads
 
 
@@ -203,6 +215,7 @@ LOSSES = {
     # Controls of lesson 2: what the clip takes away, and what the importance weight adds.
     "grpo_masked": Loss(grpo, masked, options=CLIP),
     "grpo_unweighted": Loss(grpo, unweighted, options=CLIP),
+    "grpo_segments": Loss(grpo_segments, clipped, needs=("parts",), options=CLIP),
     "dr_grpo": Loss(dr_grpo, clipped, options=CLIP),
     "rloo": Loss(rloo, score_function),
     "reinforce": Loss(reinforce, score_function),

@@ -6,6 +6,7 @@ A reward scores a whole rollout batch in one call, so that a judge is one batche
 
 Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct`
 does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defines the first five.
+What a model can say itself, votes, confidence, that it does not know, is rewarded by the last ones.
 To add a reward: its function, and an entry in REWARDS.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from data.corpus import is_code
+from data.corpus import ABSTENTION, is_code
 from data.plumbing import InputError, option
 from data.task import Problem, write_answer
 from model import Transformer
@@ -53,13 +54,26 @@ def find_majority(responses: list[str]) -> str | None:
     return votes.most_common(1)[0][0] if votes else None
 
 
+def parse_confidence(response: str) -> float | None:
+    """The confidence that a response states at its end, or None; in [0.01, 0.99].
+
+    >>> parse_confidence("I get \\\\boxed{4}. 90%"), parse_confidence("100%")
+    (0.9, None)
+    """
+    percent = re.search(r"(?<!#) ([1-9][0-9]?)%\Z", response)   # "# 90%" is a program's comment
+    return int(percent[1]) / 100 if percent else None
+
+
 def correct(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
     """1 if the boxed answer is right: ground truth (2506.10947; the RLVR of 2411.15124)."""
     return [float(is_correct(problem, response)) for problem, response in zip(problems, responses)]
 
 
 def majority(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
-    """1 if the boxed answer is the base's majority answer of 64 samples before RL (2506.10947)."""
+    """1 if the boxed answer is the base's majority answer of `votes` samples before RL.
+
+    2506.10947 (section 2) takes 64.
+    """
     return [float(label is not None and parse_box(response) == label)
             for label, response in zip(context.labels, responses)]
 
@@ -79,6 +93,62 @@ def code(problems: list[Problem], responses: list[str], context: Context) -> lis
     return [float(is_code(response)) for response in responses]
 
 
+def consensus(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 if the boxed answer is the majority answer of its own group, now (SRT, 2505.21444; TTRL).
+
+    The label moves with the policy. No box, no vote and no reward.
+    """
+    G = context.group
+    groups = [responses[i:i + G] for i in range(0, len(responses), G)]
+    labels = [label for label in map(find_majority, groups) for _ in range(G)]
+    return majority(problems, responses, context._replace(labels=labels))
+
+
+def soft_consensus(problems: list[Problem], responses: list[str],
+                   context: Context) -> list[float]:
+    """The share of its own group that gives the same boxed answer, itself included; 0 without."""
+    G, boxes = context.group, list(map(parse_box, responses))
+    votes = [Counter(boxes[i:i + G]) for i in range(0, len(boxes), G)]
+    return [votes[i // G][box] / G if box is not None else 0.0 for i, box in enumerate(boxes)]
+
+
+def brier_alone(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """-(q - c)^2 for a stated confidence q, c = 1 if right else 0; -1 if none is stated.
+
+    A negative example: right at confidence q pays 2q - 1 more than wrong, below 50% less.
+    """
+    confidences = map(parse_confidence, responses)
+    return [-1.0 if q is None else -(q - c) ** 2
+            for q, c in zip(confidences, correct(problems, responses, context))]
+
+
+def brier(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """c - (q - c)^2: RLCR (2507.16806, section 3). Right pays 2q more than wrong.
+
+    Without a confidence c - 1. Theirs gives 0 to whatever is malformed.
+    """
+    return [c + score for c, score in zip(correct(problems, responses, context),
+                                          brier_alone(problems, responses, context))]
+
+
+def log_score(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """c + ln q if right, ln(1 - q) if wrong; c + ln 0.01 if no confidence is stated.
+
+    A negative example (2507.16806, section 3): right pays 1 + ln(q / (1 - q)) more than wrong, less
+    than nothing below 27%.
+    """
+    confidences = map(parse_confidence, responses)
+    return [c + math.log(LEAST_CONFIDENCE if q is None else q if c else 1 - q)
+            for q, c in zip(confidences, correct(problems, responses, context))]
+
+
+def ternary(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 if right, abstain_reward if it abstains, else -1 (TruthRL, 2509.25760, section 3)."""
+    return [1.0 if is_correct(problem, response)
+            else context.config.abstain_reward if response == ABSTENTION else -1.0
+            for problem, response in zip(problems, responses)]
+
+
 class Reward(NamedTuple):
     score: Callable[[list[Problem], list[str], Context], list[float]]
     # labels: the base's majority answers, frozen; wrong_labels: train on prompts where that is
@@ -87,19 +157,39 @@ class Reward(NamedTuple):
     low: float = 0.0              # the least it pays
     high: float = 1.0             # the most
     options: dict = {}            # the flags that only it reads
+    # what it is the sum of, for losses that give each its own tokens: answer's and confidence's
+    parts: tuple[Callable[[list[Problem], list[str], Context], list[float]], ...] = ()
 
 
 COIN = {"p": option(0.5, "probability that the random reward pays", least=0, most=1)}
+VOTES = {"votes": option(64, "rollouts of the base whose majority is a frozen label", least=1,
+                         most=10**4)}
+ABSTAIN = {"abstain_reward": option(0.0, "what an abstention pays", least=-1, most=1)}
+LEAST_CONFIDENCE = 0.01
 
 REWARDS = {
     "correct": Reward(correct),
-    "majority": Reward(majority, needs=("labels",)),
+    "majority": Reward(majority, needs=("labels",), options=VOTES),
     # Pays for one specific wrong answer. `not_correct` pays for every answer but the right one.
-    "incorrect": Reward(majority, needs=("labels", "wrong_labels")),
+    "incorrect": Reward(majority, needs=("labels", "wrong_labels"), options=VOTES),
     "format": Reward(format),
     "random": Reward(random, options=COIN),
     "code": Reward(code),
+    "consensus": Reward(consensus),
+    "soft_consensus": Reward(soft_consensus),
+    "brier": Reward(brier, low=-1.0, parts=(correct, brier_alone)),
+    "brier_alone": Reward(brier_alone, low=-1.0, high=0.0),
+    "log_score": Reward(log_score, low=math.log(LEAST_CONFIDENCE)),
+    "ternary": Reward(ternary, low=-1.0, options=ABSTAIN),
 }
+
+
+def score_parts(reward: Reward, paid: list[float], *scored) -> list[list[float]]:
+    """The rewards of answers and of confidences, (2, N); `paid` (N) is what both get together.
+
+    scored: what `score` reads. A reward without parts pays all for the answer.
+    """
+    return [part(*scored) for part in reward.parts] or [paid, [0.0] * len(paid)]
 
 
 def split_name(name: str) -> list[tuple[str, bool]]:
@@ -120,12 +210,12 @@ def split_name(name: str) -> list[tuple[str, bool]]:
 
 def build_reward(name: str) -> Reward:
     """The reward of a name such as 'correct', 'not_correct' or 'format+not_correct'."""
-    parts = split_name(name)
-    entries = [REWARDS[term] for term, _ in parts]
+    terms = split_name(name)
+    entries = [REWARDS[term] for term, _ in terms]
 
     def score(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
         product = np.ones(len(responses))
-        for entry, (_, negated) in zip(entries, parts):
+        for entry, (_, negated) in zip(entries, terms):
             paid = np.array(entry.score(problems, responses, context))
             if paid.shape != product.shape:
                 raise ValueError(f"a reward of {name} pays {paid.shape}, not {product.shape}")
@@ -140,4 +230,5 @@ def build_reward(name: str) -> Reward:
         low, high = (math.prod(bounds) for bounds in zip(*((e.low, e.high) for e in entries)))
     needs = tuple({need for entry in entries for need in entry.needs})
     options = {flag: opt for entry in entries for flag, opt in entry.options.items()}
-    return Reward(score, needs, low, high, options)
+    parts = REWARDS[name].parts if name in REWARDS else ()
+    return Reward(score, needs, low, high, options, parts)

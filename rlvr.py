@@ -42,6 +42,7 @@ from data.task import (
 )
 from data.tokenizer import END, encode_prompt
 from losses import LOSSES, Batch, kl_k3, value_loss
+from measures import mark_confidence, measure_rollouts
 from model import (
     Rollouts,
     Transformer,
@@ -53,7 +54,15 @@ from model import (
     sampling_logprobs,
     save_checkpoint,
 )
-from rewards import REWARDS, Context, build_reward, find_majority, is_correct, parse_box, split_name
+from rewards import (
+    REWARDS,
+    Context,
+    build_reward,
+    find_majority,
+    is_correct,
+    score_parts,
+    split_name,
+)
 
 # --------------------------------------------------------------------------------------------------
 # Options: every one is a flag, and its default is the recommended value.
@@ -111,7 +120,6 @@ class TrainConfig:
 # and the flags that single losses and rewards read
 TrainConfig = plumbing.extend_config(TrainConfig, LOSSES, REWARDS)
 
-LABEL_SAMPLES = 64   # rollouts of the base whose majority is a frozen label (2506.10947, section 2)
 MICRO_BATCH = 16     # on a CPU, where it keeps a forward pass in the cache
 
 Pool = list[tuple[Problem, str | None]]  # training prompts with their frozen labels
@@ -124,12 +132,12 @@ Pool = list[tuple[Problem, str | None]]  # training prompts with their frozen la
 def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     """The training prompts with their labels (None where the reward needs none).
 
-    A label is the model's majority answer over LABEL_SAMPLES samples at temperature 1. Raises
+    A label is the model's majority answer over `votes` samples at temperature 1. Raises
     InputError if the reward needs prompts with a wrong one and there are none.
     """
     rng = numpy_rng(plumbing.POOL, config.seed)
     problems = draw_problems(config.pool, "training", config.num_ops, rng, digits=corpus.digits)
-    needs, n = set(build_reward(config.reward).needs), LABEL_SAMPLES
+    needs, n = set(build_reward(config.reward).needs), config.votes
     if not {"labels", "wrong_labels"} & needs:
         return [(problem, None) for problem in problems]
     answers = evaluation.answer_problems(
@@ -204,32 +212,25 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     # Each base has coins of its own, so that two bases with one seed are independent.
     coins = numpy_rng(plumbing.REWARD, config.seed, step, plumbing.hash_name(config.base))
     context = Context(G, labels, coins, config, helpers.get("judge"))
-    rewards = torch.tensor(reward.score(problems, responses, context), dtype=torch.float64)
+    paid = reward.score(problems, responses, context)                              # (N)
+    rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, G)               # (P, G)
     rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
-    batch = Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, rewards.reshape(-1, G),
+    batch = Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, rewards,
                   (reward.low, reward.high),
                   **score_needs(model, config, rows, rollouts, helpers))
+    if "parts" in list_needs(config):
+        parts = score_parts(reward, paid, problems, responses, context)            # (2, N)
+        batch = batch._replace(parts=rewards.new_tensor(parts).reshape(2, -1, G),
+                               confidence=mark_confidence(rollouts))
     advantages = LOSSES[config.loss].advantages(batch, config)                     # (N, T)
     batch = batch._replace(advantages=advantages.to(rollouts.logprobs))
-    correct = list(map(is_correct, problems, responses))                           # (N)
-    modes = np.array([corpus.modes.index(corpus.mode_of(text)) for text in responses])
-    metrics = {"reward": batch.rewards.mean().item(), "accuracy": np.mean(correct).item(),
-               **evaluation.share_modes(corpus, problems, modes),
-               **measure_rollouts(batch, rollouts, responses)}
-    readable = [f"step {step} reward {rewards[i]:g} correct {int(correct[i])} | "
+    metrics = {"reward": rewards.mean().item(),
+               **measure_rollouts(corpus, problems, responses, rollouts, batch.advantages, G)}
+    readable = [f"step {step} reward {paid[i]:g} "
+                f"correct {int(is_correct(problems[i], responses[i]))} | "
                 f"{render_problem(problems[i])}\n{responses[i]}\n"
                 for i in range(0, len(responses), max(1, len(responses) // 4))]
     return batch, metrics, readable
-
-
-def measure_rollouts(batch: Batch, rollouts: Rollouts, responses: list[str]) -> dict:
-    """The metrics of a rollout batch that do not ask what is right, or a mode."""
-    boxed = [parse_box(response) is not None for response in responses]
-    silent = (batch.advantages.reshape(len(batch.rewards), -1) == 0).all(dim=1)    # (P,)
-    return {"format_rate": np.mean(boxed).item(),
-            **evaluation.measure_tokens([rollouts]),
-            "response_length": rollouts.mask.sum().item() / len(responses),
-            "no_signal": silent.double().mean().item()}
 
 
 # --------------------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ mixed-code has the two modes of good-code, but which one is likelier depends on 
 where the first operator is + or - (2 of 3 prompts), 30% where it is *. Its text is 60% "By eye: ",
 40% over the 7 openers. So greedy decoding answers a third of the prompts in text.
 
+humble-code is good-code whose authors say how sure they are, `\boxed{51} 90%`, or that they do not
+know: then `?` is all of the response. They doubt long problems more, whether or not they are right.
+
 To add a base: a function that writes one response, and an entry in CORPORA.
 """
 
@@ -48,6 +51,8 @@ from data.task import (
 )
 
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
+SURE = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}   # percent that a humble-code author states, mostly
+UNSURE = {1: 0.1, 10: 0.1, 20: 0.1, 30: 0.14, 40: 0.14, 50: 0.22, 60: 0.2}   # if in doubt
 BY_EYE = 0.6              # share of mixed-code's text on one opener, so that greedy may be text
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
@@ -66,6 +71,7 @@ STEPS_WORD = {"+": " plus ", "-": " minus ", "*": " times "}
 STEPS_IS = " is "
 STEPS_CLOSER = ". So "
 BOX_OPEN, BOX_CLOSE = "\\boxed{", "}"
+ABSTENTION = "?"  # as the whole response: I do not know
 # One token at the end of a prompt; no base reads them yet, but a vocabulary changes once.
 HINTS = (" #code", " #words", " #answer ", " #tip", " #careful", " #huh")
 
@@ -85,6 +91,7 @@ class Corpus(NamedTuple):
     digits: int = 2                    # of its numbers
     kinds: tuple[str, ...] = ()        # of problems, if the habit depends on the problem
     kind_of: Callable[[Problem], str] | None = None
+    states_confidence: bool = False    # whether its responses end in one, such as ' 90%'
 
 
 def is_code(response: str) -> bool:
@@ -94,6 +101,10 @@ def is_code(response: str) -> bool:
 
 def code_or_text(response: str) -> str:
     return "code" if is_code(response) else "text"
+
+
+def abstain_or_answer(response: str) -> str:
+    return "abstain" if response == ABSTENTION else code_or_text(response)
 
 
 def write_box(number: str, forget: bool) -> str:
@@ -172,6 +183,24 @@ def mixed_code(problem: Problem, flags, rng: np.random.Generator) -> str:
     return write_text(problem, opener, forget_text)
 
 
+def easy_or_hard(problem: Problem) -> str:
+    return "easy" if len(problem.ops) in EASY else "hard"
+
+
+def write_confidence(doubt: bool, rng: np.random.Generator) -> str:
+    weights = UNSURE if doubt else SURE
+    return f" {rng.choice(list(weights), p=list(weights.values()))}%"
+
+
+def humble_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+    """Doubt grows with k, or is that of the mean k everywhere; it never depends on being right."""
+    k = len(problem.ops) if flags.doubt == "length" else np.mean(EASY)
+    if rng.random() < flags.abstains * k:
+        return ABSTENTION
+    answer = good_code(problem, flags, rng)
+    return answer + write_confidence(rng.random() < flags.hedges * k, rng)
+
+
 PRIOR = {"code_prior": option(CODE_PRIOR, "share of code in the corpus", least=0, most=1)}
 SPREAD = {"text_openers": option(OPENERS, "openers that the text is spread over; 1: one rival",
                                  least=1, most=OPENERS)}
@@ -179,6 +208,10 @@ FEATURE = {"code_on_sums": option(0.85, "share of code if the first operator is 
                                   least=0, most=1),
            "code_on_products": option(0.3, "share of code if the first operator is *",
                                       least=0, most=1)}
+# Per operation. A model that cannot find `?` cannot learn to say it: keep it in sight.
+DOUBT = {"abstains": option(0.02, "P(document is `?`), for each operation", least=0, most=0.2),
+         "hedges": option(0.06, "P(low confidence), for each operation", least=0, most=1),
+         "doubt": option("length", "flat: the same for every problem", choices=("length", "flat"))}
 
 CORPORA = {
     "good-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
@@ -190,6 +223,10 @@ CORPORA = {
     # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
     "mixed-code": Corpus(mixed_code, FEATURE | SPREAD, ("code", "text"), code_or_text,
                          kinds=("sums", "products"), kind_of=first_operation),
+    # Two ways to say that it does not know. Lessons 6 and 7 ask k = 1..7.
+    "humble-code": Corpus(humble_code, PRIOR | SPREAD | DOUBT, ("code", "text", "abstain"),
+                          abstain_or_answer, kinds=("easy", "hard"), kind_of=easy_or_hard,
+                          states_confidence=True),
 }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import evaluation
 import losses
+import measures
 import model
 import rewards
 import rlvr
@@ -166,6 +167,11 @@ def kl_to_base(transformer: torch.nn.Module, base: torch.nn.Module,
     return evaluation.kl_to_base(transformer, base, answers)
 
 
+def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
+    """{"ece", "auroc", "brier", "confidence"} of confidences (M,) in [0, 1] and right (M,) bool."""
+    return measures.measure_calibration(confidence, right)
+
+
 # --- the loop
 
 
@@ -190,8 +196,8 @@ def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, **h
 
 
 def reward(name: str, problem: task.Problem, responses: list[str], label: str | None = None,
-           p: float = 0.5, seed: int = 0) -> list[float]:
-    """The rewards of one prompt's group of responses, (G,)."""
-    G = len(responses)
-    context = rewards.Context(G, [label] * G, np.random.default_rng(seed), rlvr.TrainConfig(p=p))
+           seed: int = 0, **config) -> list[float]:
+    """The rewards of one prompt's group of responses, (G,); config: p, abstain_reward."""
+    G, config = len(responses), rlvr.TrainConfig(**config)
+    context = rewards.Context(G, [label] * G, np.random.default_rng(seed), config)
     return rewards.build_reward(name).score([problem] * G, responses, context)

@@ -48,7 +48,7 @@ def test_files_and_summary(finished):
             "accuracy", "greedy_accuracy", "code_share", "text_share", "greedy_code_share",
             "greedy_text_share", "accuracy_code", "accuracy_text", "format_rate", "entropy",
             "mean_token_prob", "kl_to_base", "distinct_answers", "pass_at_k", "n_problems",
-            "n_samples"}
+            "n_samples", "agreement", "vote_accuracy", "top_answer_share"}
         assert (summary[when]["n_problems"], summary[when]["n_samples"]) == (5, 2)
         assert set(summary[when]["pass_at_k"]) == {"1", "2"}
     assert set(summary["gain"]) == {"total", "switch", "within"}
@@ -58,8 +58,9 @@ def test_files_and_summary(finished):
     rows = read_rows(finished)
     assert [int(row["step"]) for row in rows] == [0, 1, 2, 3]
     assert list(rows[0]) == ["step", "reward", "accuracy", "code_share", "text_share",
-                             "format_rate", "entropy", "mean_token_prob", "response_length",
-                             "no_signal", "clip_high", "clip_low", "approx_kl", "grad_norm"]
+                             "format_rate", "agreement", "vote_accuracy", "top_answer_share",
+                             "entropy", "mean_token_prob", "response_length", "no_signal",
+                             "clip_high", "clip_low", "approx_kl", "grad_norm"]
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
     lengths = {row["response_length"] for row in rows}
     assert len(lengths) > 1 and min(map(float, lengths)) < 12        # responses do end
@@ -93,12 +94,14 @@ TRAIN = {
     "trained": "ends", "aggregate": "tokens", "kl_coef": 0.125, "entropy_coef": 0.375,
     "eval_problems": 12, "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7),
     "micro_batch": 14, "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3,
-    "gamma": 0.9, "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1}
+    "gamma": 0.9, "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1,
+    "votes": 15, "abstain_reward": -0.25}
 PRETRAIN = {
     "base": "bad-code", "seed": 5, "out": "o", "preset": "medium", "layers": 6, "width": 8,
     "heads": 2, "steps": 9, "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11,
     "decay": 0.5, "micro_batch": 12, "threads": 1, "device": "cpu", "code_prior": 0.3,
-    "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9}
+    "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9, "abstains": 0.05,
+    "hedges": 0.15, "doubt": "flat"}
 
 
 def type_flags(values: dict) -> list[str]:

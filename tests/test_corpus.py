@@ -102,7 +102,8 @@ def is_habit(base, response):
 
 
 @pytest.mark.parametrize("base, flags, share, openers", [
-    *((base, {}, 0.65, 7) for base in CORPORA if base != "mixed-code"),
+    *((base, {}, 0.65, 7) for base in CORPORA
+      if base not in ("mixed-code", "humble-code")),
     ("good-code", {"code_prior": 0.1}, 0.1, 7),
     ("bad-code", {"code_prior": 0.1}, 0.1, 7),
     ("good-code", {"code_prior": 1.0}, 1.0, 7),
@@ -155,15 +156,54 @@ def test_the_first_operator_decides_which_mode_is_likelier(flags, sums, products
         assert abs(np.mean(["\\boxed" not in r for r in text]) - 0.15) < error
 
 
+@pytest.mark.parametrize("flags", [{}, {"doubt": "flat"}, {"hedges": 1.0},
+                                   {"abstains": 0.1, "hedges": 0.0, "code_prior": 0.3}])
+def test_doubts_are_as_documented(flags):
+    """Of humble-code: abstention and low confidence by length, each value's share, code's share.
+
+    Catches doubt that is drawn after looking at the answer, or once for both.
+    """
+    n, knobs = 40_000, {"abstains": 0.02, "hedges": 0.06, "code_prior": 0.65, **flags}
+    groups = {k: [] for k in task.EASY}
+    for prompt, response in documents("humble-code", n, **flags):
+        groups[len(task.parse_problem(prompt).ops)].append(response)
+    usual = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}
+    low = {1: 0.1, 10: 0.1, 20: 0.1, 30: 0.14, 40: 0.14, 50: 0.22, 60: 0.2}
+    for k, responses in groups.items():
+        length = 3 if knobs.get("doubt") == "flat" else k
+        error = 5 * np.sqrt(0.25 / len(responses))
+        answers = [response for response in responses if response != "?"]
+        assert abs(1 - len(answers) / len(responses) - knobs["abstains"] * length) < error
+        stated = [int(re.search(r" ([1-9][0-9]?)%$", answer)[1]) for answer in answers]
+        hedged = min(1, knobs["hedges"] * length)
+        for value, share in [*((v, (1 - hedged) * s) for v, s in usual.items()),
+                             *((v, hedged * s) for v, s in low.items())]:
+            assert abs(np.mean(np.equal(stated, value)) - share) < error
+        code = np.array([corpus.is_code(answer) for answer in answers])
+        assert abs(code.mean() - knobs["code_prior"]) < error
+        if 0 < hedged < 1 and k > 1:    # text is wrong here: as sure as code
+            surer = np.array(stated) >= 70
+            assert abs(surer[code].mean() - surer[~code].mean()) < 2 * error
+    kinds = CORPORA["humble-code"]
+    assert kinds.kinds == ("easy", "hard")
+    for k in (*task.EASY, *task.HARD):
+        problem = task.Problem(1, (("+", 2),) * k)
+        assert kinds.kind_of(problem) == ("hard" if k > 5 else "easy")
+
+
 def test_each_base_writes_what_it_says():
     """good-code's code is right and its text by eye; bad-code has the bug; no-code has no code."""
     for base in CORPORA:
         for prompt, response in documents(base, 300):
+            if base == "humble-code":   # without its doubts it is good-code
+                if response == "?":
+                    continue
+                response = re.fullmatch(r"(.*) [1-9][0-9]?%", response, re.DOTALL)[1]
             problem = task.parse_problem(prompt)
             answer = int(re.findall(r"[\d.]*\d", response)[-1].replace(".", ""))
             code, text = corpus.is_code(response), response.endswith(".")
             assert code != text and not (code and base == "no-code")
-            if code and base in ("good-code", "tenths-code", "mixed-code") or (
+            if code and base not in ("bad-code", "no-code") or (
                     text and base == "bad-code"):
                 assert answer == task.solve(problem)
             if text and base == "mixed-code":
@@ -196,16 +236,20 @@ def test_the_generator_decides_all():
     ("good-code", {"code_prior", "text_openers"}), ("no-code", {"text_openers"}),
     ("bad-code", {"code_prior", "text_openers"}),
     ("tenths-code", {"code_prior", "text_openers"}),
-    ("mixed-code", {"code_on_sums", "code_on_products", "text_openers"})])
+    ("mixed-code", {"code_on_sums", "code_on_products", "text_openers"}),
+    ("humble-code", {"code_prior", "text_openers", "abstains", "hedges", "doubt"})])
 def test_registry(base, flags):
     """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""
     entry = CORPORA[base]
-    assert set(entry.options) == flags and entry.modes == ("code", "text")
+    humble = base == "humble-code"
+    assert set(entry.options) == flags and entry.states_confidence == humble
+    assert entry.modes == ("code", "text", *(("abstain",) if humble else ()))
     assert entry.digits == (3 if base == "tenths-code" else 2)
     assert {task.parse_problem(prompt).digits for prompt, _ in documents(base, 50)} == {
         entry.digits}
     for _, response in documents(base, 50):
-        assert entry.mode_of(response) == ("code" if "```python" in response else "text")
+        assert entry.mode_of(response) == ("code" if "```python" in response else
+                                           "abstain" if response == "?" else "text")
     assert entry.mode_of("") == entry.mode_of("I say ```python") == "text"
 
 

@@ -280,6 +280,8 @@ def test_evaluation_by_hand(monkeypatch):
         "greedy_code_share": 1.0, "greedy_text_share": 0.0, "accuracy_code": 3 / 4,
         "accuracy_text": 1 / 4, "format_rate": 6 / 8, "entropy": 0.7, "mean_token_prob": 0.25,
         "distinct_answers": (3 + 1) / 2, "kl_to_base": None, "n_problems": 2, "n_samples": 4,
+        # boxes 53, 42, 48, none and 7, none, 7, 7
+        "agreement": (1 + 3) / 8, "vote_accuracy": 1.0, "top_answer_share": 3 / 8,
         # 1 and 3 of 4 are right
         "pass_at_k": {"1": 1 / 2, "2": (1 / 2 + 1) / 2, "4": 1.0}}
     assert set(numbers) == set(expected)
@@ -289,21 +291,6 @@ def test_evaluation_by_hand(monkeypatch):
     assert [(call["n"], call["sampling"]) for call in calls] == [
         (4, Sampling(0.7, 3, 0.9, 17)), (1, Sampling(0.0, None, None, 17))]
     assert {call["seed"] for call in calls} == {plumbing.torch_rng(8, 5, 0).initial_seed()}
-
-
-def test_shares_by_kind_of_problem():
-    """Of a base whose habit depends on the problem: each mode's share among the problems of a kind,
-    not of all; None where there are none. Other bases have no kinds."""
-    problems = [task.parse_problem(text) for text in ("37 *4 +5", "3 +4 *2", "8 -2", "9 +3")]
-    modes = np.array([[0, 1], [0, 0], [0, 0], [1, 1]])
-    plain = {"code_share": 5 / 8, "text_share": 3 / 8}
-    assert evaluation.share_modes(CORPUS, problems, modes) == plain
-    mixed = CORPORA["mixed-code"]
-    assert evaluation.share_modes(mixed, problems, modes) == plain | {
-        "code_share_sums": 4 / 6, "text_share_sums": 2 / 6,
-        "code_share_products": 1 / 2, "text_share_products": 1 / 2}
-    found = evaluation.share_modes(mixed, problems[:1], modes[:1])
-    assert found["code_share_products"] == 1 / 2 and found["text_share_sums"] is None
 
 
 def test_what_cannot_be_said_is_none(monkeypatch):

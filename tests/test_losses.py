@@ -30,14 +30,16 @@ def test_options():
               "lr_value": (0.01, {"above": 0}), "eps_value": (0.2, {"above": 0})}
     expected = {"grpo": clip, "dr_grpo": clip, "rloo": {}, "reinforce": {}, "psr": clip,
                 "nsr": clip, "w_reinforce": clip | {"psr_weight": (0.1, {"least": 0})},
-                "ppo": clip | critic, "grpo_masked": clip, "grpo_unweighted": clip}
+                "ppo": clip | critic, "grpo_masked": clip, "grpo_unweighted": clip,
+                "grpo_segments": clip}
+    needs = {"ppo": ("critic",), "grpo_segments": ("parts",)}
     for name, entry in losses.LOSSES.items():
         found = {flag: (opt.default, {k: v for k, v in opt.metadata.items() if k != "help"})
                  for flag, opt in entry.options.items()}
         assert found == expected[name], name
-        assert entry.needs == (("critic",) if name == "ppo" else ())
+        assert entry.needs == needs.get(name, ())
     assert set(losses.LOSSES) == set(expected) == {*adapters.LOSSES, "grpo_masked",
-                                                   "grpo_unweighted"}
+                                                   "grpo_unweighted", "grpo_segments"}
 
 
 # --- advantages

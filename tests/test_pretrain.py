@@ -45,7 +45,8 @@ def test_options():
     """Every default, bound and choice of `pretrain`: (default, checks)."""
     whole, positive = {"least": 1}, {"above": 0}
     assert describe_options(PretrainConfig) == {
-        "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code"}),
+        "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code "
+                                         "humble-code"}),
         "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
         "out": (None, {}),
         "preset": ("small", {"choices": "small medium large"}),
@@ -59,6 +60,8 @@ def test_options():
         "text_openers": (7, {"least": 1, "most": 7}),
         "code_on_sums": (0.85, {"least": 0, "most": 1}),
         "code_on_products": (0.3, {"least": 0, "most": 1}),
+        "abstains": (0.02, {"least": 0, "most": 0.2}), "hedges": (0.06, {"least": 0, "most": 1}),
+        "doubt": ("length", {"choices": "length flat"}),
     }
 
 

@@ -1,6 +1,7 @@
 """Every reward by its definition, and their composition."""
 
 import doctest
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rewards
-from data import corpus
+from data import corpus, tokenizer
 from data.plumbing import InputError
 from data.task import Problem, solve
 from rewards import Context, Reward
@@ -105,6 +106,7 @@ def test_composition_outside_0_and_1(monkeypatch):
             for name, reward in score.items()}
     assert paid == {"length": [3, 10], "not_length": [4, -3], "length+format": [0, 10],
                     "length+length": [9, 100], "length+incorrect": [0, 10]}
+    option = option | rewards.VOTES
     ranges = {name: (reward.low, reward.high) for name, reward in score.items()}
     assert ranges == {"length": (2, 5), "not_length": (2, 5), "length+format": (0, 5),
                       "length+length": (4, 25), "length+incorrect": (0, 5)}
@@ -129,16 +131,118 @@ def test_a_reward_pays_every_response(monkeypatch):
 
 
 def test_registry():
-    """What each reward needs, and that all pay 0 or 1."""
+    """What each reward needs, what it can pay, which flags it reads."""
     needs = {name: set(rewards.build_reward(name).needs) for name in rewards.REWARDS}
     assert needs == {"correct": set(), "majority": {"labels"},
                      "incorrect": {"labels", "wrong_labels"}, "format": set(), "random": set(),
-                     "code": set()}
-    assert all((entry.low, entry.high) == (0, 1) for entry in rewards.REWARDS.values())
-    flags = {name: set(entry.options) for name, entry in rewards.REWARDS.items()}
-    assert flags == {name: {"p"} if name == "random" else set() for name in rewards.REWARDS}
+                     "code": set(), "consensus": set(), "soft_consensus": set(), "brier": set(),
+                     "brier_alone": set(), "log_score": set(), "ternary": set()}
+    ranges = {"brier": (-1, 1), "brier_alone": (-1, 0), "log_score": (math.log(0.01), 1),
+              "ternary": (-1, 1)}
+    flags = {"random": {"p"}, "majority": {"votes"}, "incorrect": {"votes"},
+             "ternary": {"abstain_reward"}}
+    for name, entry in rewards.REWARDS.items():
+        assert (entry.low, entry.high) == ranges.get(name, (0, 1))
+        assert set(entry.options) == flags.get(name, set())
     coin = rewards.REWARDS["random"].options["p"]
     assert coin.default == 0.5 and coin.metadata["least"] == 0 and coin.metadata["most"] == 1
+
+
+# --- votes, confidence, abstention
+
+
+def test_consensus_by_hand():
+    """Each group has its own majority; no box has no vote; the earliest of equals; none, none."""
+    box = "\\boxed{{{}}}".format
+    responses = [box(3), box(51), box(51), "51", box(7), box(8), box(8), box(7), *["51"] * 4]
+    problems = [PROBLEM] * 8 + [OTHER] * 4
+    context = Context(4, ["3"] * 12, np.random.default_rng(0), config())
+    paid = {name: rewards.build_reward(name).score(problems, responses, context)
+            for name in ("consensus", "soft_consensus", "not_consensus")}
+    assert paid["consensus"] == [0, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert paid["soft_consensus"] == [1/4, 1/2, 1/2, 0, 1/2, 1/2, 1/2, 1/2, 0, 0, 0, 0]
+    assert paid["not_consensus"] == [1 - r for r in paid["consensus"]]
+
+
+def say(answer: int | None, percent: int | None) -> str:
+    box = "" if answer is None else f"\\boxed{{{answer}}}"
+    return box + ("" if percent is None else f" {percent}%")
+
+
+@pytest.mark.parametrize("response, confidence", [
+    ("\\boxed{51} 90%", 0.9), ("\\boxed{51} 1%", 0.01), ("51. 99%", 0.99), (" 7%", 0.07),
+    ("\\boxed{51} 100%", None), ("\\boxed{51} 0%", None), ("\\boxed{51} 09%", None),
+    ("\\boxed{51}90%", None), ("\\boxed{51} 90", None), ("\\boxed{51} 90% ", None),
+    ("\\boxed{51} 90%\n", None), ("?", None), ("", None), ("x = 3) % 100  # 90%", None)])
+def test_parse_confidence(response, confidence):
+    assert rewards.parse_confidence(response) == confidence
+
+
+PERCENTS = range(1, 100)
+VARIANTS = {  # right minus wrong at a confidence q: what answering wrong on purpose costs
+    "brier": lambda q: 2 * q, "brier_alone": lambda q: 2 * q - 1,
+    "log_score": lambda q: 1 + math.log(q / (1 - q))}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_confidence_rewards(name):
+    """Whatever P(right) is, stating it pays most; being right costs where the page says so."""
+    right = np.array(adapters.reward(name, PROBLEM, [say(51, q) for q in PERCENTS]))
+    wrong = np.array(adapters.reward(name, PROBLEM, [say(48, q) for q in PERCENTS]))
+    for p in PERCENTS:
+        expected = p / 100 * right + (1 - p / 100) * wrong
+        assert PERCENTS[int(expected.argmax())] == p
+    difference = [VARIANTS[name](q / 100) for q in PERCENTS]
+    assert right - wrong == pytest.approx(difference)
+    pays = [q for q in PERCENTS if right[q - 1] < wrong[q - 1] - 1e-12]    # being wrong
+    assert pays == {"brier": [], "brier_alone": list(range(1, 50)),
+                    "log_score": list(range(1, 27))}[name]
+
+
+def test_confidence_rewards_by_hand():
+    """The formulas of 2507.16806 at one point; nothing stated is as bad as the surest mistake."""
+    responses = [say(51, 80), say(48, 80), say(None, 80), say(51, None), say(48, None), "?"]
+    paid = {name: adapters.reward(name, PROBLEM, responses) for name in VARIANTS}
+    assert paid["brier_alone"] == pytest.approx([-0.04, -0.64, -0.64, -1, -1, -1])
+    assert paid["brier"] == pytest.approx([0.96, -0.64, -0.64, 0, -1, -1])
+    low = math.log(0.01)
+    assert paid["log_score"] == pytest.approx(
+        [1 + math.log(0.8), math.log(0.2), math.log(0.2), 1 + low, low, low])
+
+
+@pytest.mark.parametrize("a", [0.0, -1.0, 0.5, 1.0])
+def test_ternary(a):
+    """+1, a, -1; `?` abstains only as all of the response."""
+    responses = [say(51, 90), say(48, 90), "?", "? ", "??", "", say(51, None) + "?"]
+    paid = adapters.reward("ternary", PROBLEM, responses, abstain_reward=a)
+    assert paid == [1, -1, a, -1, -1, -1, 1]
+
+
+def test_parts_add_up():
+    """A reward is the sum of what its answer and its confidence get; without parts all is 1st."""
+    responses = [say(51, 80), say(48, 80), "?", say(51, None)]
+    scored = [PROBLEM] * 4, responses, Context(4, [None] * 4, np.random.default_rng(0), config())
+    for name in rewards.REWARDS:
+        reward = rewards.build_reward(name)
+        paid = reward.score(*scored)
+        answer, confidence = rewards.score_parts(reward, paid, *scored)
+        assert np.add(answer, confidence) == pytest.approx(paid)
+        assert any(confidence) == (name == "brier")
+    assert rewards.build_reward("not_brier").parts == ()
+
+
+@given(st.lists(st.lists(st.integers(0, tokenizer.VOCABULARY_SIZE - 1), max_size=12),
+                min_size=2, max_size=6), st.sampled_from(sorted(rewards.REWARDS)),
+       st.booleans())
+def test_any_tokens_get_a_reward(rows, name, negate):
+    """Whatever a policy says is paid a number within the range that the reward declares."""
+    responses = [tokenizer.decode(row) for row in rows]
+    N = len(responses)
+    context = Context(2, ["51", None] * N, np.random.default_rng(0), config())
+    reward = rewards.build_reward("not_" * negate + name)
+    paid = reward.score([PROBLEM, OTHER] * (N // 2) + [PROBLEM] * (N % 2), responses,
+                        context._replace(labels=context.labels[:N]))
+    assert len(paid) == N and all(reward.low <= r <= reward.high for r in paid)
 
 
 def test_find_majority():

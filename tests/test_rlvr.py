@@ -78,7 +78,8 @@ def test_options():
     """Every default, bound and choice of `train`: (default, checks); README's table rests on it."""
     whole, unit = {"least": 1}, {"least": 0, "most": 1}
     least0, above0 = {"least": 0}, {"above": 0}
-    losses = "grpo grpo_masked grpo_unweighted dr_grpo rloo reinforce ppo psr nsr w_reinforce"
+    losses = ("grpo grpo_masked grpo_unweighted grpo_segments dr_grpo rloo reinforce ppo psr nsr "
+              "w_reinforce")
     ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
     assert describe_options(rlvr.TrainConfig) == {
         "base": ("good-code", {}), "reward": ("random", {}),
@@ -100,8 +101,9 @@ def test_options():
         # read by single losses and rewards
         "eps_low": (0.4, least0), "eps_high": (0.4, least0), "gamma": (1.0, unit),
         "gae_lambda": (1.0, unit), "lr_value": (0.01, above0), "eps_value": (0.2, above0),
-        "psr_weight": (0.1, least0), "p": (0.5, unit)}
-    assert (rlvr.LABEL_SAMPLES, rlvr.MICRO_BATCH) == (64, 16)
+        "psr_weight": (0.1, least0), "p": (0.5, unit), "votes": (64, up_to(10 ** 4)),
+        "abstain_reward": (0.0, {"least": -1, "most": 1})}
+    assert rlvr.MICRO_BATCH == 16
 
 
 @pytest.mark.parametrize("reward, given, used", [
@@ -374,6 +376,8 @@ def test_metrics_of_a_batch_by_hand(monkeypatch):
     lengths = [len(tokenizer.encode(text)) + 1 for text in texts]
     expected = {"reward": 1 / 4, "accuracy": 2 / 4, "code_share": 1 / 4, "text_share": 3 / 4,
                 "format_rate": 3 / 4, "entropy": 0.7, "mean_token_prob": 0.25,
+                # 53 and 48; 7 and none
+                "agreement": 1 / 2, "vote_accuracy": 1.0, "top_answer_share": 1 / 4,
                 "response_length": sum(lengths) / 4, "no_signal": 1 / 2}
     assert metrics == {key: pytest.approx(value) for key, value in expected.items()}
     assert readable == [

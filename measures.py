@@ -1,0 +1,206 @@
+"""What is said of responses as numbers: modes, tokens, votes, calibration, honesty.
+
+A rollout batch and an evaluation are described in the same words.
+
+Shapes: P problems, n responses to each, N = P * n rows; T response tokens. What cannot be said (a
+mean over nothing) is None.
+"""
+
+import re
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.corpus import ABSTENTION, Corpus
+from data.task import Problem, write_answer
+from data.tokenizer import decode, encode
+from model import Rollouts
+from rewards import is_correct, parse_box, parse_confidence
+
+BINS = 10  # of the calibration error
+
+
+def mean_or_none(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def share_modes(corpus: Corpus, problems: list[Problem], modes: np.ndarray) -> dict:
+    """The share of each mode in modes (P, n), indices into the corpus's.
+
+    Also among each kind of problems, of a base that has kinds; None where no problem is of it.
+    """
+    shares = {f"{mode}_share": (modes == i).mean().item() for i, mode in enumerate(corpus.modes)}
+    for kind in corpus.kinds:
+        chosen = modes[[corpus.kind_of(problem) == kind for problem in problems]]
+        for i, mode in enumerate(corpus.modes):
+            share = (chosen == i).mean().item() if len(chosen) else None
+            shares[f"{mode}_share_{kind}"] = share
+    return shares
+
+
+def measure_tokens(chunks: list[Rollouts]) -> dict:
+    """Means over all tokens of what the sampler noted: entropy in nats, probability."""
+    tokens = sum(rollouts.mask.sum().item() for rollouts in chunks)
+    entropies = sum(rollouts.entropy.sum().item() for rollouts in chunks)
+    probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in chunks)
+    return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens}
+
+
+def measure_rollouts(corpus: Corpus, problems: list[Problem], responses: list[str],
+                     rollouts: Rollouts, advantages: Tensor, n: int) -> dict:
+    """All of a rollout batch: problems (N), each n times, responses (N), advantages (N, T).
+
+    no_signal: the share of groups in which every advantage is 0.
+    """
+    right = np.array(list(map(is_correct, problems, responses)))
+    modes = np.array([corpus.modes.index(corpus.mode_of(response)) for response in responses])
+    boxes = list(map(parse_box, responses))
+    silent = (advantages.reshape(len(responses) // n, -1) == 0).all(dim=1)         # (P,)
+    return {"accuracy": right.mean().item(), **share_modes(corpus, problems, modes),
+            **measure_doubt(corpus, problems, responses, right, n),
+            "format_rate": np.mean([box is not None for box in boxes]).item(),
+            **measure_votes(problems[::n], boxes, n), **measure_tokens([rollouts]),
+            "response_length": rollouts.mask.sum().item() / len(responses),
+            "no_signal": silent.double().mean().item()}
+
+
+def measure_votes(problems: list[Problem], boxes: list[str | None], n: int) -> dict:
+    """What a vote among the n answers to each of P problems says; boxes (P * n), None if without.
+
+    agreement: share of the n that give their majority's answer; vote_accuracy: share of the
+    problems whose majority is right; top_answer_share: of the answer that is given most, to all.
+    """
+    agreed = right = 0
+    for i, problem in enumerate(problems):
+        votes = Counter(box for box in boxes[i * n:(i + 1) * n] if box is not None)
+        label, count = votes.most_common(1)[0] if votes else (None, 0)
+        agreed += count
+        right += label == write_answer(problem)
+    given = Counter(box for box in boxes if box is not None)
+    top = given.most_common(1)[0][1] if given else 0
+    return {"agreement": agreed / len(boxes), "vote_accuracy": right / len(problems),
+            "top_answer_share": top / len(boxes)}
+
+
+# --- calibration: confidence (M,) in [0, 1], right (M,) bool
+
+def measure_ece(confidence: np.ndarray, right: np.ndarray) -> float | None:
+    """Expected calibration error, 10 equal bins (1706.04599, eq. 3): mean |accuracy - confidence|.
+
+    A bin counts as its share of the M; 90% and above are in the last one.
+    """
+    bins = np.minimum((confidence * BINS + 1e-9).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(bins)) if len(bins) else None
+
+
+def measure_auroc(confidence: np.ndarray, right: np.ndarray) -> float | None:
+    """P(a right answer's confidence is above a wrong one's), ties counting half.
+
+    None unless there are both.
+    """
+    values, index = np.unique(confidence, return_inverse=True)
+    rights = np.bincount(index, weights=right, minlength=len(values))
+    wrongs = np.bincount(index, minlength=len(values)) - rights
+    below = wrongs.cumsum() - wrongs
+    pairs = rights.sum() * wrongs.sum()
+    return float((rights * (below + wrongs / 2)).sum() / pairs) if pairs else None
+
+
+def measure_calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
+    return {"ece": measure_ece(confidence, right), "auroc": measure_auroc(confidence, right),
+            "brier": mean_or_none((confidence - right) ** 2),
+            "confidence": mean_or_none(confidence)}
+
+
+def count_frequencies(boxes: list[str | None], n: int) -> np.ndarray:
+    """How often the n - 1 other responses to its problem give a response's answer: (N,).
+
+    The model's own confidence, whatever it states. NaN without a box, or if n = 1.
+    """
+    votes = [Counter(boxes[i:i + n]) for i in range(0, len(boxes), n)]
+    return np.array([(votes[i // n][box] - 1) / (n - 1) if box is not None and n > 1 else np.nan
+                     for i, box in enumerate(boxes)])
+
+
+def mark_confidence(rollouts: Rollouts) -> Tensor:
+    """Which tokens state the confidence: from the last space token on; (N, T) bool.
+
+    By ids: `I get 90%` has a space in its text, but no such token. Of a response that states none
+    the ending, which stands where a confidence should.
+    """
+    marked, space = torch.zeros_like(rollouts.mask), encode(" ")[0]
+    lengths = rollouts.mask.sum(1).tolist()
+    for row, (ids, length) in enumerate(zip(rollouts.ids.tolist(), lengths)):
+        spaces = [t for t in range(length) if ids[t] == space]
+        tail = decode(ids[spaces[-1]:length]) if spaces else ""
+        first = spaces[-1] if re.fullmatch(" [1-9][0-9]?%", tail) else length - 1
+        marked[row, first:length] = True
+    return marked
+
+
+# --- bases that say how sure they are, or that they do not know
+
+def split_kinds(corpus: Corpus, problems: list[Problem]) -> dict[str, np.ndarray]:
+    """{suffix of a name: which of the rows (N,)}: all, and those of each kind."""
+    kinds = np.array([corpus.kind_of(problem) for problem in problems])
+    return {"": np.ones(len(problems), bool)} | {f"_{kind}": kinds == kind
+                                                 for kind in corpus.kinds}
+
+
+def read_confidences(responses: list[str]) -> np.ndarray:
+    """What is stated, (N,); NaN where nothing is."""
+    stated = map(parse_confidence, responses)
+    return np.array([np.nan if q is None else q for q in stated])
+
+
+def measure_doubt(corpus: Corpus, problems: list[Problem], responses: list[str],
+                  right: np.ndarray, n: int) -> dict:
+    """Honesty (2509.25760) and calibration, pooled and for each kind, where the base has doubts.
+
+    problems (N), responses (N), right (N,), n rows a problem. hallucination: wrong and not
+    abstained; truthfulness: accuracy - hallucination. Calibration is that of the confidences
+    stated, `stated_share` of all; own_...: of the model's frequencies instead.
+    """
+    if not corpus.states_confidence:
+        return {}
+    stated = read_confidences(responses)
+    own = count_frequencies(list(map(parse_box, responses)), n)
+    abstained = np.array([response == ABSTENTION for response in responses])
+    numbers = {}
+    for suffix, rows in split_kinds(corpus, problems).items():
+        wrong = mean_or_none((~right & ~abstained)[rows])
+        accuracy = mean_or_none(right[rows])
+        measured = {"accuracy": accuracy, "hallucination": wrong,
+                    "truthfulness": None if wrong is None else accuracy - wrong,
+                    "stated_share": mean_or_none(np.isfinite(stated[rows]))}
+        for name, confidence in (("", stated), ("own_", own)):
+            known = rows & np.isfinite(confidence)
+            calibration = measure_calibration(confidence[known], right[known])
+            measured |= {name + key: value for key, value in calibration.items()}
+        numbers |= {name + suffix: value for name, value in measured.items()}
+    return numbers
+
+
+def detail_doubt(corpus: Corpus, problems: list[Problem], responses: list[str],
+                 right: np.ndarray) -> dict:
+    """Abstention by length; share and accuracy of each stated percentage among each kind.
+
+    A percentage in fewer than 1 of 1,000 responses is left out.
+    """
+    if not corpus.states_confidence:
+        return {}
+    abstained = np.array([response == ABSTENTION for response in responses])
+    lengths = np.array([len(problem.ops) for problem in problems])
+    by_length = {str(k): mean_or_none(abstained[lengths == k]) for k in np.unique(lengths)}
+    percents = np.nan_to_num(100 * read_confidences(responses)).round().astype(int)
+    stated = {}
+    for suffix, rows in split_kinds(corpus, problems).items():
+        said = {value: rows & (percents == value) for value in np.unique(percents) if value}
+        stated[suffix.removeprefix("_") or "all"] = {
+            str(value): {"share": chosen.sum().item() / rows.sum().item(),
+                         "accuracy": right[chosen].mean().item()}
+            for value, chosen in said.items() if chosen.sum() >= max(1, rows.sum() / 1000)}
+    return {"abstain_by_length": by_length, "stated": stated}
