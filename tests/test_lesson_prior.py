@@ -31,7 +31,7 @@ def test_the_grid_is_that_of_the_stored_runs(stored):
             for run in lesson.runs()]
     kept = [(run["base"], run["reward"], int(run["steps"]), int(run["seed"]))
             for run in stored.runs]
-    assert sorted(made) == sorted(kept) and len(set(made)) == 130 == 20 * 5 + 5 * 2 * 3
+    assert sorted(made) == sorted(kept) and len(set(made)) == 150 == 20 * 5 + 5 * 2 * 5
     assert all(set(run) <= {"base", "reward", "steps", "seed"} for run in lesson.runs())
     assert all(run["flags"] == ("" if run["steps"] == 20 else "--steps 80")
                and run["loss"] == "grpo" for run in stored.runs)
@@ -39,7 +39,7 @@ def test_the_grid_is_that_of_the_stored_runs(stored):
                 for run in stored.runs]
     assert [found.groups() for found in commands] == [
         (base, reward, str(seed)) for base, reward, _, seed in kept]
-    assert len({locate_run(run) for run in lesson.runs()}) == 130
+    assert len({locate_run(run) for run in lesson.runs()}) == 150
 
 
 def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
@@ -63,7 +63,7 @@ def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
 def test_fewer_seeds_and_the_quick_grid():
     """--seeds that is not heard, or a quick grid without one kind of text or one side."""
     assert sorted({run["seed"] for run in lesson.runs(seeds=3)}) == [1, 2, 3]
-    assert len(lesson.runs(seeds=3)) == 20 * 3 + 5 * 2 * 1
+    assert len(lesson.runs(seeds=3)) == 20 * 3 + 5 * 2 * 3
     quick = lesson.runs(quick=True)
     assert {(*lesson.describe_base(run["base"]), run["seed"]) for run in quick} == {
         (7, 0.2, 1), (7, 0.6, 1), (1, 0.2, 1), (1, 0.8, 1)} and len(quick) == 4
