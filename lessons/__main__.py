@@ -111,7 +111,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
         print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
-    write_results(out, collect([locate_run(run) for run in runs], evidence))
+    curves = getattr(lesson, "CURVES", ())
+    write_results(out, collect([locate_run(run) for run in runs], evidence, curves))
     results = read_results(out)  # what is stored is shown, to the last digit
     table = lesson.table(results)
     print(table)

@@ -83,8 +83,9 @@ def shorten(value) -> str:
     return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def read_run(folder: Path) -> tuple[dict, list[dict]]:
-    """The row of a finished run and its curve. Raises InputError if there is none."""
+def read_run(folder: Path, curves: tuple[str, ...] = CURVES) -> tuple[dict, list[dict]]:
+    """The row of a finished run and its curve of some columns. Raises InputError if there is none.
+    """
     try:
         summary, config = (json.loads((folder / f"{name}.json").read_text())
                            for name in ("summary", "config"))
@@ -95,18 +96,18 @@ def read_run(folder: Path) -> tuple[dict, list[dict]]:
         row = {"base": base, "reward": summary["reward"],
                "loss": summary["loss"], "flags": describe_flags(config), **numbers,
                "command": config["command"]}
-        return row, thin_out(metrics)
+        return row, thin_out(metrics, curves)
     except Exception:  # missing, truncated or foreign, in many ways
         raise InputError(f"{folder} holds no finished run (config.json, metrics.csv, "
                          "summary.json)") from None
 
 
-def thin_out(metrics: list[dict]) -> list[dict]:
+def thin_out(metrics: list[dict], columns: tuple[str, ...] = CURVES) -> list[dict]:
     """The rows of a metrics.csv as at most POINTS means, `step` being the last one in it."""
     parts = np.array_split(np.arange(len(metrics)), min(POINTS, len(metrics)))
     return [{"step": int(metrics[part[-1]]["step"]),
              **{name: average([metrics[i][name] for i in part])
-                for name in metrics[0] if name in CURVES or "_share" in name}}
+                for name in metrics[0] if name in columns or "_share" in name}}
             for part in parts]
 
 
@@ -116,9 +117,10 @@ def average(cells: list[str]) -> float | None:
     return mean(numbers) if numbers else None
 
 
-def collect(folders: Iterable[Path], evidence: list[dict] | None = None) -> Results:
-    """The results of finished runs."""
-    read = [read_run(folder) for folder in folders]
+def collect(folders: Iterable[Path], evidence: list[dict] | None = None,
+            curves: tuple[str, ...] = ()) -> Results:
+    """The results of finished runs; `curves`: columns to keep besides CURVES."""
+    read = [read_run(folder, CURVES + curves) for folder in folders]
     return Results([row for row, _ in read], {i: curve for i, (_, curve) in enumerate(read)},
                    evidence or [])
 
@@ -174,6 +176,25 @@ def group_runs(runs: list[dict], *keys: str) -> dict[tuple, list[dict]]:
     for run in runs:
         cells.setdefault(tuple(run[key] for key in keys), []).append(run)
     return cells
+
+
+def select_runs(runs: list[dict], flags: dict) -> list[dict]:
+    """The rows of one cell: whose flags are these and no others, whatever the seed."""
+    config = {"reward": TrainConfig.reward, "loss": TrainConfig.loss} | flags
+    cell = flags["base"], config["reward"], config["loss"], describe_flags(config)
+    return [run for run in runs if tuple(run[key] for key in TEXT[:4]) == cell]
+
+
+def list_rows(results: Results, shared: dict,
+              cells: dict[str, dict]) -> list[tuple[str, str, list[dict]]]:
+    """[(name, 'after', runs)] of the cells {name: flags beside the shared ones} that have runs.
+
+    First ('(base)', 'before', [run]): the base, as one of these runs found it.
+    """
+    rows = [(name, "after", select_runs(results.runs, shared | flags))
+            for name, flags in cells.items()]
+    rows = [row for row in rows if row[2]]
+    return [("(base)", "before", rows[0][2][:1]), *rows] if rows else []
 
 
 def curves_of(results: Results, cell: list[dict]) -> list[list[dict]]:

@@ -45,6 +45,25 @@ def test_options():
 # --- advantages
 
 
+@given(st.lists(st.floats(-1, 1), min_size=8, max_size=8),
+       st.lists(st.floats(-1, 1), min_size=8, max_size=8), st.integers(1, 3))
+def test_each_segment_has_its_own_reward(answer, confidence, span):
+    """The answer's tokens get GRPO's advantage of their part, the confidence's that of theirs.
+
+    Catches one part for both, parts swapped, and a group that is not the part's own.
+    """
+    parts = torch.tensor([answer, confidence], **f64).reshape(2, 2, 4)
+    mask = torch.ones(8, 5, dtype=torch.bool)
+    mask[::2, 4] = False
+    marked = torch.zeros_like(mask)
+    marked[:, 4 - span:] = True
+    batch = adapters.make_batch(parts.sum(0), mask)._replace(parts=parts, confidence=marked & mask)
+    found = adapters.token_advantages("grpo_segments", batch)
+    for part, tokens in zip(parts, (~marked, marked)):
+        expected = adapters.advantages("grpo", part).flatten()[:, None]
+        close(found[tokens], (expected * mask)[tokens])
+
+
 @given(st.lists(st.lists(st.floats(-2, 2), min_size=4, max_size=4), min_size=1, max_size=3))
 def test_group_advantages(rows):
     """The definitions: population std in GRPO, none in Dr. GRPO, the mean of the others in RLOO."""

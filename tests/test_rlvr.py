@@ -162,6 +162,15 @@ def labelled_by(monkeypatch, answer):
     return calls
 
 
+def test_labels_of_fewer_votes(monkeypatch):
+    """--votes says how many samples a frozen label is the majority of."""
+    asked, original = [], evaluation.answer_problems
+    monkeypatch.setattr(evaluation, "answer_problems", lambda *args: (
+        asked.append(args[3]) or original(*args)))
+    made = rlvr.make_pool(config(reward="majority", votes=3), tiny(), CORPORA["good-code"])
+    assert asked == [3] and len(made) == 8
+
+
 def test_labels_are_the_majority_of_64_samples(monkeypatch):
     """Each problem's own samples vote, drawn from a stream of their own at temperature 1."""
     calls = labelled_by(monkeypatch, lambda problem, i: (
@@ -334,6 +343,51 @@ def test_rollout_gives_every_token_its_advantage(loss):
         close(values[mask], helpers["critic"](hidden)[:, 0].detach())
         assert not values[~mask].any()
     close(batch.advantages, adapters.gae(paid.flatten(), batch.values, batch.mask, 0.9, 0.8))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_takes_rewards_below_zero(loss, monkeypatch):
+    """The signed ones by the reward's range; what pays most is pushed up most. An update follows.
+    """
+    problem = task.parse_problem("3 +4")
+    texts = ["\\boxed{7} 99%", "\\boxed{8} 99%", "\\boxed{6} 10%", "?"]
+    monkeypatch.setattr(rlvr, "sample_responses", lambda *args, **more: fake_rollouts(texts))
+    monkeypatch.setattr(rlvr, "choose_prompts", lambda *args: np.array([0]))
+    for reward in ("brier", "brier_alone", "log_score", "ternary", "soft_consensus"):
+        c = config(reward=reward, loss=loss, prompts=1, abstain_reward=-0.5)
+        critic = torch.nn.Linear(8, 1, **f64)
+        batch, metrics, _ = adapters.rollout(tiny(), c, [(problem, None)], critic=critic)
+        assert batch.reward_range[0] <= batch.rewards.min() < batch.rewards.max() <= 1
+        assert batch.advantages.isfinite().all() and not batch.advantages[~batch.mask].any()
+        if loss not in ("ppo", "grpo_segments"):
+            paid = batch.rewards.flatten()
+            first = batch.advantages[:, 0]
+            assert first[paid.argmax()] > first[paid.argmin()] or loss in ("psr", "nsr")
+            assert abs(first).max() <= (1 if loss in ("reinforce", "psr", "nsr") else 10)
+        after, _ = parameters_after(tiny(), batch, c) if loss != "ppo" else (torch.zeros(1), 0)
+        assert after.isfinite().all()
+
+
+@pytest.mark.parametrize("reward, sees", [("brier", True), ("correct", False), ("random", False)])
+def test_parts_of_a_rollout(reward, sees, monkeypatch):
+    """A reward's parts on their tokens; one that is all the answer's never pushes a confidence."""
+    problems = [task.parse_problem("3 +4"), task.parse_problem("8 -2")]
+    texts = ["\\boxed{7} 90%", "\\boxed{8} 90%", "\\boxed{6} 10%", "\\boxed{6}"]
+    monkeypatch.setattr(rlvr, "sample_responses", lambda *args, **more: fake_rollouts(texts))
+    monkeypatch.setattr(rlvr, "choose_prompts", lambda *args: np.array([0, 1]))
+    c = config(reward=reward, loss="grpo_segments", prompts=2, group=2)
+    batch, _, _ = adapters.rollout(tiny(), c, [(problem, None) for problem in problems])
+    if reward == "brier":
+        close(batch.parts[0], [[1, 0], [1, 1]])
+        close(batch.parts[1], [[-0.01, -0.81], [-0.81, -1]])
+    else:
+        close(batch.parts[0], batch.rewards)
+    close(batch.parts.sum(0), batch.rewards)
+    lengths = batch.mask.sum(1).tolist()
+    stated = [4, 4, 4, 1]                       # " ", number, "%", ending
+    assert [row.nonzero()[0].item() for row in batch.confidence] == [
+        length - tail for length, tail in zip(lengths, stated)]
+    assert bool(batch.advantages[batch.confidence].any()) == sees
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

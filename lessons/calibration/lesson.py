@@ -1,0 +1,171 @@
+"""Does a binary reward harm calibration?
+
+TODO
+"""
+
+from statistics import mean
+
+from lessons.grid import base_grid, grid
+from lessons.report import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    Results,
+    align,
+    curves_of,
+    list_rows,
+    select_runs,
+    show_spread,
+)
+
+BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], steps=[600])
+         | base_grid(base=["humble-code"], hedges=[1.0]))
+FULL, UNDER, HEDGING = BASES
+CURVES = ("accuracy_easy", "accuracy_hard", "ece", "ece_easy", "ece_hard", "confidence_easy",
+          "confidence_hard")
+
+ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
+RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700, "lr": 0.01,
+          "steps": 50}
+SEGMENTS = {"loss": "grpo_segments"}
+REWARDS = {"correct": {"reward": "correct"}, "correct, frozen": {"reward": "correct"} | SEGMENTS,
+           "brier": {"reward": "brier"}, "brier, segments": {"reward": "brier"} | SEGMENTS}
+STEPS = {"brier, lr 0.015": {"reward": "brier", "lr": 0.015},
+         "brier, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
+TRAPS = {name: {"reward": name} for name in ("correct", "brier", "brier_alone", "log_score")}
+KINDS = ("easy", "hard")
+SHOWN = (70, 80, 90, 99)      # percentages with a column of their own
+
+
+def list_cells() -> list[dict]:
+    """The flags of every cell but its seeds."""
+    by_base = {FULL: REWARDS | STEPS, UNDER: REWARDS, HEDGING: TRAPS}
+    return [{"base": base} | RECIPE | flags
+            for base, cells in by_base.items() for flags in cells.values()]
+
+
+def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
+    if quick:
+        return [run for name in ("correct", "brier")
+                for run in grid(base=FULL, **RECIPE | REWARDS[name], seed=[1])]
+    few = max(1, 3 * seeds // 5)
+    return [run for cell in list_cells()
+            for run in grid(**cell, seed=range(1, 1 + (seeds if cell["base"] == FULL else few)))]
+
+
+def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
+    return list_rows(results, {"base": base} | RECIPE, cells)
+
+
+def show_cell(cell: list[dict], column: str, digits: int = 3) -> str:
+    """Mean and spread over the seeds that can say it; '-' if none can."""
+    values = [run[column] for run in cell if run.get(column) is not None]
+    return show_spread(values, digits, "") if values else "-"
+
+
+def tabulate_calibration(results: Results, base: str, cells: dict[str, dict]) -> str:
+    """Accuracy, and how far the stated confidence is from it."""
+    columns = {"easy accuracy": "accuracy_easy", "ECE": "ece", "easy": "ece_easy",
+               "hard": "ece_hard", "Brier": "brier", "AUROC": "auroc", "stated": "stated_share"}
+    lines = [[base.removeprefix("humble-code-"), *columns]]
+    for name, when, cell in find_rows(results, base, cells):
+        lines.append([name, *(show_cell(cell, f"{when}_{column}",
+                                        2 if column in ("auroc", "stated_share") else 3)
+                              for column in columns.values())])
+    return align(lines)
+
+
+def tabulate_own(results: Results, cells: dict[str, dict]) -> str:
+    """The model's own confidence: how often its other 7 answers agree; AUROC inside a kind."""
+    columns = {"own ECE": "own_ece", "easy": "own_ece_easy", "hard": "own_ece_hard",
+               "own AUROC": "own_auroc", "stated AUROC, easy": "auroc_easy",
+               "stated AUROC, hard": "auroc_hard"}
+    lines = [["", *columns]]
+    for name, when, cell in find_rows(results, FULL, cells):
+        lines.append([name, *(show_cell(cell, f"{when}_{column}", 2)
+                              for column in columns.values())])
+    return align(lines)
+
+
+def tabulate_stated(results: Results, cells: dict[str, dict]) -> str:
+    """The share of each stated percentage among all responses to a kind of problems."""
+    lines = [["", "problems", "below 70%", *(f"{value}%" for value in SHOWN), "others or none"]]
+    for name, when, cell in find_rows(results, FULL, cells):
+        for kind in KINDS:
+            shares = [read_stated(run, when, kind) for run in cell]
+            low = [sum(share for value, (share, _) in of_run.items() if value < SHOWN[0])
+                   for of_run in shares]
+            exact = [[of_run.get(value, (0.0, None))[0] for of_run in shares] for value in SHOWN]
+            rest = [1 - sum(parts) for parts in zip(low, *exact)]
+            lines.append([name if kind == "easy" else "", kind,
+                          *(show_spread(values, 2, "") for values in (low, *exact, rest))])
+    return align(lines)
+
+
+def read_stated(run: dict, when: str, kind: str) -> dict[int, tuple[float, float]]:
+    """{percentage: (share of the responses, accuracy among them)}; kind: all, easy or hard."""
+    prefix, suffix = f"{when}_stated_{kind}_", "_share"
+    found = {}
+    for name, share in run.items():
+        if name.startswith(prefix) and name.endswith(suffix) and share is not None:
+            value = name.removeprefix(prefix).removesuffix(suffix)
+            found[int(value)] = share, run[f"{prefix}{value}_accuracy"]
+    return found
+
+
+def table(results: Results) -> str:
+    """The full base; own confidence; what is stated; traps on a hedging base; a young base."""
+    parts = [tabulate_calibration(results, FULL, REWARDS | STEPS), tabulate_own(results, REWARDS),
+             tabulate_stated(results, REWARDS)]
+    parts += [tabulate_calibration(results, base, cells)
+              for base, cells in ((HEDGING, TRAPS), (UNDER, REWARDS))
+              if any(run["base"] == base for run in results.runs)]
+    return "\n\n".join(parts)
+
+
+def draw_reliability(axis, rows: list[tuple[str, list]], title: str) -> None:
+    """Accuracy of each stated percentage; the area of a dot is its share, a dot a seed."""
+    axis.plot([0, 100], [0, 1], color=GREY, linewidth=0.8)
+    for kind, color in (("easy", BLUE), ("hard", RED)):
+        for when, run in rows:
+            said = read_stated(run, when, kind)
+            axis.scatter(list(said), [accuracy for _, accuracy in said.values()], color=color,
+                         s=[300 * share + 2 for share, _ in said.values()], alpha=0.4,
+                         linewidths=0)
+    axis.set(title=title, xlabel="stated confidence (%)", xlim=(0, 104), ylim=(-0.05, 1.05))
+
+
+def draw_curves(axis, results: Results, flags: dict, color: str, label: str) -> None:
+    """ECE on hard training prompts over training: a thin line a seed, their mean thick."""
+    cell = select_runs(results.runs, {"base": FULL} | RECIPE | flags)
+    curves = curves_of(results, cell)
+    if not curves:
+        return
+    batches = [row["step"] + 1 for row in curves[0]]
+    for style, kind in (("-", "hard"), (":", "easy")):
+        lines = [[row[f"ece_{kind}"] for row in curve] for curve in curves]
+        axis.plot(batches, [mean(values) for values in zip(*lines)], style, color=color,
+                  linewidth=2)
+    last = mean(curve[-1]["ece_hard"] for curve in curves)
+    axis.text(batches[-1] + 1, last, label, color=color, fontsize=9, va="center")
+
+
+def figure(results: Results):
+    """Reliability of the base, after `correct` and after `brier`; calibration over training."""
+    import matplotlib.pyplot as plt
+
+    canvas, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
+    found = {name: (when, cell) for name, when, cell in find_rows(results, FULL, REWARDS)}
+    titles = {"(base)": "base", "correct": "after correct", "brier": "after brier (RLCR)"}
+    for axis, (name, title) in zip(axes, titles.items()):
+        when, cell = found[name]
+        draw_reliability(axis, [(when, run) for run in cell], title)
+    axes[0].set_ylabel("accuracy (area: share, a dot a seed)")
+    axes[0].text(30, 0.92, "easy", color=BLUE)
+    axes[0].text(30, 0.06, "hard", color=RED)
+    for name, color in (("correct", GREY), ("brier", ORANGE), ("brier, segments", BLUE)):
+        draw_curves(axes[3], results, REWARDS[name], color, name)
+    axes[3].set(title="ECE on training prompts: hard (easy dotted)", xlabel="rollout batches",
+                ylim=(0, 1), xlim=(0, 75))
+    return canvas

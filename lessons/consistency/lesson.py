@@ -1,0 +1,171 @@
+"""Does rewarding a model's agreement with itself last?
+
+TODO
+"""
+
+from statistics import mean
+
+from lessons.consistency.vote import measure_vote
+from lessons.grid import base_grid, grid, place_base
+from lessons.report import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    Results,
+    align,
+    curves_of,
+    gains,
+    select_runs,
+    show_spread,
+)
+
+BASES = (base_grid(base=["good-code"], steps=[300, 450, 600]) | base_grid(base=["good-code"])
+         | base_grid(base=["good-code"], steps=[450], seed=[1]))
+HALF, OTHER = "good-code-steps450", "good-code-steps450-seed1"   # half competent, two seeds
+YOUNG = ("good-code-steps300", HALF, "good-code-steps600", "good-code")   # ever more competent
+CURVES = ("agreement", "vote_accuracy")   # kept in curves.csv, beside what every lesson keeps
+
+# Every prompt is seen once: accuracy on training prompts is accuracy on problems never seen.
+RECIPE = {"lr": 0.01, "prompts": 32, "updates": 16, "pool": 1536, "steps": 48}
+LABELS = {"consensus": {"reward": "consensus"}, "frozen": {"reward": "majority", "votes": 16},
+          "correct": {"reward": "correct"}, "random": {"reward": "random"}}
+VARIANTS = {"soft": {"reward": "soft_consensus"},
+            "dr_grpo": {"reward": "consensus", "loss": "dr_grpo"},
+            "no norm clip": {"reward": "consensus", "max_grad_norm": 1e9},
+            "k = 1, 2 only": {"reward": "consensus", "num_ops": (1, 2)},
+            "half the step": {"reward": "consensus", "lr": 0.005},
+            "8 batches": {"reward": "consensus", "steps": 8}}
+STEPS = (0.0025, 0.005, 0.01, 0.02)
+COLORS = {"agreement": ORANGE, "accuracy": BLUE, "label right": RED, "top answer": GREY}
+COLUMNS = {"agreement": "agreement", "accuracy": "accuracy", "label right": "vote_accuracy",
+           "top answer": "top_answer_share"}
+
+
+def list_cells() -> tuple[list[dict], list[dict]]:
+    """The flags of every cell but its seeds: rewards and variants; and the other phases."""
+    main = [{"base": base} | RECIPE | flags for base in (HALF, OTHER)
+            for flags in LABELS.values()]
+    main += [{"base": HALF} | RECIPE | flags for flags in VARIANTS.values()]
+    phases = [phase_cell(base, lr) for base in YOUNG for lr in STEPS]
+    return main, [cell for cell in phases if cell not in main]
+
+
+def phase_cell(base: str, lr: float) -> dict:
+    return {"base": base} | RECIPE | {"reward": "consensus", "lr": lr}
+
+
+def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
+    if quick:
+        return [run for flags in LABELS.values()
+                for run in grid(base=HALF, **RECIPE | flags, seed=[1])]
+    main, phases = list_cells()
+    few = max(1, 3 * seeds // 5)
+    return [run for cells, n in ((main, seeds), (phases, few)) for cell in cells
+            for run in grid(**cell, seed=range(1, n + 1))]
+
+
+def measure(runs: list[dict]) -> list[dict]:
+    """What a vote of each base gives without training."""
+    bases = dict.fromkeys(run["base"] for run in runs)
+    return [{"base": base, "votes": votes, "accuracy": accuracy}
+            for base in bases for votes, accuracy in measure_vote(place_base(base)).items()]
+
+
+def read_curve(results: Results, cell: list[dict], name: str) -> list[tuple[float, float, float]]:
+    """(first, best, last) of a curve, for each seed; last: the mean of its last three rows."""
+    curves = [[row[name] for row in curve] for curve in curves_of(results, cell)]
+    return [(curve[0], max(curve), mean(curve[-3:])) for curve in curves]
+
+
+def show_course(results: Results, cell: list[dict], name: str, best: bool = False) -> str:
+    """'0.28 -> 0.43 -> 0.19 ± 0.05': means of first, best if asked for, and last."""
+    first, top, last = zip(*read_curve(results, cell, name))
+    middle = f"{mean(top):.2f} -> " if best else ""
+    return f"{mean(first):.2f} -> {middle}{show_spread(list(last), 2, '')}"
+
+
+def tabulate_labels(results: Results, base: str, cells: dict[str, dict]) -> str:
+    """A row for each reward: over training on the left, on the evaluation problems on the right."""
+    lines = [["reward", "accuracy, best, last", "label right", "agreement", "top answer",
+              "evaluated"]]
+    for name, flags in cells.items():
+        cell = select_runs(results.runs, {"base": base} | RECIPE | flags)
+        if cell:
+            lines.append([name, show_course(results, cell, "accuracy", best=True),
+                          *(show_course(results, cell, COLUMNS[column])
+                            for column in ("label right", "agreement", "top answer")),
+                          show_spread(gains(cell))])
+    lines[0][0] = base.removeprefix("good-code-")
+    return align(lines)
+
+
+def tabulate_phases(results: Results) -> str:
+    """Gains on the evaluation problems by base and step size; how many seeds ended lower."""
+    lines = [["base", "T = 1", *(f"step {lr:g}" for lr in STEPS)]]
+    for base in YOUNG:
+        cells = [select_runs(results.runs, phase_cell(base, lr)) for lr in STEPS]
+        if any(cells):
+            before = next(cell for cell in cells if cell)[0]["before_accuracy"]
+            lines.append([base, f"{before:.2f}", *(show_phase(cell) for cell in cells)])
+    return align(lines)
+
+
+def show_phase(cell: list[dict]) -> str:
+    """'-12.0 ± 3.1 (5)': the gain, and of how many seeds it is a loss."""
+    return f"{show_spread(gains(cell))} ({sum(gain < 0 for gain in gains(cell))})" if cell else ""
+
+
+def tabulate_votes(results: Results) -> str:
+    """Without training: what n votes of a base give; with: the best and last that training gave."""
+    lines = [["base", "1 sample", "vote of 16", "vote of 64", "consensus, best", "last",
+              "its vote of 16"]]
+    for base in YOUNG + (OTHER,):
+        voted = {row["votes"]: row["accuracy"] for row in results.evidence if row["base"] == base}
+        cell = select_runs(results.runs, {"base": base} | RECIPE | LABELS["consensus"])
+        if voted and cell:
+            _, best, last = zip(*read_curve(results, cell, "accuracy"))
+            votes = [top for _, top, _ in read_curve(results, cell, "vote_accuracy")]
+            lines.append([base, *(f"{voted[n]:.3f}" for n in (1, 16, 64)),
+                          *(show_spread(list(values), 2, "") for values in (best, last, votes))])
+    return align(lines)
+
+
+def table(results: Results) -> str:
+    """Rewards on both bases, what might help, the condition, and what a vote gives for nothing."""
+    parts = [tabulate_labels(results, base, LABELS) for base in (HALF, OTHER)
+             if any(run["base"] == base for run in results.runs)]
+    if any(run["base"] == OTHER for run in results.runs):
+        parts += [tabulate_labels(results, HALF, VARIANTS), tabulate_phases(results),
+                  tabulate_votes(results)]
+    return "\n\n".join(parts)
+
+
+def draw_course(axis, results: Results, cell: list[dict]) -> None:
+    """The mean over seeds of each quantity, thick, and every seed, thin."""
+    for label, name in COLUMNS.items():
+        curves = curves_of(results, cell)
+        batches = [row["step"] + 1 for row in curves[0]]
+        lines = [[row[name] for row in curve] for curve in curves]
+        for line in lines:
+            axis.plot(batches, line, color=COLORS[label], linewidth=0.5, alpha=0.4)
+        axis.plot(batches, [mean(values) for values in zip(*lines)], color=COLORS[label],
+                  linewidth=2)
+
+
+def figure(results: Results):
+    """A panel a reward: what the reward sees rises in the first while what is true falls."""
+    import matplotlib.pyplot as plt
+
+    titles = {"consensus": "consensus: its own votes, now", "frozen": "16 votes before RL, frozen",
+              "correct": "the right answer", "random": "a coin"}
+    canvas, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharey=True, layout="constrained")
+    for axis, (name, flags) in zip(axes, LABELS.items()):
+        cell = select_runs(results.runs, {"base": HALF} | RECIPE | flags)
+        draw_course(axis, results, cell)
+        axis.set(title=titles[name], xlabel="rollout batches", ylim=(0, 1), xlim=(0, 49))
+    for label, (x, y) in {"agreement": (26, 0.62), "label right": (3, 0.72),
+                          "accuracy": (3, 0.2), "top answer": (10, 0.03)}.items():
+        axes[0].text(x, y, label, color=COLORS[label], fontsize=9)
+    axes[0].set_ylabel("share (thin: a seed)")
+    return canvas

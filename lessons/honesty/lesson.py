@@ -1,0 +1,140 @@
+"""Does a third outcome, I do not know, buy honesty?
+
+TODO
+"""
+
+from statistics import mean
+
+from lessons.grid import base_grid, grid
+from lessons.report import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    Results,
+    align,
+    list_rows,
+    show_spread,
+)
+
+BASES = base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
+LENGTH, FLAT = BASES   # doubt in the corpus grows with length, or does not
+CURVES = ("accuracy_easy", "hallucination_easy", "hallucination_hard")
+
+ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
+RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700, "lr": 0.01,
+          "steps": 50}
+REWARDS = {"correct": {"reward": "correct"}, "ternary": {"reward": "ternary"},
+           "ternary, dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
+           "random": {"reward": "random"}}
+VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)   # of an abstention
+
+
+def price(value: float) -> dict:
+    return {"reward": "ternary"} | ({"abstain_reward": value} if value else {})
+
+
+def list_cells() -> tuple[list[dict], list[dict]]:
+    """The flags of every cell but its seeds: rewards on both bases; other values."""
+    main = [{"base": LENGTH} | RECIPE | flags for flags in REWARDS.values()]
+    main += [{"base": FLAT} | RECIPE | REWARDS["ternary"]]
+    return main, [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
+
+
+def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
+    if quick:
+        return [run for name in ("correct", "ternary")
+                for run in grid(base=LENGTH, **RECIPE | REWARDS[name], seed=[1])]
+    main, values = list_cells()
+    few = max(1, 3 * seeds // 5)
+    return [run for cells, n in ((main, seeds), (values, few)) for cell in cells
+            for run in grid(**cell, seed=range(1, n + 1))]
+
+
+def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
+    return list_rows(results, {"base": base} | RECIPE, cells)
+
+
+def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:
+    """Shares of all responses to a kind of problems; truthfulness of both kinds together."""
+    columns = {"easy: right": "accuracy_easy", "abstains": "abstain_share_easy",
+               "invents": "hallucination_easy", "hard: right": "accuracy_hard",
+               "abstains ": "abstain_share_hard", "invents ": "hallucination_hard",
+               "truthful": "truthfulness"}
+    lines = [[head, *columns]]
+    for name, when, cell in rows:
+        lines.append([name, *(show_spread([run[f"{when}_{column}"] for run in cell], 3,
+                                          "+" if column == "truthfulness" else "")
+                              for column in columns.values())])
+    return align(lines)
+
+
+def tabulate_lengths(results: Results, base: str, cells: dict[str, dict]) -> str:
+    """The share that abstains, by the number of operations."""
+    lines = [["abstains", *(f"k = {k}" for k in ALL)]]
+    for name, when, cell in find_rows(results, base, cells):
+        lines.append([name, *(f"{average_abstention(cell, when, k):.3f}" for k in ALL)])
+    return align(lines)
+
+
+def average_abstention(cell: list[dict], when: str, k: int) -> float:
+    return mean(run[f"{when}_abstain_by_length_{k}"] for run in cell)
+
+
+def table(results: Results) -> str:
+    """Rewards; abstention by length; what an abstention is worth; the flat corpus."""
+    parts = [tabulate_honesty("", find_rows(results, LENGTH, REWARDS)),
+             tabulate_lengths(results, LENGTH, REWARDS)]
+    if any(run["base"] == FLAT for run in results.runs):
+        values = {f"{value:+g}": price(value) for value in VALUES}
+        flat = {"ternary": REWARDS["ternary"]}
+        parts += [tabulate_honesty("abstention pays", find_rows(results, LENGTH, values)),
+                  tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
+                  tabulate_lengths(results, FLAT, flat)]
+    return "\n\n".join(parts)
+
+
+def draw_outcomes(axis, rows: list[tuple[str, str, list]], kind: str) -> None:
+    """A bar a row: right, abstains, invents; means over seeds."""
+    outcomes = {f"accuracy_{kind}": BLUE, f"abstain_share_{kind}": GREY,
+                f"hallucination_{kind}": RED}
+    for y, (_, when, cell) in enumerate(rows):
+        left = 0.0
+        for column, color in outcomes.items():
+            share = mean(run[f"{when}_{column}"] for run in cell)
+            axis.barh(y, share, left=left, color=color, height=0.62, alpha=0.75)
+            left += share
+    axis.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axis.invert_yaxis()
+    axis.set(title=f"{kind} problems", xlabel="share of responses", xlim=(0, 1))
+
+
+def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
+    """Abstention by length: a thin line a seed, the mean thick."""
+    colors = {"(base)": GREY, "ternary": ORANGE, "ternary, dr_grpo": BLUE}
+    for name, when, cell in rows:
+        if name in colors:
+            means = [average_abstention(cell, when, k) for k in ALL]
+            for run in cell:
+                axis.plot(ALL, [run[f"{when}_abstain_by_length_{k}"] for k in ALL],
+                          color=colors[name], linewidth=0.6, alpha=0.5)
+            axis.plot(ALL, means, color=colors[name], linewidth=2)
+            axis.text(7.1, means[-1], name, color=colors[name], fontsize=9, va="center")
+    axis.set(title="abstains", xlabel="operations (6, 7: never seen)", xlim=(1, 9.6),
+             ylim=(-0.02, 1.02))
+
+
+def figure(results: Results):
+    """What becomes of easy and hard problems under each reward; abstention by length."""
+    import matplotlib.pyplot as plt
+
+    rows = find_rows(results, LENGTH, REWARDS)
+    canvas, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    for axis, kind in zip(axes, ("easy", "hard")):
+        draw_outcomes(axis, rows, kind)
+    axes[1].set_yticks([])
+    for x, text in ((0.1, "right"), (0.42, "abstains"), (0.75, "invents")):
+        axes[0].text(x, -0.62, text, color={"right": BLUE, "abstains": GREY,
+                                            "invents": RED}[text], fontsize=9)
+    draw_lengths(axes[2], rows)
+    return canvas
