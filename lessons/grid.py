@@ -65,7 +65,8 @@ def place_base(name: str) -> Path:
 def locate_run(run: dict) -> Path:
     """runs/BASE/REWARD/OTHER-FLAGS/seedN."""
     others = {flag: run[flag] for flag in sorted(run) if flag not in ("base", "reward", "seed")}
-    cell = "-".join(write_flags(others)).replace("---", "-").removeprefix("--").replace("--", "-")
+    words = (word.removeprefix("--") for word in write_flags(others))
+    cell = "-".join(f"minus{word[1:]}" if word.startswith("-") else word for word in words)
     return Path("runs", run["base"], run["reward"], *([cell] if cell else []), f"seed{run['seed']}")
 
 

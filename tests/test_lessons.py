@@ -46,6 +46,9 @@ def test_commands_have_every_flag_and_its_place():
         "python rlvr.py train --base b --reward random --eps-low 1e+09 --num-ops 1 7 "
         f"--seed 2 --out {folder}")
     assert str(grid.locate_run({"base": "b", "reward": "r", "seed": 1})) == "runs/b/r/seed1"
+    signed = [str(grid.locate_run(run | {"eps_low": low})) for low in (0.5, -0.5)]
+    assert [folder.split("/")[3] for folder in signed] == [
+        "eps-low-0.5-num-ops-1-7", "eps-low-minus0.5-num-ops-1-7"]
     again = dict(reversed(run.items()))               # the same flags are the same run
     assert grid.locate_run(again) == grid.locate_run(run)
     assert grid.write_pretrain_command("early", {"base": "good-code", "steps": 600}) == (
