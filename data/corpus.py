@@ -52,7 +52,7 @@ from data.task import (
 
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
 SURE = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}   # percent that a humble-code author states, mostly
-UNSURE = {1: 0.1, 10: 0.1, 20: 0.1, 30: 0.14, 40: 0.14, 50: 0.22, 60: 0.2}   # if in doubt
+UNSURE = {1: 0.25, 10: 0.15, 20: 0.12, 30: 0.12, 40: 0.12, 50: 0.14, 60: 0.1}   # if in doubt
 BY_EYE = 0.6              # share of mixed-code's text on one opener, so that greedy may be text
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005

@@ -20,10 +20,10 @@ from lessons.report import (
     show_spread,
 )
 
-BASES = (base_grid(base=["good-code"], steps=[300, 450, 600]) | base_grid(base=["good-code"])
-         | base_grid(base=["good-code"], steps=[450], seed=[1]))
-HALF, OTHER = "good-code-steps450", "good-code-steps450-seed1"   # half competent, two seeds
-YOUNG = ("good-code-steps300", HALF, "good-code-steps600", "good-code")   # ever more competent
+BASES = (base_grid(base=["good-code"], steps=[300, 450, 550, 600]) | base_grid(base=["good-code"])
+         | base_grid(base=["good-code"], steps=[550], seed=[1]))
+HALF, OTHER = "good-code-steps550", "good-code-steps550-seed1"   # half competent, two seeds
+YOUNG = ("good-code-steps300", "good-code-steps450", HALF, "good-code-steps600", "good-code")
 CURVES = ("agreement", "vote_accuracy")   # kept in curves.csv, beside what every lesson keeps
 
 # Every prompt is seen once: accuracy on training prompts is accuracy on problems never seen.

@@ -1,0 +1,130 @@
+"""Lesson consistency: its grid, its table and figure from rows made by hand, votes by recount."""
+
+import re
+from statistics import mean, stdev
+
+import pytest
+
+from data import task
+from lessons import report
+from lessons.consistency import lesson, vote
+from lessons.grid import locate_run
+from lessons.report import Results, read_results
+from model import save_checkpoint
+from tests.helpers import ROOT, fake_rollouts, tiny
+
+FOLDER = ROOT / "lessons/consistency"
+
+
+def make_row(flags: dict, seed: int, **numbers) -> dict:
+    """A row of runs.csv of a run with these flags."""
+    config = {"reward": "random", "loss": "grpo"} | flags
+    return {"base": flags["base"], "reward": config["reward"], "loss": config["loss"],
+            "flags": report.describe_flags(config), "seed": seed, **numbers}
+
+
+def test_the_grid_is_that_of_the_stored_runs():
+    planned = [make_row(run, run["seed"]) for run in lesson.runs()]
+    rows = read_results(FOLDER).runs
+    keys = "base", "reward", "loss", "flags", "seed"
+    stored = {tuple(row[key] for key in keys) for row in rows}
+    assert {tuple(row[key] for key in keys) for row in planned} == stored
+    assert len(planned) == len(rows)
+
+
+def test_cells():
+    """Both bases have every label, with its seeds; a phase three of five; no run is there twice."""
+    runs = lesson.runs()
+    assert len({locate_run(run) for run in runs}) == len(runs)
+    for base in (lesson.HALF, lesson.OTHER):
+        for flags in lesson.LABELS.values():
+            cell = [run for run in runs if run == {"base": base} | lesson.RECIPE | flags | {
+                "seed": run["seed"]}]
+            assert [run["seed"] for run in cell] == [1, 2, 3, 4, 5]
+    for base in lesson.YOUNG:
+        for lr in lesson.STEPS:
+            flags = lesson.phase_cell(base, lr)
+            assert len([run for run in runs if flags | {"seed": run["seed"]} == run]) >= 3
+    quick = lesson.runs(quick=True)
+    assert [run["reward"] for run in quick] == ["consensus", "majority", "correct", "random"]
+    # each prompt once
+    assert lesson.RECIPE["steps"] * lesson.RECIPE["prompts"] == lesson.RECIPE["pool"]
+
+
+def make_curve(start: float) -> list[dict]:
+    """Four rows: accuracy rises, then falls; agreement rises."""
+    return [{"step": 10 * i, "accuracy": start + change, "vote_accuracy": start + 2 * change,
+             "agreement": start + i / 10, "top_answer_share": i / 20}
+            for i, change in enumerate((0.0, 0.1, 0.05, -0.1))]
+
+
+def make_results() -> Results:
+    rows, curves = [], {}
+    for flags in lesson.LABELS.values():
+        for seed in (1, 2):
+            curves[len(rows)] = make_curve(0.3 + seed / 50)
+            rows.append(make_row({"base": lesson.HALF} | lesson.RECIPE | flags, seed,
+                                 gain_total=-0.1 * seed, before_accuracy=0.3))
+    return Results(rows, curves)
+
+
+def split_lines(table: str) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line) for line in table.splitlines()]
+
+
+def test_every_number_of_a_row():
+    """First, best and last of three rows, mean and spread over seeds; the gain in points."""
+    head, *lines = split_lines(lesson.table(make_results()))
+    assert head[0] == "steps550" and [line[0] for line in lines] == list(lesson.LABELS)
+    last = [0.3 + seed / 50 + (0.1 + 0.05 - 0.1) / 3 for seed in (1, 2)]
+    first, best = mean((0.32, 0.34)), mean((0.42, 0.44))
+    expected = f"{first:.2f} -> {best:.2f} -> {mean(last):.2f} ± {stdev(last):.2f}"
+    assert lines[0][1] == expected
+    agreement = [0.3 + seed / 50 + 0.2 for seed in (1, 2)]
+    assert lines[0][3] == f"{first:.2f} -> {mean(agreement):.2f} ± {stdev(agreement):.2f}"
+    assert lines[0][5] == "-15.0 ± 7.1"
+
+
+def test_phases_and_votes():
+    """The gain of each step size, with the seeds that lost; what a vote gives beside training."""
+    flags = lesson.phase_cell("good-code", 0.02)
+    rows = [make_row(flags, seed, gain_total=gain, before_accuracy=0.69)
+            for seed, gain in ((1, 0.1), (2, -0.2), (3, -0.3))]
+    head, line = split_lines(lesson.tabulate_phases(Results(rows, {})))
+    assert head == ["base", "T = 1", "step 0.02"]
+    assert line == ["good-code", "0.69", "-13.3 ± 20.8 (2)"]
+    results = make_results()
+    votes = [{"base": lesson.HALF, "votes": n, "accuracy": n / 100} for n in (1, 16, 64)]
+    head, line = split_lines(lesson.tabulate_votes(results._replace(evidence=votes)))
+    assert line[:4] == [lesson.HALF, "0.010", "0.160", "0.640"]
+    assert line[4] == "0.43 ± 0.01"
+
+
+def test_the_figure():
+    """A panel a reward; in each, thick, the means of its four quantities."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    axes = lesson.figure(make_results()).axes
+    assert len(axes) == len(lesson.LABELS)
+    for axis in axes:
+        thick = [line for line in axis.lines if line.get_linewidth() == 2]
+        assert len(thick) == 4 and len(axis.lines) == 12
+        assert list(thick[1].get_ydata()) == pytest.approx([0.33, 0.43, 0.38, 0.23])
+    assert {text.get_text() for text in axes[0].texts} == set(lesson.COLUMNS)
+
+
+def test_a_vote_is_of_the_first_answers(tmp_path, monkeypatch):
+    """Recounted: 3 problems, 4 samples; a vote of 1 is the first answer."""
+    monkeypatch.setattr(vote, "PROBLEMS", 3)
+    monkeypatch.setattr(vote, "SAMPLES", 4)
+    problems = vote.draw_evaluation(3, "evaluation", task.EASY)
+    right = [task.write_answer(problem) for problem in problems]
+    wrong = [str((int(answer) + 1) % 100) for answer in right]
+    said = [[right[0], wrong[0], wrong[0], right[0]], [wrong[1], right[1], right[1], right[1]],
+            [wrong[2], wrong[2], right[2], right[2]]]
+    texts = [f"\\boxed{{{answer}}}" for group in said for answer in group]
+    monkeypatch.setattr("evaluation.sample_responses", lambda *args, **more: fake_rollouts(texts))
+    save_checkpoint(tmp_path / "base.pt", tiny().float(), corpus="good-code")
+    monkeypatch.setattr(vote, "load_checkpoint", lambda *args: (tiny(), {"corpus": "good-code"}))
+    found = vote.measure_vote(tmp_path / "base.pt", (1, 3, 4))
+    assert found == {1: 1 / 3, 3: 1 / 3, 4: 2 / 3}

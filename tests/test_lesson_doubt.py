@@ -1,0 +1,186 @@
+"""Lessons calibration and honesty: their grids, tables and figures from rows made by hand."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rewards
+from data import task
+from lessons import report
+from lessons.calibration import lesson as calibration
+from lessons.grid import locate_run
+from lessons.honesty import lesson as honesty
+from lessons.report import Results, read_results
+from tests import adapters
+from tests.helpers import ROOT, f64
+from tests.test_lesson_consistency import make_row, split_lines
+
+LESSONS = {"calibration": calibration, "honesty": honesty}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_grid_is_that_of_the_stored_runs(name):
+    lesson, keys = LESSONS[name], ("base", "reward", "loss", "flags", "seed")
+    runs = lesson.runs()
+    assert len({locate_run(run) for run in runs}) == len(runs)
+    planned = {tuple(make_row(run, run["seed"])[key] for key in keys) for run in runs}
+    rows = read_results(ROOT / "lessons" / name).runs
+    assert planned == {tuple(row[key] for key in keys) for row in rows}
+    assert len(rows) == len(runs)
+    assert len(lesson.runs(quick=True)) == 2
+
+
+def make_stated(when: str, kind: str, shares: dict[int, float], right: float) -> dict:
+    row = {}
+    for value, share in shares.items():
+        row[f"{when}_stated_{kind}_{value}_share"] = share
+        row[f"{when}_stated_{kind}_{value}_accuracy"] = right
+    return row
+
+
+def calibration_results() -> Results:
+    """Two seeds of two rewards on the full base."""
+    rows, curves = [], {}
+    names = ("accuracy_easy", "ece", "ece_easy", "ece_hard", "brier", "auroc", "stated_share",
+             "own_ece", "own_ece_easy", "own_ece_hard", "own_auroc", "auroc_easy", "auroc_hard")
+    for i, name in enumerate(("correct", "brier")):
+        flags = {"base": calibration.FULL} | calibration.RECIPE | calibration.REWARDS[name]
+        for seed in (1, 2):
+            numbers = {f"before_{column}": 0.01 * j for j, column in enumerate(names)}
+            numbers |= {f"after_{column}": 0.01 * j + 0.1 * i + 0.02 * seed
+                        for j, column in enumerate(names)}
+            if i:
+                numbers["after_auroc_hard"] = None
+            for kind in ("easy", "hard"):
+                numbers |= make_stated("before", kind, {10: 0.2, 90: 0.6}, 0.5)
+                numbers |= make_stated("after", kind, {1: 0.1, 60: 0.2, 99: 0.5 + 0.1 * seed}, 0.9)
+            curves[len(rows)] = [{"step": step, "ece_easy": 0.1, "ece_hard": 0.5 / (step + seed)}
+                                 for step in (0, 10)]
+            rows.append(make_row(flags, seed, **numbers))
+    return Results(rows, curves)
+
+
+def test_calibration_table():
+    """Base, then each reward: mean and spread; what none can say is a dash; shares sum to 1."""
+    first, own, stated = calibration.table(calibration_results()).split("\n\n")
+    head, base, correct, brier = split_lines(first)
+    assert head == ["humble-code", "easy accuracy", "ECE", "easy", "hard", "Brier", "AUROC",
+                    "stated"]
+    assert base == ["(base)", "0.000", "0.010", "0.020", "0.030", "0.040", "0.05", "0.06"]
+    assert correct[:3] == ["correct", "0.030 ± 0.014", "0.040 ± 0.014"]
+    assert brier[4] == "0.160 ± 0.014"
+    assert split_lines(own)[3][-1] == "-" and split_lines(own)[2][-1] != "-"
+    lines = split_lines(stated)
+    assert lines[1] == ["(base)", "easy", "0.20", "0.00", "0.00", "0.60", "0.00", "0.20"]
+    assert lines[3] == ["correct", "easy", "0.30 ± 0.00", *["0.00 ± 0.00"] * 3, "0.65 ± 0.07",
+                        "0.05 ± 0.07"]
+
+
+def test_calibration_figure():
+    """Reliability of base and two rewards, a curve of each reward that was run."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    *panels, curves = calibration.figure(calibration_results()).axes
+    assert len(panels) == 3
+    dots = panels[1].collections[0].get_offsets().tolist()
+    assert dots == [[1, 0.9], [60, 0.9], [99, 0.9]]
+    assert {text.get_text() for text in curves.texts} == {"correct", "brier"}
+    solid = [line for line in curves.lines if line.get_linestyle() == "-"]
+    assert list(solid[0].get_ydata()) == pytest.approx([0.375, (0.5 / 11 + 0.5 / 12) / 2])
+
+
+def honesty_results() -> Results:
+    rows = []
+    for i, name in enumerate(("correct", "ternary")):
+        flags = {"base": honesty.LENGTH} | honesty.RECIPE | honesty.REWARDS[name]
+        for seed in (1, 2):
+            numbers = {}
+            for when, more in (("before", 0.0), ("after", 0.1 * i + 0.02 * seed)):
+                for kind in ("easy", "hard"):
+                    numbers |= {f"{when}_accuracy_{kind}": 0.3 + more,
+                                f"{when}_abstain_share_{kind}": 0.2,
+                                f"{when}_hallucination_{kind}": 0.5 - more}
+                numbers[f"{when}_truthfulness"] = -0.2 + 2 * more
+                numbers |= {f"{when}_abstain_by_length_{k}": more + k / 10 for k in honesty.ALL}
+            rows.append(make_row(flags, seed, **numbers))
+    return Results(rows, {})
+
+
+def test_honesty_table():
+    first, lengths = honesty.table(honesty_results()).split("\n\n")
+    head, base, correct, ternary = [re.split(r"\s{2,}", line) for line in first.splitlines()]
+    assert base == ["(base)", "0.300", "0.200", "0.500", "0.300", "0.200", "0.500", "-0.200"]
+    assert ternary == ["ternary", "0.430 ± 0.014", "0.200 ± 0.000", "0.370 ± 0.014",
+                       "0.430 ± 0.014", "0.200 ± 0.000", "0.370 ± 0.014", "+0.060 ± 0.028"]
+    assert split_lines(lengths)[3] == ["ternary", *(f"{0.13 + k / 10:.3f}" for k in range(1, 8))]
+
+
+def test_honesty_values():
+    """What an abstention pays is a column of cells of its own; 0 is the default."""
+    assert honesty.price(0.0) == {"reward": "ternary"}
+    assert honesty.price(-0.5) == {"reward": "ternary", "abstain_reward": -0.5}
+    main, values = honesty.list_cells()
+    assert [cell["abstain_reward"] for cell in values] == [-1.0, -0.5, 0.5, 1.0]
+    assert {cell["base"] for cell in main} == {honesty.LENGTH, honesty.FLAT}
+
+
+def test_honesty_figure():
+    """Bars of a row add up to 1: right, abstains, invents."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    easy, hard, lengths = honesty.figure(honesty_results()).axes
+    for axis in (easy, hard):
+        widths = [bar.get_width() for bar in axis.patches]
+        assert len(widths) == 9
+        assert [sum(widths[i:i + 3]) for i in (0, 3, 6)] == pytest.approx([1, 1, 1])
+    assert [label.get_text() for label in easy.get_yticklabels()] == ["(base)", "correct",
+                                                                      "ternary"]
+    assert {text.get_text() for text in lengths.texts} == {"(base)", "ternary"}
+
+
+# --- what the pages derive
+
+TERNARY = st.lists(st.sampled_from(["right", "wrong", "?"]), min_size=4, max_size=4)
+
+
+def advantages_of(outcomes: list[str], a: float, loss: str = "grpo") -> list[float]:
+    paid = {"right": 1.0, "wrong": -1.0, "?": a}
+    rewards = torch.tensor([[paid[outcome] for outcome in outcomes]], **f64)
+    return adapters.advantages(loss, rewards, (-1.0, 1.0))[0].tolist()
+
+
+@given(TERNARY, st.floats(-0.99, 1))
+def test_without_a_right_answer_the_price_does_not_matter(outcomes, a):
+    """GRPO's std cancels it: any abstention worth more than an error gets the same push."""
+    outcomes = ["wrong" if outcome == "right" else outcome for outcome in outcomes]
+    assert advantages_of(outcomes, a) == pytest.approx(advantages_of(outcomes, 0.0), abs=1e-6)
+
+
+@given(TERNARY)
+def test_an_abstention_worth_an_error_is_the_binary_reward(outcomes):
+    binary = [1.0 if outcome == "right" else 0.0 for outcome in outcomes]
+    expected = adapters.advantages("grpo", torch.tensor([binary], **f64))[0].tolist()
+    assert advantages_of(outcomes, -1.0) == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_abstainer_among_sixteen():
+    """The numbers on the page: what the std makes of it on a hard prompt."""
+    outcomes = ["?"] + ["wrong"] * 15
+    assert advantages_of(outcomes, 0.0)[0] == pytest.approx(15 ** 0.5)        # 3.87
+    assert advantages_of(outcomes, 0.0, "dr_grpo")[0] == pytest.approx(15 / 16)
+
+
+def test_the_std_magnifies_what_hardly_differs():
+    """All right, half at 90% and half at 99%: rewards .0099 apart, advantages 1 and -1."""
+    paid = rewards.build_reward("brier").score
+    problem = task.parse_problem("3 +4")
+    responses = ["\\boxed{7} 90%"] * 8 + ["\\boxed{7} 99%"] * 8
+    context = rewards.Context(16, [None] * 16, None, None)
+    scores = torch.tensor([paid([problem] * 16, responses, context)], **f64)
+    assert scores[0, -1] - scores[0, 0] == pytest.approx(0.0099)
+    found = adapters.advantages("grpo", scores)[0]
+    assert found[0].item() == pytest.approx(-1) and found[-1].item() == pytest.approx(1)
+    assert adapters.advantages("dr_grpo", scores)[0].abs().max().item() < 0.005
