@@ -91,7 +91,7 @@ def measure_ece(confidence: np.ndarray, right: np.ndarray) -> float | None:
 
     A bin counts as its share of the M; 90% and above are in the last one.
     """
-    bins = np.minimum((confidence * BINS + 1e-9).astype(int), BINS - 1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(bins)) if len(bins) else None
 

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evaluation
+import measures
 from data import corpus, plumbing, task, tokenizer
 from data.corpus import CORPORA
 from evaluation import PLAIN, Answers, EvaluateConfig, SampleConfig, Sampling
 from model import load_checkpoint, save_checkpoint
+from rewards import is_correct
 from tests import adapters
 from tests.helpers import (
     CPU,
@@ -291,6 +293,24 @@ def test_evaluation_by_hand(monkeypatch):
     assert [(call["n"], call["sampling"]) for call in calls] == [
         (4, Sampling(0.7, 3, 0.9, 17)), (1, Sampling(0.0, None, None, 17))]
     assert {call["seed"] for call in calls} == {plumbing.torch_rng(8, 5, 0).initial_seed()}
+
+
+def test_evaluation_of_a_base_with_doubts(monkeypatch):
+    """Each response beside its own problem, in groups of n: as if measured by themselves."""
+    problems, table = eight_responses()
+    table = {prompt: [text + " 90%" for text in texts[:3]] + ["?"]
+             for prompt, texts in table.items()}
+    recorded_sampler(monkeypatch, lambda prompts, n, temperature: [
+        text for prompt in prompts for text in table[prompt][:n]])
+    humble = CORPORA["humble-code"]
+    numbers, answers = evaluation.evaluate(None, humble, problems, 4, [1], KEY)
+    rows = [problem for problem in problems for _ in range(4)]
+    right = [is_correct(problem, text) for problem, text in zip(rows, answers.texts)]
+    scored = humble, rows, answers.texts, np.array(right)
+    expected = measures.measure_doubt(*scored, 4) | measures.detail_doubt(*scored)
+    assert {name: numbers[name] for name in expected} == expected
+    assert numbers["own_confidence"] == pytest.approx(2 / 3 / 5)     # the two 7s of five boxes
+    assert numbers["abstain_share"] == 2 / 8 and numbers["stated_share"] == 6 / 8
 
 
 def test_what_cannot_be_said_is_none(monkeypatch):

@@ -73,6 +73,12 @@ def test_calibration_by_brute_force(pairs):
     assert found["auroc"] == (pytest.approx(sum(wins) / len(wins)) if wins else None)
 
 
+def test_certainty_is_in_the_last_bin():
+    """Frequencies reach 1: with 95% they share a bin, and their errors cancel."""
+    found = adapters.calibration(np.array([1.0, 0.95]), np.array([False, True]))
+    assert found["ece"] == pytest.approx(0.95 / 2)
+
+
 def test_calibration_of_nothing():
     nothing = adapters.calibration(np.array([]), np.array([], bool))
     assert nothing == {"ece": None, "auroc": None, "brier": None, "confidence": None}

@@ -31,27 +31,31 @@ RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700
 SEGMENTS = {"loss": "grpo_segments"}
 REWARDS = {"correct": {"reward": "correct"}, "correct, frozen": {"reward": "correct"} | SEGMENTS,
            "brier": {"reward": "brier"}, "brier, segments": {"reward": "brier"} | SEGMENTS}
+LONGER = {"brier, 80 batches": {"reward": "brier", "steps": 80}}
 STEPS = {"brier, lr 0.015": {"reward": "brier", "lr": 0.015},
-         "brier, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
+         "the same, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
+YOUNG = {name: REWARDS[name] for name in ("correct", "brier", "brier, segments")}
 TRAPS = {name: {"reward": name} for name in ("correct", "brier", "brier_alone", "log_score")}
 KINDS = ("easy", "hard")
 SHOWN = (70, 80, 90, 99)      # percentages with a column of their own
 
 
-def list_cells() -> list[dict]:
-    """The flags of every cell but its seeds."""
-    by_base = {FULL: REWARDS | STEPS, UNDER: REWARDS, HEDGING: TRAPS}
-    return [{"base": base} | RECIPE | flags
-            for base, cells in by_base.items() for flags in cells.values()]
+def list_cells() -> tuple[list[dict], list[dict]]:
+    """The flags of every cell but its seeds: rewards on the full base, and all others."""
+    main = [{"base": FULL} | RECIPE | flags for flags in (REWARDS | LONGER).values()]
+    others = [(FULL, STEPS), (UNDER, YOUNG), (HEDGING, TRAPS)]
+    return main, [{"base": base} | RECIPE | flags
+                  for base, cells in others for flags in cells.values()]
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [run for name in ("correct", "brier")
                 for run in grid(base=FULL, **RECIPE | REWARDS[name], seed=[1])]
+    main, others = list_cells()
     few = max(1, 3 * seeds // 5)
-    return [run for cell in list_cells()
-            for run in grid(**cell, seed=range(1, 1 + (seeds if cell["base"] == FULL else few)))]
+    return [run for cells, n in ((main, seeds), (others, few)) for cell in cells
+            for run in grid(**cell, seed=range(1, n + 1))]
 
 
 def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
@@ -116,10 +120,11 @@ def read_stated(run: dict, when: str, kind: str) -> dict[int, tuple[float, float
 
 def table(results: Results) -> str:
     """The full base; own confidence; what is stated; traps on a hedging base; a young base."""
-    parts = [tabulate_calibration(results, FULL, REWARDS | STEPS), tabulate_own(results, REWARDS),
+    parts = [tabulate_calibration(results, FULL, REWARDS | LONGER | STEPS),
+             tabulate_own(results, REWARDS),
              tabulate_stated(results, REWARDS)]
     parts += [tabulate_calibration(results, base, cells)
-              for base, cells in ((HEDGING, TRAPS), (UNDER, REWARDS))
+              for base, cells in ((HEDGING, TRAPS), (UNDER, YOUNG))
               if any(run["base"] == base for run in results.runs)]
     return "\n\n".join(parts)
 
