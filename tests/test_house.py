@@ -102,6 +102,12 @@ def test_only_what_is_required_is_imported(path):
             assert allowed or (name in inside and node.col_offset > 0), name
 
 
+def test_every_module_is_installed():
+    """pyproject.toml names what lies at the top; a new file there is easily forgotten."""
+    listed = re.search(r"py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
+    assert set(re.findall(r'"(\w+)"', listed)) == {path.stem for path in ROOT.glob("*.py")}
+
+
 @pytest.mark.slow
 def test_rlvr_is_loaded_once():
     """`python rlvr.py` must not import itself under its other name."""

@@ -43,12 +43,12 @@ COLUMNS = {"agreement": "agreement", "accuracy": "accuracy", "label right": "vot
 
 
 def list_cells() -> tuple[list[dict], list[dict]]:
-    """The flags of every cell but its seeds: rewards and variants; and the other phases."""
-    main = [{"base": base} | RECIPE | flags for base in (HALF, OTHER)
-            for flags in LABELS.values()]
-    main += [{"base": HALF} | RECIPE | flags for flags in VARIANTS.values()]
-    phases = [phase_cell(base, lr) for base in YOUNG for lr in STEPS]
-    return main, [cell for cell in phases if cell not in main]
+    """The flags of every cell but its seeds: of the figure; and of all others."""
+    main = [{"base": HALF} | RECIPE | flags for flags in LABELS.values()]
+    others = [{"base": OTHER} | RECIPE | flags for flags in LABELS.values()]
+    others += [{"base": HALF} | RECIPE | flags for flags in VARIANTS.values()]
+    others += [phase_cell(base, lr) for base in YOUNG for lr in STEPS]
+    return main, [cell for i, cell in enumerate(others) if cell not in main + others[:i]]
 
 
 def phase_cell(base: str, lr: float) -> dict:
@@ -59,9 +59,9 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [run for flags in LABELS.values()
                 for run in grid(base=HALF, **RECIPE | flags, seed=[1])]
-    main, phases = list_cells()
+    main, others = list_cells()
     few = max(1, 3 * seeds // 5)
-    return [run for cells, n in ((main, seeds), (phases, few)) for cell in cells
+    return [run for cells, n in ((main, seeds), (others, few)) for cell in cells
             for run in grid(**cell, seed=range(1, n + 1))]
 
 
