@@ -272,6 +272,30 @@ def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **
 
 # --- rows
 
+def test_a_lesson_may_keep_more_of_a_curve(tmp_path):
+    """Beside what every lesson keeps, and nothing else."""
+    folder = write_run(tmp_path / "run")
+    kept = report.collect([folder]).curves[0]
+    more = report.collect([folder], curves=("kl",)).curves[0]
+    assert [row | {"kl": 7.0} for row in kept] == more and "kl" not in kept[0]
+
+
+def test_rows_of_a_cell(tmp_path):
+    """These flags and no others, whatever the seed; a default that is said is no flag."""
+    folders = [write_run(tmp_path / str(i), seed=i, **flags) for i, flags in enumerate(
+        ({"lr": 0.01}, {"lr": 0.01}, {"lr": 0.01, "p": 0.1}, {}))]
+    rows = report.collect(folders).runs
+    chosen = report.select_runs(rows, {"base": "tiny", "lr": 0.01, "p": 0.5})
+    assert [row["seed"] for row in chosen] == [0, 1]
+    results = report.Results(rows, {})
+    cells = {"step": {"lr": 0.01}, "coin": {"lr": 0.01, "p": 0.1}, "none": {"lr": 0.3}}
+    (head, before, base), *others = report.list_rows(results, {"base": "tiny"}, cells)
+    assert (head, before, base) == ("(base)", "before", rows[:1])
+    assert [(name, when, [row["seed"] for row in cell]) for name, when, cell in others] == [
+        ("step", "after", [0, 1]), ("coin", "after", [2])]
+    assert report.list_rows(results, {"base": "other"}, cells) == []
+
+
 def test_a_row_holds_every_number_of_a_run(tmp_path):
     row, curve = report.read_run(write_run(tmp_path / "run", eps_low=0.2, num_ops=[1, 2], lr=0.015))
     expected = {"base": "tiny", "reward": "random", "loss": "grpo", "seed": 1,

@@ -87,7 +87,7 @@ def show_course(results: Results, cell: list[dict], name: str, best: bool = Fals
 
 def tabulate_labels(results: Results, base: str, cells: dict[str, dict]) -> str:
     """A row for each reward: over training on the left, on the evaluation problems on the right."""
-    lines = [["reward", "accuracy, best, last", "label right", "agreement", "top answer",
+    lines = [["reward", "accuracy: first, best, last", "label right", "agreement", "top answer",
               "evaluated"]]
     for name, flags in cells.items():
         cell = select_runs(results.runs, {"base": base} | RECIPE | flags)
