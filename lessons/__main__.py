@@ -31,7 +31,8 @@ from lessons.jobs import Job, run_jobs
 from lessons.report import collect, draw_to, read_results, write_results
 
 HERE = Path(__file__).parent
-NAMES = ("spurious", "clips", "prior", "scale", "losses", "probe")  # in the order of the story
+NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",
+         "honesty", "probe")  # in the order of the story
 
 
 def load_lesson(name: str) -> ModuleType:

@@ -114,8 +114,8 @@ def test_the_figure():
     assert {text.get_text() for text in axes[0].texts} == set(lesson.COLUMNS)
 
 
-def test_a_vote_is_of_the_first_answers(tmp_path, monkeypatch):
-    """Recounted: 3 problems, 4 samples; a vote of 1 is the first answer."""
+def test_votes_of_a_base(tmp_path, monkeypatch):
+    """Recounted: 3 problems, 4 samples, cut into votes of 1, 2 and 4; the earliest of equals."""
     monkeypatch.setattr(vote, "PROBLEMS", 3)
     monkeypatch.setattr(vote, "SAMPLES", 4)
     problems = vote.draw_evaluation(3, "evaluation", task.EASY)
@@ -127,5 +127,5 @@ def test_a_vote_is_of_the_first_answers(tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.sample_responses", lambda *args, **more: fake_rollouts(texts))
     save_checkpoint(tmp_path / "base.pt", tiny().float(), corpus="good-code")
     monkeypatch.setattr(vote, "load_checkpoint", lambda *args: (tiny(), {"corpus": "good-code"}))
-    found = vote.measure_vote(tmp_path / "base.pt", (1, 3, 4))
-    assert found == {1: 1 / 3, 3: 1 / 3, 4: 2 / 3}
+    found = vote.measure_vote(tmp_path / "base.pt", (1, 2, 4))
+    assert found == {1: 7 / 12, 2: 3 / 6, 4: 2 / 3}

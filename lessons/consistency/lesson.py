@@ -1,6 +1,8 @@
 """Does rewarding a model's agreement with itself last?
 
-TODO
+Not for long where the step is large for the base: accuracy rises from 0.50 to 0.59, then falls to
+0.46 while agreement keeps rising (5 seeds); the same votes, frozen, end at 0.57. A sure base gains 30
+points at any step. About 30 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -154,18 +156,22 @@ def draw_course(axis, results: Results, cell: list[dict]) -> None:
 
 
 def figure(results: Results):
-    """A panel a reward: what the reward sees rises in the first while what is true falls."""
+    """A panel a reward, and consensus on a younger base: agreement rises while truth falls."""
     import matplotlib.pyplot as plt
 
-    titles = {"consensus": "consensus: its own votes, now", "frozen": "16 votes before RL, frozen",
+    titles = {"consensus": "own votes, now", "frozen": "16 votes before RL",
               "correct": "the right answer", "random": "a coin"}
-    canvas, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharey=True, layout="constrained")
-    for axis, (name, flags) in zip(axes, LABELS.items()):
-        cell = select_runs(results.runs, {"base": HALF} | RECIPE | flags)
+    panels = [(titles[name], {"base": HALF} | flags) for name, flags in LABELS.items()]
+    panels += [("own votes, younger base", {"base": YOUNG[1]} | LABELS["consensus"])]
+    found = [(title, select_runs(results.runs, RECIPE | flags)) for title, flags in panels]
+    found = [(title, cell) for title, cell in found if cell]
+    canvas, axes = plt.subplots(1, len(found), figsize=(2.6 * len(found), 3.4), sharey=True,
+                                layout="constrained")
+    for axis, (title, cell) in zip(axes, found):
         draw_course(axis, results, cell)
-        axis.set(title=titles[name], xlabel="rollout batches", ylim=(0, 1), xlim=(0, 49))
-    for label, (x, y) in {"agreement": (26, 0.62), "label right": (3, 0.72),
-                          "accuracy": (3, 0.2), "top answer": (10, 0.03)}.items():
+        axis.set(title=title, xlabel="rollout batches", ylim=(0, 1), xlim=(0, 49))
+    for label, (x, y) in {"agreement": (21, 0.66), "label right": (4, 0.93),
+                          "accuracy": (4, 0.36), "top answer": (10, 0.09)}.items():
         axes[0].text(x, y, label, color=COLORS[label], fontsize=9)
     axes[0].set_ylabel("share (thin: a seed)")
     return canvas
