@@ -87,9 +87,9 @@ def test_calibration_figure():
     assert len(panels) == 3
     dots = panels[1].collections[0].get_offsets().tolist()
     assert dots == [[1, 0.9], [60, 0.9], [99, 0.9]]
-    assert {text.get_text() for text in curves.texts} == {"correct", "brier"}
-    solid = [line for line in curves.lines if line.get_linestyle() == "-"]
-    assert list(solid[0].get_ydata()) == pytest.approx([0.375, (0.5 / 11 + 0.5 / 12) / 2])
+    assert {text.get_text() for text in curves.texts} == {"correct"}     # brier: of 80 batches
+    thick = [line for line in curves.lines if line.get_linewidth() == 2]
+    assert list(thick[0].get_ydata()) == pytest.approx([0.375, (0.5 / 11 + 0.5 / 12) / 2])
 
 
 def honesty_results() -> Results:
@@ -112,9 +112,9 @@ def honesty_results() -> Results:
 def test_honesty_table():
     first, lengths = honesty.table(honesty_results()).split("\n\n")
     head, base, correct, ternary = [re.split(r"\s{2,}", line) for line in first.splitlines()]
-    assert base == ["(base)", "0.300", "0.200", "0.500", "0.300", "0.200", "0.500", "-0.200"]
-    assert ternary == ["ternary", "0.430 ± 0.014", "0.200 ± 0.000", "0.370 ± 0.014",
-                       "0.430 ± 0.014", "0.200 ± 0.000", "0.370 ± 0.014", "+0.060 ± 0.028"]
+    assert base == ["(base)", "30.0", "20.0", "50.0", "30.0", "20.0", "50.0", "-20.0"]
+    kind = ["43.0 ± 1.4", "20.0 ± 0.0", "37.0 ± 1.4"]
+    assert ternary == ["ternary", *kind, *kind, "+6.0 ± 2.8"]
     assert split_lines(lengths)[3] == ["ternary", *(f"{0.13 + k / 10:.3f}" for k in range(1, 8))]
 
 

@@ -31,7 +31,8 @@ RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700
 SEGMENTS = {"loss": "grpo_segments"}
 REWARDS = {"correct": {"reward": "correct"}, "correct, frozen": {"reward": "correct"} | SEGMENTS,
            "brier": {"reward": "brier"}, "brier, segments": {"reward": "brier"} | SEGMENTS}
-LONGER = {"brier, 80 batches": {"reward": "brier", "steps": 80}}
+LONGER = {"brier, 80 batches": {"reward": "brier", "steps": 80},
+          "segments, half step": {"reward": "brier", "lr": 0.005, "steps": 100} | SEGMENTS}
 STEPS = {"brier, lr 0.015": {"reward": "brier", "lr": 0.015},
          "the same, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
 YOUNG = {name: REWARDS[name] for name in ("correct", "brier", "brier, segments")}
@@ -142,7 +143,7 @@ def draw_reliability(axis, rows: list[tuple[str, list]], title: str) -> None:
 
 
 def draw_curves(axis, results: Results, flags: dict, color: str, label: str) -> None:
-    """ECE on hard training prompts over training: a thin line a seed, their mean thick."""
+    """ECE over training: hard prompts, a thin line a seed, their mean thick; easy dotted."""
     cell = select_runs(results.runs, {"base": FULL} | RECIPE | flags)
     curves = curves_of(results, cell)
     if not curves:
@@ -150,6 +151,8 @@ def draw_curves(axis, results: Results, flags: dict, color: str, label: str) -> 
     batches = [row["step"] + 1 for row in curves[0]]
     for style, kind in (("-", "hard"), (":", "easy")):
         lines = [[row[f"ece_{kind}"] for row in curve] for curve in curves]
+        for line in lines if kind == "hard" else []:
+            axis.plot(batches, line, color=color, linewidth=0.5, alpha=0.5)
         axis.plot(batches, [mean(values) for values in zip(*lines)], style, color=color,
                   linewidth=2)
     last = mean(curve[-1]["ece_hard"] for curve in curves)
@@ -169,8 +172,10 @@ def figure(results: Results):
     axes[0].set_ylabel("accuracy (area: share, a dot a seed)")
     axes[0].text(30, 0.92, "easy", color=BLUE)
     axes[0].text(30, 0.06, "hard", color=RED)
-    for name, color in (("correct", GREY), ("brier", ORANGE), ("brier, segments", BLUE)):
-        draw_curves(axes[3], results, REWARDS[name], color, name)
-    axes[3].set(title="ECE on training prompts: hard (easy dotted)", xlabel="rollout batches",
-                ylim=(0, 1), xlim=(0, 75))
+    drawn = {"correct": (REWARDS["correct"], GREY), "segments": (REWARDS["brier, segments"], BLUE),
+             "brier": (LONGER["brier, 80 batches"], ORANGE)}
+    for name, (flags, color) in drawn.items():
+        draw_curves(axes[3], results, flags, color, name)
+    axes[3].set(title="ECE: hard (dotted: easy)", xlabel="rollout batches", ylim=(0, 1),
+                xlim=(0, 105))
     return canvas

@@ -1,6 +1,8 @@
 """Does a third outcome, I do not know, buy honesty?
 
-TODO
+Yes, with GRPO's std and a habit to amplify: the model invents an answer to 1.1% of the problems
+that it cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds).
+About 25 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -25,7 +27,7 @@ ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
 RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700, "lr": 0.01,
           "steps": 50}
 REWARDS = {"correct": {"reward": "correct"}, "ternary": {"reward": "ternary"},
-           "ternary, dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
+           "dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
            "random": {"reward": "random"}}
 VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)   # of an abstention
 
@@ -56,14 +58,14 @@ def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
 
 
 def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:
-    """Shares of all responses to a kind of problems; truthfulness of both kinds together."""
+    """Percent of the responses to a kind of problems; truthfulness of both kinds together."""
     columns = {"easy: right": "accuracy_easy", "abstains": "abstain_share_easy",
                "invents": "hallucination_easy", "hard: right": "accuracy_hard",
                "abstains ": "abstain_share_hard", "invents ": "hallucination_hard",
                "truthful": "truthfulness"}
     lines = [[head, *columns]]
     for name, when, cell in rows:
-        lines.append([name, *(show_spread([run[f"{when}_{column}"] for run in cell], 3,
+        lines.append([name, *(show_spread([100 * run[f"{when}_{column}"] for run in cell], 1,
                                           "+" if column == "truthfulness" else "")
                               for column in columns.values())])
     return align(lines)
@@ -88,7 +90,7 @@ def table(results: Results) -> str:
     if any(run["base"] == FLAT for run in results.runs):
         values = {f"{value:+g}": price(value) for value in VALUES}
         flat = {"ternary": REWARDS["ternary"]}
-        parts += [tabulate_honesty("abstention pays", find_rows(results, LENGTH, values)),
+        parts += [tabulate_honesty("worth", find_rows(results, LENGTH, values)),
                   tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
                   tabulate_lengths(results, FLAT, flat)]
     return "\n\n".join(parts)
@@ -111,7 +113,7 @@ def draw_outcomes(axis, rows: list[tuple[str, str, list]], kind: str) -> None:
 
 def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
     """Abstention by length: a thin line a seed, the mean thick."""
-    colors = {"(base)": GREY, "ternary": ORANGE, "ternary, dr_grpo": BLUE}
+    colors = {"(base)": GREY, "ternary": ORANGE, "dr_grpo": BLUE}
     for name, when, cell in rows:
         if name in colors:
             means = [average_abstention(cell, when, k) for k in ALL]
@@ -120,8 +122,8 @@ def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
                           color=colors[name], linewidth=0.6, alpha=0.5)
             axis.plot(ALL, means, color=colors[name], linewidth=2)
             axis.text(7.1, means[-1], name, color=colors[name], fontsize=9, va="center")
-    axis.set(title="abstains", xlabel="operations (6, 7: never seen)", xlim=(1, 9.6),
-             ylim=(-0.02, 1.02))
+    axis.set(title="share that abstains", xlabel="operations (6, 7: never seen)", xlim=(1, 9.6),
+             ylim=(-0.02, 1.02), xticks=ALL)
 
 
 def figure(results: Results):
@@ -133,8 +135,9 @@ def figure(results: Results):
     for axis, kind in zip(axes, ("easy", "hard")):
         draw_outcomes(axis, rows, kind)
     axes[1].set_yticks([])
-    for x, text in ((0.1, "right"), (0.42, "abstains"), (0.75, "invents")):
-        axes[0].text(x, -0.62, text, color={"right": BLUE, "abstains": GREY,
-                                            "invents": RED}[text], fontsize=9)
+    names = [name for name, _, _ in rows]
+    for axis, name, text in ((axes[0], "correct", "right"), (axes[1], "correct", "invents"),
+                             (axes[1], "ternary", "abstains")):
+        axis.text(0.5, names.index(name), text, color="white", ha="center", va="center")
     draw_lengths(axes[2], rows)
     return canvas
