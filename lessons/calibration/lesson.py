@@ -1,6 +1,8 @@
 """Does a binary reward harm calibration?
 
-TODO
+It neglects it: the binary reward leaves ECE on easy problems at 0.2. The Brier reward brings it to
+0.013, 0.022 in all, if the confidence is credited apart from the answer (5 seeds), for 0.7 points
+of accuracy. About 40 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -31,10 +33,10 @@ RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700
 SEGMENTS = {"loss": "grpo_segments"}
 REWARDS = {"correct": {"reward": "correct"}, "correct, frozen": {"reward": "correct"} | SEGMENTS,
            "brier": {"reward": "brier"}, "brier, segments": {"reward": "brier"} | SEGMENTS}
-LONGER = {"brier, 80 batches": {"reward": "brier", "steps": 80},
-          "segments, half step": {"reward": "brier", "lr": 0.005, "steps": 100} | SEGMENTS}
+LONGER = {"brier, longer": {"reward": "brier", "steps": 80},
+          "segments, slower": {"reward": "brier", "lr": 0.005, "steps": 100} | SEGMENTS}
 STEPS = {"brier, lr 0.015": {"reward": "brier", "lr": 0.015},
-         "the same, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
+         "that, dr_grpo": {"reward": "brier", "lr": 0.015, "loss": "dr_grpo"}}
 YOUNG = {name: REWARDS[name] for name in ("correct", "brier", "brier, segments")}
 TRAPS = {name: {"reward": name} for name in ("correct", "brier", "brier_alone", "log_score")}
 KINDS = ("easy", "hard")
@@ -69,23 +71,28 @@ def show_cell(cell: list[dict], column: str, digits: int = 3) -> str:
     return show_spread(values, digits, "") if values else "-"
 
 
+def show_mean(cell: list[dict], column: str) -> str:
+    values = [run[column] for run in cell if run.get(column) is not None]
+    return f"{mean(values):.2f}" if values else "-"
+
+
 def tabulate_calibration(results: Results, base: str, cells: dict[str, dict]) -> str:
-    """Accuracy, and how far the stated confidence is from it."""
+    """Accuracy, and how far the stated confidence is from it; the last three without spread."""
     columns = {"easy accuracy": "accuracy_easy", "ECE": "ece", "easy": "ece_easy",
                "hard": "ece_hard", "Brier": "brier", "AUROC": "auroc", "stated": "stated_share"}
     lines = [[base.removeprefix("humble-code-"), *columns]]
     for name, when, cell in find_rows(results, base, cells):
-        lines.append([name, *(show_cell(cell, f"{when}_{column}",
-                                        2 if column in ("auroc", "stated_share") else 3)
-                              for column in columns.values())])
+        lines.append([name, *(show_cell(cell, f"{when}_{column}")
+                              for column in list(columns.values())[:4]),
+                      *(show_mean(cell, f"{when}_{column}")
+                        for column in list(columns.values())[4:])])
     return align(lines)
 
 
 def tabulate_own(results: Results, cells: dict[str, dict]) -> str:
     """The model's own confidence: how often its other 7 answers agree; AUROC inside a kind."""
     columns = {"own ECE": "own_ece", "easy": "own_ece_easy", "hard": "own_ece_hard",
-               "own AUROC": "own_auroc", "stated AUROC, easy": "auroc_easy",
-               "stated AUROC, hard": "auroc_hard"}
+               "own AUROC": "own_auroc", "stated, easy": "auroc_easy", "stated, hard": "auroc_hard"}
     lines = [["", *columns]]
     for name, when, cell in find_rows(results, FULL, cells):
         lines.append([name, *(show_cell(cell, f"{when}_{column}", 2)
@@ -94,17 +101,16 @@ def tabulate_own(results: Results, cells: dict[str, dict]) -> str:
 
 
 def tabulate_stated(results: Results, cells: dict[str, dict]) -> str:
-    """The share of each stated percentage among all responses to a kind of problems."""
-    lines = [["", "problems", "below 70%", *(f"{value}%" for value in SHOWN), "others or none"]]
+    """The share of each stated percentage among all responses to a kind; the rest state none."""
+    lines = [["", "problems", "below 70%", *(f"{value}%" for value in SHOWN)]]
     for name, when, cell in find_rows(results, FULL, cells):
         for kind in KINDS:
             shares = [read_stated(run, when, kind) for run in cell]
             low = [sum(share for value, (share, _) in of_run.items() if value < SHOWN[0])
                    for of_run in shares]
             exact = [[of_run.get(value, (0.0, None))[0] for of_run in shares] for value in SHOWN]
-            rest = [1 - sum(parts) for parts in zip(low, *exact)]
             lines.append([name if kind == "easy" else "", kind,
-                          *(show_spread(values, 2, "") for values in (low, *exact, rest))])
+                          *(show_spread(values, 2, "") for values in (low, *exact))])
     return align(lines)
 
 
@@ -173,7 +179,7 @@ def figure(results: Results):
     axes[0].text(30, 0.92, "easy", color=BLUE)
     axes[0].text(30, 0.06, "hard", color=RED)
     drawn = {"correct": (REWARDS["correct"], GREY), "segments": (REWARDS["brier, segments"], BLUE),
-             "brier": (LONGER["brier, 80 batches"], ORANGE)}
+             "brier": (LONGER["brier, longer"], ORANGE)}
     for name, (flags, color) in drawn.items():
         draw_curves(axes[3], results, flags, color, name)
     axes[3].set(title="ECE: hard (dotted: easy)", xlabel="rollout batches", ylim=(0, 1),
