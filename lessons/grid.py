@@ -37,6 +37,13 @@ def own_seeds(index: int, count: int) -> range:
     return range(first, first + count)
 
 
+def repeat_cells(main: list[dict], others: list[dict], seeds: int) -> list[dict]:
+    """Runs of cells (flags without a seed): seeds 1, 2, ... of the main ones, 3 for 5 of others."""
+    few = max(1, 3 * seeds // 5)
+    return [run for cells, n in ((main, seeds), (others, few)) for cell in cells
+            for run in grid(**cell, seed=range(1, n + 1))]
+
+
 def name_base(flags: dict) -> str:
     """'good-code-prior0.3-openers1' for --base good-code --code-prior 0.3 --text-openers 1."""
     knobs = [f"-{SHORT.get(flag, flag)}{value}" for flag, value in flags.items() if flag != "base"]

@@ -122,7 +122,8 @@ def test_honesty_values():
     assert honesty.price(0.0) == {"reward": "ternary"}
     assert honesty.price(-0.5) == {"reward": "ternary", "abstain_reward": -0.5}
     main, values = honesty.list_cells()
-    assert [cell["abstain_reward"] for cell in values] == [-1.0, -0.5, 0.5, 1.0]
+    assert [cell["abstain_reward"] for cell in values[:4]] == [-1.0, -0.5, 0.5, 1.0]
+    assert [cell["base"] for cell in values[4:]] == honesty.AGAIN
     assert {cell["base"] for cell in main} == {honesty.LENGTH, honesty.FLAT}
 
 

@@ -31,6 +31,15 @@ def test_grid_is_the_product_of_its_lists():
     assert all(run["base"] == "a" and run["num_ops"] == (1, 2) for run in runs)
 
 
+def test_cells_are_repeated():
+    """The main ones with all seeds, the others with three of five, one at least."""
+    cells = [{"base": "a", "num_ops": (1, 2)}], [{"base": "b"}]
+    for seeds, few in ((5, 3), (1, 1), (10, 6)):
+        runs = grid.repeat_cells(*cells, seeds)
+        assert runs == [{"base": "a", "num_ops": (1, 2), "seed": s + 1} for s in range(seeds)] + [
+            {"base": "b", "seed": s + 1} for s in range(few)]
+
+
 def test_a_bases_name_says_its_flags():
     bases = grid.base_grid(base=["good-code"], code_prior=[0.3], text_openers=1, seed=[3], steps=9)
     assert bases == {"good-code-prior0.3-openers1-seed3-steps9": {

@@ -8,7 +8,7 @@ points at any step. About 30 minutes on 2 cores.
 from statistics import mean
 
 from lessons.consistency.vote import measure_vote
-from lessons.grid import base_grid, grid, place_base
+from lessons.grid import base_grid, grid, place_base, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -61,10 +61,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [run for flags in LABELS.values()
                 for run in grid(base=HALF, **RECIPE | flags, seed=[1])]
-    main, others = list_cells()
-    few = max(1, 3 * seeds // 5)
-    return [run for cells, n in ((main, seeds), (others, few)) for cell in cells
-            for run in grid(**cell, seed=range(1, n + 1))]
+    return repeat_cells(*list_cells(), seeds)
 
 
 def measure(runs: list[dict]) -> list[dict]:

@@ -7,7 +7,7 @@ About 25 minutes on 2 cores.
 
 from statistics import mean
 
-from lessons.grid import base_grid, grid
+from lessons.grid import base_grid, grid, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -19,8 +19,9 @@ from lessons.report import (
     show_spread,
 )
 
-BASES = base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
-LENGTH, FLAT = BASES   # doubt in the corpus grows with length, or does not
+BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
+         | base_grid(base=["humble-code"], seed=[1, 7]))
+LENGTH, FLAT, *AGAIN = BASES   # doubt in the corpus grows with length, or does not; and two more
 CURVES = ("accuracy_easy", "hallucination_easy", "hallucination_hard")
 
 ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
@@ -40,17 +41,15 @@ def list_cells() -> tuple[list[dict], list[dict]]:
     """The flags of every cell but its seeds: rewards on both bases; other values."""
     main = [{"base": LENGTH} | RECIPE | flags for flags in REWARDS.values()]
     main += [{"base": FLAT} | RECIPE | REWARDS["ternary"]]
-    return main, [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
+    others = [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
+    return main, others + [{"base": base} | RECIPE | REWARDS["ternary"] for base in AGAIN]
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [run for name in ("correct", "ternary")
                 for run in grid(base=LENGTH, **RECIPE | REWARDS[name], seed=[1])]
-    main, values = list_cells()
-    few = max(1, 3 * seeds // 5)
-    return [run for cells, n in ((main, seeds), (values, few)) for cell in cells
-            for run in grid(**cell, seed=range(1, n + 1))]
+    return repeat_cells(*list_cells(), seeds)
 
 
 def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
@@ -84,7 +83,7 @@ def average_abstention(cell: list[dict], when: str, k: int) -> float:
 
 
 def table(results: Results) -> str:
-    """Rewards; abstention by length; what an abstention is worth; the flat corpus."""
+    """Rewards; abstention by length; what an abstention is worth; flat corpus; other bases."""
     parts = [tabulate_honesty("", find_rows(results, LENGTH, REWARDS)),
              tabulate_lengths(results, LENGTH, REWARDS)]
     if any(run["base"] == FLAT for run in results.runs):
@@ -93,6 +92,8 @@ def table(results: Results) -> str:
         parts += [tabulate_honesty("worth", find_rows(results, LENGTH, values)),
                   tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
                   tabulate_lengths(results, FLAT, flat)]
+        parts += [tabulate_honesty(base.removeprefix("humble-code-"),
+                                   find_rows(results, base, flat)) for base in AGAIN]
     return "\n\n".join(parts)
 
 
