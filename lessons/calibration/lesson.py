@@ -80,7 +80,7 @@ def tabulate_calibration(results: Results, base: str, cells: dict[str, dict]) ->
     """Accuracy, and how far the stated confidence is from it; the last three without spread."""
     columns = {"easy accuracy": "accuracy_easy", "ECE": "ece", "easy": "ece_easy",
                "hard": "ece_hard", "Brier": "brier", "AUROC": "auroc", "stated": "stated_share"}
-    lines = [[base.removeprefix("humble-code-"), *columns]]
+    lines = [[base.removeprefix("humble-code-").removesuffix("-steps600"), *columns]]
     for name, when, cell in find_rows(results, base, cells):
         lines.append([name, *(show_cell(cell, f"{when}_{column}")
                               for column in list(columns.values())[:4]),
