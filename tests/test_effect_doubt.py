@@ -1,6 +1,6 @@
-"""The claims of lessons calibration and honesty, on a base and runs with seeds of their own.
+"""The claims of lesson calibration, on a base and runs with seeds of their own.
 
-Minutes: marked slow.
+Minutes: marked slow. Lesson honesty says on which bases its reward works; this one is not of them.
 """
 
 import os
@@ -15,7 +15,7 @@ from lessons.honesty.lesson import RECIPE
 from tests.helpers import ROOT, read_json
 
 pytestmark = pytest.mark.slow
-RUNS = {"ternary": {"reward": "ternary"}, "correct": {"reward": "correct"},
+RUNS = {"correct": {"reward": "correct"},
         "brier": {"reward": "brier", "loss": "grpo_segments"}}
 
 
@@ -35,16 +35,6 @@ def summaries(tmp_path_factory) -> dict:
     command("pretrain", "--base", "humble-code", "--seed", "7")
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         return dict(zip(RUNS, workers.map(run, RUNS)))
-
-
-def test_a_third_outcome_buys_honesty(summaries):
-    """At least 80% fewer inventions where nothing is known; as right as before elsewhere."""
-    ternary, correct = summaries["ternary"], summaries["correct"]
-    before, after = ternary["before"], ternary["after"]
-    assert before["hallucination_hard"] > 0.8
-    assert after["hallucination_hard"] < 0.2 * before["hallucination_hard"]
-    assert abs(after["accuracy_easy"] - correct["after"]["accuracy_easy"]) < 0.03
-    assert after["abstain_share_easy"] < 0.05
 
 
 def test_a_binary_reward_suppresses_doubt(summaries):

@@ -1,8 +1,8 @@
 """Does a third outcome, I do not know, buy honesty?
 
-Yes, with GRPO's std and a habit to amplify: the model invents an answer to 1.1% of the problems
-that it cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds).
-About 25 minutes on 2 cores.
+On two of three bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
+cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the third
+nothing is learnt. About 30 minutes on 2 cores.
 """
 
 from statistics import mean
