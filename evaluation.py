@@ -39,7 +39,14 @@ from data.task import (
     write_answer,
 )
 from data.tokenizer import END, decode, encode, encode_prompt
-from measures import detail_doubt, measure_doubt, measure_tokens, measure_votes, share_modes
+from measures import (
+    detail_doubt,
+    mean_or_none,
+    measure_doubt,
+    measure_tokens,
+    measure_votes,
+    share_modes,
+)
 from model import Rollouts, Transformer, load_checkpoint, response_hidden, sample_responses
 from rewards import is_correct, parse_box
 
@@ -164,8 +171,7 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
     for name, share in share_modes(corpus, problems, greedy.modes).items():
         numbers[f"greedy_{name}"] = share
     for i, mode in enumerate(corpus.modes):
-        right = answers.correct[answers.modes == i]
-        numbers[f"accuracy_{mode}"] = right.mean().item() if len(right) else None
+        numbers[f"accuracy_{mode}"] = mean_or_none(answers.correct[answers.modes == i])
     numbers |= measure_answers(answers, ks)
     rows = [problem for problem in problems for _ in range(samples)]
     right = answers.correct.flatten()

@@ -7,7 +7,6 @@ mean over nothing) is None.
 """
 
 import re
-from collections import Counter
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from data.corpus import ABSTENTION, Corpus
 from data.task import Problem, write_answer
 from data.tokenizer import decode, encode
 from model import Rollouts
-from rewards import is_correct, parse_box, parse_confidence
+from rewards import count_alike, count_votes, is_correct, parse_box, parse_confidence
 
 BINS = 10  # of the calibration error
 
@@ -26,18 +25,21 @@ def mean_or_none(values: np.ndarray) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
+def split_kinds(corpus: Corpus, problems: list[Problem]) -> dict[str, np.ndarray]:
+    """{suffix of a name: which of the problems}: all, and those of each kind if there are kinds."""
+    kinds = {f"_{kind}": np.array([corpus.kind_of(problem) == kind for problem in problems])
+             for kind in corpus.kinds}
+    return {"": np.ones(len(problems), bool)} | kinds
+
+
 def share_modes(corpus: Corpus, problems: list[Problem], modes: np.ndarray) -> dict:
     """The share of each mode in modes (P, n), indices into the corpus's.
 
     Also among each kind of problems, of a base that has kinds; None where no problem is of it.
     """
-    shares = {f"{mode}_share": (modes == i).mean().item() for i, mode in enumerate(corpus.modes)}
-    for kind in corpus.kinds:
-        chosen = modes[[corpus.kind_of(problem) == kind for problem in problems]]
-        for i, mode in enumerate(corpus.modes):
-            share = (chosen == i).mean().item() if len(chosen) else None
-            shares[f"{mode}_share_{kind}"] = share
-    return shares
+    return {f"{mode}_share{suffix}": mean_or_none(modes[rows] == i)
+            for suffix, rows in split_kinds(corpus, problems).items()
+            for i, mode in enumerate(corpus.modes)}
 
 
 def measure_tokens(chunks: list[Rollouts]) -> dict:
@@ -74,12 +76,10 @@ def measure_votes(problems: list[Problem], boxes: list[str | None], n: int) -> d
     """
     agreed = right = 0
     for i, problem in enumerate(problems):
-        votes = Counter(box for box in boxes[i * n:(i + 1) * n] if box is not None)
-        label, count = votes.most_common(1)[0] if votes else (None, 0)
+        label, count = count_votes(boxes[i * n:(i + 1) * n])
         agreed += count
         right += label == write_answer(problem)
-    given = Counter(box for box in boxes if box is not None)
-    top = given.most_common(1)[0][1] if given else 0
+    _, top = count_votes(boxes)
     return {"agreement": agreed / len(boxes), "vote_accuracy": right / len(problems),
             "top_answer_share": top / len(boxes)}
 
@@ -120,9 +120,8 @@ def count_frequencies(boxes: list[str | None], n: int) -> np.ndarray:
 
     The model's own confidence, whatever it states. NaN without a box, or if n = 1.
     """
-    votes = [Counter(boxes[i:i + n]) for i in range(0, len(boxes), n)]
-    return np.array([(votes[i // n][box] - 1) / (n - 1) if box is not None and n > 1 else np.nan
-                     for i, box in enumerate(boxes)])
+    return np.array([(count - 1) / (n - 1) if count and n > 1 else np.nan
+                     for count in count_alike(boxes, n)])
 
 
 def mark_confidence(rollouts: Rollouts) -> Tensor:
@@ -142,13 +141,6 @@ def mark_confidence(rollouts: Rollouts) -> Tensor:
 
 
 # --- bases that say how sure they are, or that they do not know
-
-def split_kinds(corpus: Corpus, problems: list[Problem]) -> dict[str, np.ndarray]:
-    """{suffix of a name: which of the rows (N,)}: all, and those of each kind."""
-    kinds = np.array([corpus.kind_of(problem) for problem in problems])
-    return {"": np.ones(len(problems), bool)} | {f"_{kind}": kinds == kind
-                                                 for kind in corpus.kinds}
-
 
 def read_confidences(responses: list[str]) -> np.ndarray:
     """What is stated, (N,); NaN where nothing is."""

@@ -13,7 +13,7 @@ To add a reward: its function, and an entry in REWARDS.
 import math
 import re
 from collections import Counter
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 import numpy as np
 
@@ -48,10 +48,21 @@ def is_correct(problem: Problem, response: str) -> bool:
     return parse_box(response) == write_answer(problem)
 
 
+def count_votes(boxes: Iterable[str | None]) -> tuple[str | None, int]:
+    """The most frequent answer, the earliest among equals, and its votes; (None, 0) without any."""
+    votes = Counter(box for box in boxes if box is not None)
+    return votes.most_common(1)[0] if votes else (None, 0)
+
+
 def find_majority(responses: list[str]) -> str | None:
     """The most frequent boxed answer, the earliest among equals; None if no response has one."""
-    votes = Counter(a for a in map(parse_box, responses) if a is not None)
-    return votes.most_common(1)[0][0] if votes else None
+    return count_votes(map(parse_box, responses))[0]
+
+
+def count_alike(boxes: list[str | None], n: int) -> list[int]:
+    """How many of its group of n give the same answer, itself included; 0 without a box."""
+    votes = [Counter(boxes[i:i + n]) for i in range(0, len(boxes), n)]
+    return [0 if box is None else votes[i // n][box] for i, box in enumerate(boxes)]
 
 
 def parse_confidence(response: str) -> float | None:
@@ -107,9 +118,8 @@ def consensus(problems: list[Problem], responses: list[str], context: Context) -
 def soft_consensus(problems: list[Problem], responses: list[str],
                    context: Context) -> list[float]:
     """The share of its own group that gives the same boxed answer, itself included; 0 without."""
-    G, boxes = context.group, list(map(parse_box, responses))
-    votes = [Counter(boxes[i:i + G]) for i in range(0, len(boxes), G)]
-    return [votes[i // G][box] / G if box is not None else 0.0 for i, box in enumerate(boxes)]
+    alike = count_alike(list(map(parse_box, responses)), context.group)
+    return [count / context.group for count in alike]
 
 
 def brier_alone(problems: list[Problem], responses: list[str], context: Context) -> list[float]:

@@ -8,9 +8,8 @@ from data.corpus import CORPORA
 from data.plumbing import EVALUATION
 from data.task import EASY
 from evaluation import answer_problems, draw_evaluation
-from measures import measure_votes
+from lessons.spurious.elicit import score_votes
 from model import load_checkpoint
-from rewards import parse_box
 
 PROBLEMS, SAMPLES = 400, 64
 
@@ -23,6 +22,4 @@ def measure_vote(checkpoint: Path, sizes: tuple[int, ...] = (1, 16, 64)) -> dict
     model, saved = load_checkpoint(checkpoint, torch.device("cpu"))
     problems = draw_evaluation(PROBLEMS, "evaluation", EASY)
     answers = answer_problems(model, CORPORA[saved["corpus"]], problems, SAMPLES, (EVALUATION, 0))
-    boxes = [parse_box(text) for text in answers.texts]
-    return {n: measure_votes([problem for problem in problems for _ in range(SAMPLES // n)],
-                             boxes, n)["vote_accuracy"] for n in sizes}
+    return {n: score_votes(problems, answers.texts, n) for n in sizes}
