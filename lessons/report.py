@@ -280,6 +280,13 @@ def draw_seeds(axis, y: float, values: list[float], color: str) -> None:
     axis.plot(values, y + np.array(offsets), "o", color=color, markersize=4, linewidth=0)
 
 
+def draw_mean(axis, x: list[float], lines: list[list[float]], color: str) -> None:
+    """Lines over the same x: each thin, one a seed, and their mean thick."""
+    for line in lines:
+        axis.plot(x, line, color=color, linewidth=0.5, alpha=0.4)
+    axis.plot(x, [mean(values) for values in zip(*lines)], color=color, linewidth=2)
+
+
 def draw_gains(results: Results):
     """A row for each cell: the gain in points, a dot a seed; the rows are labelled directly."""
     import matplotlib.pyplot as plt

@@ -7,7 +7,7 @@ of accuracy. About 45 minutes on 2 cores.
 
 from statistics import mean
 
-from lessons.grid import base_grid, grid, repeat_cells
+from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -16,6 +16,7 @@ from lessons.report import (
     Results,
     align,
     curves_of,
+    draw_mean,
     list_rows,
     select_runs,
     show_spread,
@@ -56,36 +57,37 @@ def list_cells() -> tuple[list[dict], list[dict]]:
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
-        return [run for name in ("correct", "brier")
-                for run in grid(base=FULL, **RECIPE | REWARDS[name], seed=[1])]
+        return repeat_cells([{"base": FULL} | RECIPE | REWARDS[name]
+                             for name in ("correct", "brier")], [], 1)
     return repeat_cells(*list_cells(), seeds)
 
 
-def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
+def find_rows(results: Results, base: str,
+              cells: dict[str, dict]) -> list[tuple[str, str, list[dict]]]:
+    """`list_rows` of the cells {name: flags beside the recipe} on a base."""
     return list_rows(results, {"base": base} | RECIPE, cells)
 
 
-def show_cell(cell: list[dict], column: str, digits: int = 3) -> str:
-    """Mean and spread over the seeds that can say it; '-' if none can."""
+def show_cell(cell: list[dict], column: str, digits: int, spread: bool = True) -> str:
+    """Mean, and spread if asked for, over the seeds that can say it; '-' if none can."""
     values = [run[column] for run in cell if run.get(column) is not None]
-    return show_spread(values, digits, "") if values else "-"
-
-
-def show_mean(cell: list[dict], column: str) -> str:
-    values = [run[column] for run in cell if run.get(column) is not None]
-    return f"{mean(values):.2f}" if values else "-"
+    if not values:
+        return "-"
+    return show_spread(values if spread else [mean(values)], digits, "")
 
 
 def tabulate_calibration(results: Results, base: str, cells: dict[str, dict]) -> str:
     """Accuracy, and how far the stated confidence is from it; the last three without spread."""
-    columns = {"easy accuracy": "accuracy_easy", "ECE": "ece", "easy": "ece_easy",
-               "hard": "ece_hard", "Brier": "brier", "AUROC": "auroc", "stated": "stated_share"}
-    lines = [[base.removeprefix("humble-code-").removesuffix("-steps600"), *columns]]
+    spread = {"easy accuracy": "accuracy_easy", "ECE": "ece", "easy": "ece_easy",
+              "hard": "ece_hard"}
+    alone = {"Brier": "brier", "AUROC": "auroc", "stated": "stated_share"}
+    head = base.removeprefix("humble-code-").removesuffix("-steps600")
+    lines = [[head, *spread, *alone]]
     for name, when, cell in find_rows(results, base, cells):
-        lines.append([name, *(show_cell(cell, f"{when}_{column}")
-                              for column in list(columns.values())[:4]),
-                      *(show_mean(cell, f"{when}_{column}")
-                        for column in list(columns.values())[4:])])
+        lines.append([name, *(show_cell(cell, f"{when}_{column}", 3)
+                              for column in spread.values()),
+                      *(show_cell(cell, f"{when}_{column}", 2, spread=False)
+                        for column in alone.values())])
     return align(lines)
 
 
@@ -155,13 +157,11 @@ def draw_curves(axis, results: Results, flags: dict, color: str, label: str) -> 
     if not curves:
         return
     batches = [row["step"] + 1 for row in curves[0]]
-    for style, kind in (("-", "hard"), (":", "easy")):
-        lines = [[row[f"ece_{kind}"] for row in curve] for curve in curves]
-        for line in lines if kind == "hard" else []:
-            axis.plot(batches, line, color=color, linewidth=0.5, alpha=0.5)
-        axis.plot(batches, [mean(values) for values in zip(*lines)], style, color=color,
-                  linewidth=2)
-    last = mean(curve[-1]["ece_hard"] for curve in curves)
+    hard, easy = ([[row[f"ece_{kind}"] for row in curve] for curve in curves]
+                  for kind in ("hard", "easy"))
+    draw_mean(axis, batches, hard, color)
+    axis.plot(batches, [mean(values) for values in zip(*easy)], ":", color=color, linewidth=2)
+    last = mean(line[-1] for line in hard)
     axis.text(batches[-1] + 1, last, label, color=color, fontsize=9, va="center")
 
 

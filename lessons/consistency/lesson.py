@@ -8,7 +8,7 @@ points at any step. About 30 minutes on 2 cores.
 from statistics import mean
 
 from lessons.consistency.vote import measure_vote
-from lessons.grid import base_grid, grid, place_base, repeat_cells
+from lessons.grid import base_grid, place_base, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -17,6 +17,7 @@ from lessons.report import (
     Results,
     align,
     curves_of,
+    draw_mean,
     gains,
     select_runs,
     show_spread,
@@ -59,8 +60,7 @@ def phase_cell(base: str, lr: float) -> dict:
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
-        return [run for flags in LABELS.values()
-                for run in grid(base=HALF, **RECIPE | flags, seed=[1])]
+        return repeat_cells([{"base": HALF} | RECIPE | flags for flags in LABELS.values()], [], 1)
     return repeat_cells(*list_cells(), seeds)
 
 
@@ -95,8 +95,8 @@ def show_accuracy(results: Results, cell: list[dict]) -> str:
 
 def tabulate_labels(results: Results, base: str, cells: dict[str, dict]) -> str:
     """A row for each reward: over training on the left, on the evaluation problems on the right."""
-    lines = [["reward", "accuracy: first, best, last", "label right", "agreement", "top answer",
-              "evaluated"]]
+    lines = [[base.removeprefix("good-code-"), "accuracy: first, best, last", "label right",
+              "agreement", "top answer", "evaluated"]]
     for name, flags in cells.items():
         cell = select_runs(results.runs, {"base": base} | RECIPE | flags)
         if cell:
@@ -104,7 +104,6 @@ def tabulate_labels(results: Results, base: str, cells: dict[str, dict]) -> str:
                           *(show_course(results, cell, COLUMNS[column])
                             for column in ("label right", "agreement", "top answer")),
                           show_spread(gains(cell))])
-    lines[0][0] = base.removeprefix("good-code-")
     return align(lines)
 
 
@@ -151,14 +150,11 @@ def table(results: Results) -> str:
 
 def draw_course(axis, results: Results, cell: list[dict]) -> None:
     """The mean over seeds of each quantity, thick, and every seed, thin."""
+    curves = curves_of(results, cell)
+    batches = [row["step"] + 1 for row in curves[0]]
     for label, name in COLUMNS.items():
-        curves = curves_of(results, cell)
-        batches = [row["step"] + 1 for row in curves[0]]
         lines = [[row[name] for row in curve] for curve in curves]
-        for line in lines:
-            axis.plot(batches, line, color=COLORS[label], linewidth=0.5, alpha=0.4)
-        axis.plot(batches, [mean(values) for values in zip(*lines)], color=COLORS[label],
-                  linewidth=2)
+        draw_mean(axis, batches, lines, COLORS[label])
 
 
 def figure(results: Results):

@@ -7,7 +7,8 @@ nothing is learnt. About 30 minutes on 2 cores.
 
 from statistics import mean
 
-from lessons.grid import base_grid, grid, repeat_cells
+from lessons.calibration.lesson import ALL, RECIPE, find_rows
+from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -15,7 +16,7 @@ from lessons.report import (
     RED,
     Results,
     align,
-    list_rows,
+    draw_mean,
     show_spread,
 )
 
@@ -24,9 +25,7 @@ BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt
 LENGTH, FLAT, *AGAIN = BASES   # doubt in the corpus grows with length, or does not; and two more
 CURVES = ("accuracy_easy", "hallucination_easy", "hallucination_hard")
 
-ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
-RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700, "lr": 0.01,
-          "steps": 50}
+# `correct` is the same run as in lesson calibration, whose recipe this is.
 REWARDS = {"correct": {"reward": "correct"}, "ternary": {"reward": "ternary"},
            "dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
            "random": {"reward": "random"}}
@@ -38,7 +37,7 @@ def price(value: float) -> dict:
 
 
 def list_cells() -> tuple[list[dict], list[dict]]:
-    """The flags of every cell but its seeds: rewards on both bases; other values."""
+    """The flags of every cell but its seeds: rewards, flat corpus; other values, other bases."""
     main = [{"base": LENGTH} | RECIPE | flags for flags in REWARDS.values()]
     main += [{"base": FLAT} | RECIPE | REWARDS["ternary"]]
     others = [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
@@ -47,13 +46,9 @@ def list_cells() -> tuple[list[dict], list[dict]]:
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
-        return [run for name in ("correct", "ternary")
-                for run in grid(base=LENGTH, **RECIPE | REWARDS[name], seed=[1])]
+        return repeat_cells([{"base": LENGTH} | RECIPE | REWARDS[name]
+                             for name in ("correct", "ternary")], [], 1)
     return repeat_cells(*list_cells(), seeds)
-
-
-def find_rows(results: Results, base: str, cells: dict[str, dict]) -> list:
-    return list_rows(results, {"base": base} | RECIPE, cells)
 
 
 def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:
@@ -74,12 +69,9 @@ def tabulate_lengths(results: Results, base: str, cells: dict[str, dict]) -> str
     """The share that abstains, by the number of operations."""
     lines = [["abstains", *(f"k = {k}" for k in ALL)]]
     for name, when, cell in find_rows(results, base, cells):
-        lines.append([name, *(f"{average_abstention(cell, when, k):.3f}" for k in ALL)])
+        means = [mean(run[f"{when}_abstain_by_length_{k}"] for run in cell) for k in ALL]
+        lines.append([name, *(f"{share:.3f}" for share in means)])
     return align(lines)
-
-
-def average_abstention(cell: list[dict], when: str, k: int) -> float:
-    return mean(run[f"{when}_abstain_by_length_{k}"] for run in cell)
 
 
 def table(results: Results) -> str:
@@ -117,12 +109,10 @@ def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
     colors = {"(base)": GREY, "ternary": ORANGE, "dr_grpo": BLUE}
     for name, when, cell in rows:
         if name in colors:
-            means = [average_abstention(cell, when, k) for k in ALL]
-            for run in cell:
-                axis.plot(ALL, [run[f"{when}_abstain_by_length_{k}"] for k in ALL],
-                          color=colors[name], linewidth=0.6, alpha=0.5)
-            axis.plot(ALL, means, color=colors[name], linewidth=2)
-            axis.text(7.1, means[-1], name, color=colors[name], fontsize=9, va="center")
+            lines = [[run[f"{when}_abstain_by_length_{k}"] for k in ALL] for run in cell]
+            draw_mean(axis, ALL, lines, colors[name])
+            last = mean(line[-1] for line in lines)
+            axis.text(7.1, last, name, color=colors[name], fontsize=9, va="center")
     axis.set(title="share that abstains", xlabel="operations (6, 7: never seen)", xlim=(1, 9.6),
              ylim=(-0.02, 1.02), xticks=ALL)
 
