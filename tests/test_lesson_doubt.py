@@ -71,7 +71,7 @@ def test_calibration_table():
                     "stated"]
     assert base == ["(base)", "0.000", "0.010", "0.020", "0.030", "0.04", "0.05", "0.06"]
     assert correct[:3] == ["correct", "0.030 ± 0.014", "0.040 ± 0.014"]
-    assert brier[4] == "0.160 ± 0.014"
+    assert brier[4] == "0.160 ± 0.014" and correct[5:] == ["0.07", "0.08", "0.09"]
     assert split_lines(own)[3][-1] == "-" and split_lines(own)[2][-1] != "-"
     lines = split_lines(stated)
     assert lines[1] == ["(base)", "easy", "0.20", "0.00", "0.00", "0.60", "0.00"]
@@ -136,6 +136,8 @@ def test_honesty_figure():
         widths = [bar.get_width() for bar in axis.patches]
         assert len(widths) == 9
         assert [sum(widths[i:i + 3]) for i in (0, 3, 6)] == pytest.approx([1, 1, 1])
+        starts = [bar.get_x() for bar in axis.patches]
+        assert starts[:3] == pytest.approx([0, widths[0], widths[0] + widths[1]])
     assert [label.get_text() for label in easy.get_yticklabels()] == ["(base)", "correct",
                                                                       "ternary"]
     assert {text.get_text() for text in lengths.texts} == {"(base)", "ternary"}
