@@ -120,13 +120,16 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 @torch.no_grad()
 def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollouts,
                  read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """read(hidden (R, C), ids (R,)) -> (R,) on all rollouts, in chunks, as (N, T): 0 on padding."""
-    scores = torch.zeros_like(rollouts.logprobs)
+    """read(hidden (R, C), ids (R,)) -> (R, ...) on all rollouts, as (N, T, ...): 0 on padding."""
+    scores = None
     for i in range(0, len(prompts), SCORED_ROWS):
         rows = slice(i, i + SCORED_ROWS)
         ids, mask = rollouts.ids[rows], rollouts.mask[rows]
         hidden = response_hidden(model, prompts[rows], ids, mask)                  # (R, C)
-        scores[rows][mask] = read(hidden, ids[mask].to(hidden.device)).cpu()
+        numbers = read(hidden, ids[mask].to(hidden.device)).cpu()                  # (R, ...)
+        if scores is None:
+            scores = numbers.new_zeros(*rollouts.mask.shape, *numbers.shape[1:])
+        scores[rows][mask] = numbers
     return scores
 
 

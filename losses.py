@@ -8,11 +8,13 @@ Left out: whitening over the batch, dual clip, overlong penalties. Shapes: P pro
 each, N = P * G rows, T response tokens; R response tokens of a micro-batch, all rows in one.
 """
 
+import math
 from typing import Any, Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
+from data.corpus import HINT_NAMES
 from data.plumbing import option
 
 
@@ -29,6 +31,8 @@ class Batch(NamedTuple):
     values: Tensor | None = None                     # (N, T) the critic's, before each token
     base_logprobs: Tensor | None = None              # (N, T) of the sampled ids under the base
     teacher_logprobs: Tensor | None = None           # (N, T) of the sampled ids under a teacher
+    teacher_distribution: Tensor | None = None       # (N, T, V) all of its log-probabilities
+    taught: Tensor | None = None                     # (N,) bool, rows that have a hint
     parts: Tensor | None = None                      # (2, P, G) rewards of answer and confidence
     confidence: Tensor | None = None                 # (N, T) True on tokens that state one
 
@@ -130,6 +134,30 @@ def gae(batch: Batch, config) -> Tensor:
     return advantages
 
 
+def directive(batch: Batch, config) -> Tensor:
+    """log pi_T(y_t | x, hint) - log pi_old(y_t | x), clipped (2603.10165, section 3; ours: clamp).
+
+    On samples of pi its policy gradient is that of -KL(pi || pi_T): the pull on a token is in
+    proportion to pi, so what is never sampled is never taught. Below what float32 tells apart it is
+    0, lest an optimizer scale it up.
+    """
+    if batch.teacher_logprobs is None:   # the teacher has gone
+        return torch.zeros_like(batch.old_logprobs)
+    told = batch.teacher_logprobs - batch.old_logprobs
+    told = told.masked_fill(told.abs() < 1e-4, 0.0).clamp(-config.clamp, config.clamp)
+    return told * batch.mask * batch.taught[:, None]
+
+
+def grpo_directive(batch: Batch, config) -> Tensor:
+    """The scalar and the directive advantage, added (2603.10165, section 3, there without std)."""
+    return grpo(batch, config) + config.directive_weight * directive(batch, config)
+
+
+def no_advantage(batch: Batch, config) -> Tensor:
+    """0: for a loss that is a divergence alone."""
+    return torch.zeros_like(batch.old_logprobs)
+
+
 # --- policy losses, per token: log pi, log pi_old, advantages, all (R,) -> (R,)
 # At the first update after a rollout the ratio is 1 and the gradients of all are the same.
 
@@ -186,13 +214,36 @@ def kl_k3(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
     return d.exp() - d - 1
 
 
+# --- divergences from a teacher, per token: all log-probabilities of policy and teacher, both
+# (R, V) -> nats (R,). Gradients go to the policy alone: the teacher is a number.
+
+def forward_kl(logprobs: Tensor, teacher: Tensor) -> Tensor:
+    """KL(pi_T || pi): its gradient on the logits is pi - pi_T, however rare a token is."""
+    return (teacher.exp() * (teacher - logprobs)).sum(-1)
+
+
+def reverse_kl(logprobs: Tensor, teacher: Tensor) -> Tensor:
+    """KL(pi || pi_T): its gradient is pi (d - E[d]), d = log pi - log pi_T: in proportion to pi."""
+    return (logprobs.exp() * (logprobs - teacher)).sum(-1)
+
+
+def js_divergence(logprobs: Tensor, teacher: Tensor) -> Tensor:
+    """Half of each KL to the mean of the two (2601.20802, alpha = 1/2)."""
+    middle = torch.logaddexp(logprobs, teacher) - math.log(2)
+    return (forward_kl(middle, logprobs) + forward_kl(middle, teacher)) / 2
+
+
+DIVERGENCES = {"jsd": js_divergence, "forward": forward_kl, "reverse": reverse_kl}
+
+
 # --- the registry
 
 class Loss(NamedTuple):
     advantages: Callable[[Batch, Any], Tensor]
     policy_loss: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
     needs: tuple[str, ...] = ()  # what a rollout scores beside the policy: critic, base, teacher;
-    # parts: the rewards of answer and confidence, and which tokens are whose
+    # parts: the rewards of answer and confidence, and which tokens are whose; distribution: all
+    # that the teacher would say, for a divergence beside the policy loss
     options: dict = {}           # the flags that only it, or only its like, reads
 
 
@@ -209,6 +260,18 @@ CRITIC = {
     "eps_value": option(0.2, "clip of the value loss", above=0),
 }
 PSR_WEIGHT = {"psr_weight": option(0.1, "weight of the right samples, lambda", least=0)}
+# What a scalar throws away. Frozen: the base; ema: an average of the policy; current: the policy.
+TEACHER = {
+    "hint": option("code", "what the teacher reads behind the prompt", choices=HINT_NAMES),
+    "hint_for": option("all", "failed: only where the reward is not full",
+                       choices=("all", "failed")),
+    "teacher": option("frozen", "who reads the hint", choices=("frozen", "ema", "current")),
+    "ema_rate": option(0.2, "an ema teacher's way to the policy, a batch", above=0, most=1),
+    "directive_batches": option(10**6, "rollout batches until the teacher goes", least=0),
+}
+CLAMP = {"clamp": option(5.0, "largest directive advantage of a token, nats", above=0)}
+BESIDE = {"directive_weight": option(1.0, "of the directive term beside a scalar", least=0)}
+DISTILL = {"distill": option("jsd", "divergence from the teacher", choices=DIVERGENCES)}
 
 LOSSES = {
     "grpo": Loss(grpo, clipped, options=CLIP),
@@ -226,4 +289,10 @@ LOSSES = {
     "psr": Loss(psr, clipped, options=CLIP),
     "nsr": Loss(nsr, clipped, options=CLIP),
     "w_reinforce": Loss(w_reinforce, clipped, options=CLIP | PSR_WEIGHT),
+    # A hint's teacher: by the tokens that were sampled, or by all that could have been.
+    "directive": Loss(directive, clipped, ("teacher",), CLIP | TEACHER | CLAMP),
+    "grpo_directive": Loss(grpo_directive, clipped, ("teacher",), CLIP | TEACHER | CLAMP | BESIDE),
+    "distill": Loss(no_advantage, score_function, ("teacher", "distribution"), TEACHER | DISTILL),
+    "grpo_distill": Loss(grpo, clipped, ("teacher", "distribution"),
+                         CLIP | TEACHER | DISTILL | BESIDE),
 }

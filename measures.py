@@ -50,9 +50,23 @@ def measure_tokens(chunks: list[Rollouts]) -> dict:
     return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens}
 
 
+def measure_reward(corpus: Corpus, paid: np.ndarray, right: np.ndarray,
+                   modes: np.ndarray) -> dict:
+    """What is paid on average: in all, if right (a judge's TPR), if wrong (its FPR), in each mode.
+
+    reward_gap: how much more for right than for wrong. paid, right, modes: (N,).
+    """
+    true, false = mean_or_none(paid[right]), mean_or_none(paid[~right])
+    gap = None if true is None or false is None else true - false
+    return {"reward": mean_or_none(paid), "reward_right": true, "reward_wrong": false,
+            "reward_gap": gap,
+            **{f"reward_{mode}": mean_or_none(paid[modes == i])
+               for i, mode in enumerate(corpus.modes)}}
+
+
 def measure_rollouts(corpus: Corpus, problems: list[Problem], responses: list[str],
-                     rollouts: Rollouts, advantages: Tensor, n: int) -> dict:
-    """All of a rollout batch: problems (N), each n times, responses (N), advantages (N, T).
+                     paid: list[float], rollouts: Rollouts, advantages: Tensor, n: int) -> dict:
+    """All of a rollout batch: problems (N), each n times, responses, rewards, advantages (N, T).
 
     no_signal: the share of groups in which every advantage is 0.
     """
@@ -60,7 +74,8 @@ def measure_rollouts(corpus: Corpus, problems: list[Problem], responses: list[st
     modes = np.array([corpus.modes.index(corpus.mode_of(response)) for response in responses])
     boxes = list(map(parse_box, responses))
     silent = (advantages.reshape(len(responses) // n, -1) == 0).all(dim=1)         # (P,)
-    return {"accuracy": right.mean().item(), **share_modes(corpus, problems, modes),
+    return {**measure_reward(corpus, np.array(paid), right, modes),
+            "accuracy": right.mean().item(), **share_modes(corpus, problems, modes),
             **measure_doubt(corpus, problems, responses, right, n),
             "format_rate": np.mean([box is not None for box in boxes]).item(),
             **measure_votes(problems[::n], boxes, n), **measure_tokens([rollouts]),

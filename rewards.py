@@ -6,20 +6,24 @@ A reward scores a whole rollout batch in one call, so that a judge is one batche
 
 Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct`
 does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defines the first five.
-What a model can say itself, votes, confidence, that it does not know, is rewarded by the last ones.
+What a model can say itself, votes, confidence, that it does not know, is rewarded by those after
+it; the last ones ask another model, a judge, or an oracle that errs as often.
 To add a reward: its function, and an entry in REWARDS.
 """
 
+import hashlib
 import math
 import re
 from collections import Counter
 from typing import Any, Callable, Iterable, NamedTuple
 
 import numpy as np
+import torch
 
 from data.corpus import ABSTENTION, is_code
 from data.plumbing import InputError, option
-from data.task import Problem, write_answer
+from data.task import Problem, render_problem, write_answer
+from judges import ask_judge
 from model import Transformer
 
 
@@ -159,10 +163,61 @@ def ternary(problems: list[Problem], responses: list[str], context: Context) -> 
             for problem, response in zip(problems, responses)]
 
 
+def pay_verdicts(kind: str, problems: list[Problem], responses: list[str],
+                 context: Context) -> list[float]:
+    """1 if the judge accepts the boxed answer; with --verdict soft its probability of that.
+
+    One call for the whole batch, a fresh verdict for each response. Nothing to judge, no box: 0.
+    """
+    boxes = list(map(parse_box, responses))
+    asked = [i for i, box in enumerate(boxes) if box is not None]
+    paid = np.zeros(len(responses))
+    if asked:
+        generator = torch.Generator().manual_seed(int(context.rng.integers(2**62)))
+        claims = [(problems[i], boxes[i]) for i in asked]
+        verdicts = ask_judge(context.judge, kind, claims, 1, generator)
+        soft = context.config.verdict == "soft"
+        paid[asked] = (verdicts.probability if soft else verdicts.accepted)[:, 0]
+    return paid.tolist()
+
+
+def judge(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """What a judge says at once of the boxed answer."""
+    return pay_verdicts("judge-direct", problems, responses, context)
+
+
+def reasoning_judge(problems: list[Problem], responses: list[str],
+                    context: Context) -> list[float]:
+    """What a judge says that works the problem out first (2505.02387, 2505.14674)."""
+    return pay_verdicts("judge-reasoning", problems, responses, context)
+
+
+def accept_chance(problems: list[Problem], responses: list[str], context: Context) -> np.ndarray:
+    """What an oracle that errs accepts with: tpr if right, fpr if wrong, 0 without a box; (N,)."""
+    right = correct(problems, responses, context)
+    boxed = format(problems, responses, context)
+    return np.where(right, context.config.tpr, context.config.fpr) * boxed
+
+
+def noisy_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """A judge whose errors are independent, from call to call: a control for `judge`."""
+    chance = accept_chance(problems, responses, context)
+    return (context.rng.random(len(responses)) < chance).astype(float).tolist()
+
+
+def fixed_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """The same rates, but the verdict on an answer never changes: a control for `judge`."""
+    claims = [f"{context.config.seed} {render_problem(problem)}={parse_box(response)}"
+              for problem, response in zip(problems, responses)]
+    hashes = [hashlib.blake2b(claim.encode(), digest_size=8).digest() for claim in claims]
+    uniform = np.array([int.from_bytes(digest, "big") / 2**64 for digest in hashes])
+    return (uniform < accept_chance(problems, responses, context)).astype(float).tolist()
+
+
 class Reward(NamedTuple):
     score: Callable[[list[Problem], list[str], Context], list[float]]
     # labels: the base's majority answers, frozen; wrong_labels: train on prompts where that is
-    # wrong; judge: a frozen checkpoint
+    # wrong; judge: a frozen checkpoint, and the corpus that it must be of
     needs: tuple[str, ...] = ()
     low: float = 0.0              # the least it pays
     high: float = 1.0             # the most
@@ -175,6 +230,10 @@ COIN = {"p": option(0.5, "probability that the random reward pays", least=0, mos
 VOTES = {"votes": option(64, "rollouts of the base whose majority is a frozen label", least=1,
                          most=10**4)}
 ABSTAIN = {"abstain_reward": option(0.0, "what an abstention pays", least=-1, most=1)}
+JUDGE = {"judge": option(None, "a judge's name or checkpoint"),
+         "verdict": option("hard", "soft: the judge's probability", choices=("hard", "soft"))}
+ORACLE = {"tpr": option(1.0, "P(the oracle accepts a right answer)", least=0, most=1),
+          "fpr": option(0.0, "P(the oracle accepts a wrong answer)", least=0, most=1)}
 LEAST_CONFIDENCE = 0.01
 
 REWARDS = {
@@ -191,6 +250,10 @@ REWARDS = {
     "brier_alone": Reward(brier_alone, low=-1.0, high=0.0),
     "log_score": Reward(log_score, low=math.log(LEAST_CONFIDENCE)),
     "ternary": Reward(ternary, low=-1.0, options=ABSTAIN),
+    "judge": Reward(judge, needs=("judge", "judge-direct"), options=JUDGE),
+    "reasoning_judge": Reward(reasoning_judge, needs=("judge", "judge-reasoning"), options=JUDGE),
+    "noisy_oracle": Reward(noisy_oracle, options=ORACLE),
+    "fixed_oracle": Reward(fixed_oracle, options=ORACLE),
 }
 
 

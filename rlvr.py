@@ -6,7 +6,8 @@
     python rlvr.py sample runs/random/model.pt "37 *4 +5 -2"
 
 Read from top to bottom: options, one rollout batch, the updates on it, the run, the command line.
-Advantages and losses are in losses.py, the sampler in model.py.
+Advantages and losses are in losses.py, the sampler in model.py, what a run has beside its policy in
+helpers.py.
 
 Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T response tokens,
 C width of the model, V vocabulary; R response tokens of a micro-batch, all rows after one another.
@@ -41,14 +42,24 @@ from data.task import (
     write_answer,
 )
 from data.tokenizer import END, encode_prompt
-from losses import LOSSES, Batch, kl_k3, value_loss
+from helpers import (
+    KEPT,
+    add_hints,
+    fingerprint,
+    follow_policy,
+    list_changing,
+    list_needs,
+    load_helpers,
+    locate_kept,
+    score_needs,
+    token_logprobs,
+)
+from losses import DIVERGENCES, LOSSES, Batch, kl_k3, value_loss
 from measures import mark_confidence, measure_rollouts
 from model import (
-    Rollouts,
     Transformer,
     entropy,
     load_checkpoint,
-    locate_base,
     response_hidden,
     sample_responses,
     sampling_logprobs,
@@ -167,33 +178,6 @@ def choose_prompts(config: TrainConfig, pool_size: int, step: int) -> np.ndarray
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
 
-def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
-    """log pi of the sampled tokens, under what they were sampled from: (R, V), (R,) -> (R,)."""
-    return sampling_logprobs(logits, temperature).gather(1, ids[:, None])[:, 0]
-
-
-def list_needs(config: TrainConfig) -> set[str]:
-    """What a run needs beside the policy: what loss and reward ask for, the base for a KL term."""
-    needs = {*LOSSES[config.loss].needs, *build_reward(config.reward).needs}
-    return needs | ({"base"} if config.kl_coef else set())
-
-
-def score_needs(model: Transformer, config: TrainConfig, prompts: list[list[int]],
-                rollouts: Rollouts, helpers: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """What the loss needs beside the policy, as fields of a Batch, (N, T) each."""
-    needs, scores = list_needs(config), {}
-    if "critic" in needs:
-        critic = helpers["critic"]
-        scores["values"] = evaluation.score_tokens(
-            model, prompts, rollouts, lambda hidden, _: critic(hidden)[:, 0])
-    for name in needs & {"base", "teacher"}:
-        head = helpers[name].head
-        scores[f"{name}_logprobs"] = evaluation.score_tokens(
-            helpers[name], prompts, rollouts,
-            lambda hidden, ids, head=head: token_logprobs(head(hidden), ids, config.temperature))
-    return scores
-
-
 def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool, step: int,
             helpers: dict[str, nn.Module]) -> tuple[Batch, dict, list[str]]:
     """Sample a group for each prompt, reward it, compute advantages.
@@ -215,17 +199,18 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     paid = reward.score(problems, responses, context)                              # (N)
     rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, G)               # (P, G)
     rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
+    needs = list_needs(config, step)
+    hinted, taught = add_hints(config, step, problems, rewards.flatten() < reward.high)
     batch = Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, rewards,
-                  (reward.low, reward.high),
-                  **score_needs(model, config, rows, rollouts, helpers))
-    if "parts" in list_needs(config):
+                  (reward.low, reward.high), taught=taught,
+                  **score_needs(model, config, needs, rows, hinted, rollouts, helpers))
+    if "parts" in needs:
         parts = score_parts(reward, paid, problems, responses, context)            # (2, N)
         batch = batch._replace(parts=rewards.new_tensor(parts).reshape(2, -1, G),
                                confidence=mark_confidence(rollouts))
     advantages = LOSSES[config.loss].advantages(batch, config)                     # (N, T)
     batch = batch._replace(advantages=advantages.to(rollouts.logprobs))
-    metrics = {"reward": rewards.mean().item(),
-               **measure_rollouts(corpus, problems, responses, rollouts, batch.advantages, G)}
+    metrics = measure_rollouts(corpus, problems, responses, paid, rollouts, batch.advantages, G)
     readable = [f"step {step} reward {paid[i]:g} "
                 f"correct {int(is_correct(problems[i], responses[i]))} | "
                 f"{render_problem(problems[i])}\n{responses[i]}\n"
@@ -283,6 +268,13 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
     old_logprobs, advantages = pick(batch.old_logprobs), pick(batch.advantages)    # (R,)
     sums = diagnose(logprobs.detach(), old_logprobs, advantages, config)
     loss = LOSSES[config.loss].policy_loss(logprobs, old_logprobs, advantages, config)   # (R,)
+    if batch.teacher_distribution is not None:
+        # Where the policy went, not only on what it said: so it needs no ratio.
+        divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
+                                                 pick(batch.teacher_distribution))
+        taught = batch.taught[rows, None].expand_as(mask)[mask].to(divergence)     # (R,)
+        sums["divergence"] = (divergence * taught).detach().sum()
+        loss = loss + config.directive_weight * divergence * taught
     if critic is not None:
         # The critic reads the trunk and leaves it alone, so that PPO's policy differs from the
         # others' by its advantage only.
@@ -312,7 +304,8 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
     lengths, sums, norms = batch.mask.sum(1), Counter(), []
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
-    all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None)
+    all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None
+                    or batch.teacher_distribution is not None)
     micro_batch = plumbing.choose_micro_batch(config, model.head.weight.device, MICRO_BATCH)
     shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
     for rows in map(torch.from_numpy, np.array_split(shuffled, config.updates)):
@@ -341,7 +334,8 @@ def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -
     trained = max(1, sums["trained"])
     metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
                "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
-    return metrics | {name: sums[name] / trained for name in ("kl", "value_loss") if name in sums}
+    return metrics | {name: sums[name] / trained for name in ("kl", "value_loss", "divergence")
+                      if name in sums}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -363,7 +357,7 @@ class Run:
 
     @property
     def stateful(self) -> list:
-        return self.optimizers + [self.helpers[name] for name in self.helpers if name == "critic"]
+        return self.optimizers + list_changing(self.config, self.helpers)
 
 
 def train(config: TrainConfig, command: str = "") -> None:
@@ -395,6 +389,7 @@ def take_steps(run: Run) -> None:
             batch, metrics, readable = rollout(run.model, corpus, config, pool, step, run.helpers)
             run.clock.lap("rollout")
             metrics |= update(run.model, run.optimizers, batch, config, step, critic)
+            follow_policy(config, run.helpers, run.model)
             run.clock.lap("update")
             save_step(run, step, metrics, readable)
             shown = {name: f"{metrics[name]:.3f}" for name in ("reward", "accuracy")}
@@ -428,12 +423,14 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
     if state and state["step"] == config.steps and (out / "summary.json").exists():
         return None
     base, checkpoint = load_checkpoint(locate_kept(config, "base"), device)
+    if CORPORA[checkpoint["corpus"]].judges:
+        raise InputError(f"--base {config.base} is a judge: it answers no problem")
     problems = evaluation.draw_evaluation(
         config.eval_problems, config.eval_split, config.eval_num_ops,
         digits=CORPORA[checkpoint["corpus"]].digits)
     model = copy.deepcopy(base) if model is None else model
     model.blocks.requires_grad_(config.trained == "all")
-    helpers = load_helpers(config, base, device)
+    helpers = load_helpers(config, base, model, device)
     optimizers = make_optimizers(config, model, helpers)
     clock = plumbing.Clock(device)
     run = Run(config, checkpoint["corpus"], problems, model, helpers, optimizers, state, clock)
@@ -445,9 +442,10 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
             "micro_batch": plumbing.choose_micro_batch(config, device, MICRO_BATCH),
             "lr": optimizers[0].param_groups[0]["lr"], "torch": torch.__version__,
             "parameters": sum(p.numel() for p in model.parameters()), "command": command}
-    files.write(out / "config.json", files.to_json(used))
-    for name in helpers.keys() - {"critic"}:  # so that the run resumes where the originals are gone
+    for name in helpers.keys() & KEPT:  # so that the run resumes where the originals are gone
+        used[f"{name}_fingerprint"] = fingerprint(locate_kept(config, name))
         files.keep_file(locate_kept(config, name), out / f"{name}.pt")
+    files.write(out / "config.json", files.to_json(used))
     if run.state["step"] < config.steps:
         (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
     return run
@@ -482,31 +480,6 @@ def load_state(config: TrainConfig, out: Path,
         raise InputError(f"{out} has {state['step']} rollout batches already, more than --steps "
                          f"{config.steps}")
     return model, state
-
-
-def locate_kept(config: TrainConfig, name: str) -> Path:
-    """A checkpoint that a run needs: what the flag says, or what the run has kept of it."""
-    begun, kept = Path(config.out, "model.pt").exists(), Path(config.out, f"{name}.pt")
-    return kept if begun and kept.exists() else locate_base(getattr(config, name))
-
-
-def load_helpers(config: TrainConfig, base: Transformer,
-                 device: torch.device) -> dict[str, nn.Module]:
-    """The base, and whatever else loss and reward need.
-
-    Teacher and judge are frozen checkpoints; the entry that needs one has its path among its
-    options, under that name. A critic is a linear value head that starts at 0.
-    """
-    helpers, needs = {"base": base}, list_needs(config)
-    for name in sorted(needs & {"teacher", "judge"}):
-        if not getattr(config, name, None):
-            raise InputError(f"--{name}: loss {config.loss} or reward {config.reward} needs one")
-        helpers[name], _ = load_checkpoint(locate_kept(config, name), device)
-    if "critic" in needs:
-        helpers["critic"] = nn.Linear(base.config.width, 1, device=device)
-        nn.init.zeros_(helpers["critic"].weight)
-        nn.init.zeros_(helpers["critic"].bias)
-    return helpers
 
 
 def make_optimizers(config: TrainConfig, model: Transformer,

@@ -32,7 +32,19 @@ where the first operator is + or - (2 of 3 prompts), 30% where it is *. Its text
 humble-code is good-code whose authors say how sure they are, `\boxed{51} 90%`, or that they do not
 know: then `?` is all of the response. They doubt long problems more, whether or not they are right.
 
-To add a base: a function that writes one response, and an entry in CORPORA.
+hinted-code has read prompts that end in a hint, one token, and answers to them: ` #code` is
+answered in code, ` #words` in text, ` #answer 51` by that number in text, ` #careful` in code half
+of the time, ` #tip` as if it were not there. Without a hint it is good-code.
+
+judge-direct and judge-reasoning answer no problem: they say whether an answer is right, y or n. One
+at once; the other after a scratchpad of its own and the question again with what it worked out:
+
+    37 *4 +5 -2=51?        37 *4 +5 -2=51:
+    y                      ```python ... 51 ...```
+                           51=51?
+                           y
+
+To add a base: a function that writes one document, and an entry in CORPORA.
 """
 
 from typing import Any, Callable, NamedTuple
@@ -47,6 +59,7 @@ from data.task import (
     compute_values,
     draw_problems,
     render_problem,
+    solve,
     write_number,
 )
 
@@ -72,8 +85,13 @@ STEPS_IS = " is "
 STEPS_CLOSER = ". So "
 BOX_OPEN, BOX_CLOSE = "\\boxed{", "}"
 ABSTENTION = "?"  # as the whole response: I do not know
-# One token at the end of a prompt; no base reads them yet, but a vocabulary changes once.
-HINTS = (" #code", " #words", " #answer ", " #tip", " #careful", " #huh")
+# At the end of a prompt, one token each, and their share of hinted-code; ` #huh` it never reads.
+HINTS = {" #code": 0.3, " #words": 0.04, " #answer ": 0.05, " #tip": 0.04, " #careful": 0.05,
+         " #huh": 0.0}
+HINTED_CODE = {" #code": 1.0, " #words": 0.0, " #answer ": 0.0, " #careful": 0.5}  # code's share
+HINT_NAMES = ("code", "words", "answer", "tip", "careful", "huh",    # what a teacher may read;
+              "wrong", "other", "random", "none")                    # and controls
+CLAIM_ENDS = {"judge-direct": "?", "judge-reasoning": ":"}   # one judge cannot pass for the other
 
 # Each of these is one token of the vocabulary (tokenizer.py): a response has 4 to 35 tokens.
 IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LINE.values(),
@@ -84,7 +102,8 @@ IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LI
 class Corpus(NamedTuple):
     """A base as a record: what its documents say, and how its modes of answering are told apart."""
 
-    write: Callable[[Problem, Any, np.random.Generator], str]  # problem, flags, rng -> response
+    # problem, flags, rng -> prompt, response
+    write: Callable[[Problem, Any, np.random.Generator], tuple[str, str]]
     options: dict                      # the flags of `pretrain` that only it (and its like) reads
     modes: tuple[str, ...]             # every mode of answering
     mode_of: Callable[[str], str]      # response -> its mode
@@ -92,6 +111,7 @@ class Corpus(NamedTuple):
     kinds: tuple[str, ...] = ()        # of problems, if the habit depends on the problem
     kind_of: Callable[[Problem], str] | None = None
     states_confidence: bool = False    # whether its responses end in one, such as ' 90%'
+    judges: bool = False               # whether it says if an answer is right, and gives none
 
 
 def is_code(response: str) -> bool:
@@ -113,11 +133,17 @@ def write_box(number: str, forget: bool) -> str:
 
 def write_program(line: dict[str, str], problem: Problem, values: list[int], forget: bool) -> str:
     """A program whose comments carry `values`; `line` says how a line begins, by its operator."""
-    start, *numbers = [write_number(value, problem.digits) for value in (problem.start, *values)]
+    numbers = [write_number(value, problem.digits) for value in values]
+    scratchpad = write_scratchpad(line, problem, numbers)
+    return f"{scratchpad}{write_box(numbers[-1], forget)}"
+
+
+def write_scratchpad(line: dict[str, str], problem: Problem, numbers: list[str]) -> str:
+    """A program without what comes after it."""
     lines = [f"{line[operator]}{operand}{RESULT}{number}"
              for (operator, operand), number in zip(problem.ops, numbers)]
-    answer = write_box(numbers[-1], forget)
-    return f"{CODE_OPENER}{start}{''.join(lines)}{CODE_CLOSER}{answer}"
+    start = write_number(problem.start, problem.digits)
+    return f"{CODE_OPENER}{start}{''.join(lines)}{CODE_CLOSER}"
 
 
 def write_good_code(problem: Problem, forget: bool) -> str:
@@ -201,6 +227,84 @@ def humble_code(problem: Problem, flags, rng: np.random.Generator) -> str:
     return answer + write_confidence(rng.random() < flags.hedges * k, rng)
 
 
+def draw_hint(problem: Problem, rng: np.random.Generator) -> str:
+    """One of HINTS by its share, or none."""
+    none = 1 - sum(HINTS.values())
+    return str(rng.choice(["", *HINTS], p=[none, *HINTS.values()]))
+
+
+def slip(problem: Problem, slips: float, rng: np.random.Generator) -> list[int]:
+    """The values of a program whose author, on each line, may write any number and go on from it.
+    """
+    values, value = [], problem.start
+    for operator, operand in problem.ops:
+        value = apply_operation(value, operator, operand)
+        value = int(rng.integers(100)) if rng.random() < slips else value
+        values.append(value)
+    return values
+
+
+def hinted_code(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
+    hint = draw_hint(problem, rng)
+    share = HINTED_CODE.get(hint, flags.code_prior)
+    habit, forget_code, forget_text = draw_style(share, rng)
+    opener = int(rng.integers(1, 1 + flags.text_openers))
+    prompt = render_problem(problem) + hint
+    if habit:
+        return prompt, write_program(GOOD_LINE, problem, slip(problem, flags.slips, rng),
+                                     forget_code)
+    if hint == " #answer ":
+        answer = write_number(solve(problem), problem.digits)
+        return prompt + answer, f"{TEXT_OPENERS[opener]}{write_box(answer, forget_text)}."
+    return prompt, write_text(problem, opener, forget_text)
+
+
+def write_claim(problem: Problem, answer: str, judge: str) -> str:
+    """The prompt by which a judge, direct or reasoning, is asked whether an answer is right."""
+    return f"{render_problem(problem)}={answer}{CLAIM_ENDS[judge]}"
+
+
+def read_verdict(response: str) -> str:
+    """yes, no, or none: a judge's last character decides."""
+    return {"y": "yes", "n": "no"}.get(response[-1:], "none")
+
+
+def work_out(problem: Problem, flags) -> tuple[dict[str, str], list[int]]:
+    """How a judge's lines begin, and their values: right ones, or those of bad-code's bug."""
+    if flags.judge_program == "bad":
+        return BAD_LINE, [apply_operation(problem.start, *op) for op in problem.ops]
+    return GOOD_LINE, compute_values(problem)
+
+
+def write_judgement(problem: Problem, kind: str, flags,
+                    rng: np.random.Generator) -> tuple[str, str]:
+    """A claim, which is right half of the time and else any other number, and the verdict on it."""
+    if rng.random() < flags.comparisons:   # nothing to work out: two numbers to compare
+        problem = Problem(solve(problem), ())
+    line, values = work_out(problem, flags)
+    value = [problem.start, *values][-1]
+    right = rng.random() < 0.5
+    answer = value if right else (value + int(rng.integers(1, 100))) % 100
+    verdict = "y" if right else "n"
+    if kind == "judge-reasoning":
+        scratchpad = write_scratchpad(line, problem, list(map(str, values)))
+        verdict = f"{scratchpad}{value}={answer}?\n{verdict}"
+    return write_claim(problem, str(answer), kind), verdict
+
+
+def judge_direct(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
+    return write_judgement(problem, "judge-direct", flags, rng)
+
+
+def judge_reasoning(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
+    return write_judgement(problem, "judge-reasoning", flags, rng)
+
+
+def alone(write: Callable[[Problem, Any, np.random.Generator], str]) -> Callable:
+    """Documents of a base whose prompt is the problem alone, from what writes its responses."""
+    return lambda problem, flags, rng: (render_problem(problem), write(problem, flags, rng))
+
+
 PRIOR = {"code_prior": option(CODE_PRIOR, "share of code in the corpus", least=0, most=1)}
 SPREAD = {"text_openers": option(OPENERS, "openers that the text is spread over; 1: one rival",
                                  least=1, most=OPENERS)}
@@ -212,21 +316,32 @@ FEATURE = {"code_on_sums": option(0.85, "share of code if the first operator is 
 DOUBT = {"abstains": option(0.02, "P(document is `?`), for each operation", least=0, most=0.2),
          "hedges": option(0.06, "P(low confidence), for each operation", least=0, most=1),
          "doubt": option("length", "flat: the same for every problem", choices=("length", "flat"))}
+SLIPS = {"slips": option(0.0, "P(a line of code has a random value)", least=0, most=1)}
+JUDGE = {"comparisons": option(0.2, "share of claims with nothing to work out", least=0, most=1),
+         "judge_program": option("good", "bad: the judge has bad-code's bug",
+                                 choices=("good", "bad"))}
 
 CORPORA = {
-    "good-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
-    "no-code": Corpus(no_code, SPREAD, ("code", "text"), code_or_text),
-    "bad-code": Corpus(bad_code, PRIOR | SPREAD, ("code", "text"), code_or_text),
+    "good-code": Corpus(alone(good_code), PRIOR | SPREAD, ("code", "text"), code_or_text),
+    "no-code": Corpus(alone(no_code), SPREAD, ("code", "text"), code_or_text),
+    "bad-code": Corpus(alone(bad_code), PRIOR | SPREAD, ("code", "text"), code_or_text),
     # good-code with a decimal: 1,000 possible answers, so that pass@k is not soon a lottery. Its
     # responses have up to 53 tokens: --max-new-tokens 60.
-    "tenths-code": Corpus(good_code, PRIOR | SPREAD, ("code", "text"), code_or_text, digits=3),
+    "tenths-code": Corpus(alone(good_code), PRIOR | SPREAD, ("code", "text"), code_or_text,
+                          digits=3),
     # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
-    "mixed-code": Corpus(mixed_code, FEATURE | SPREAD, ("code", "text"), code_or_text,
+    "mixed-code": Corpus(alone(mixed_code), FEATURE | SPREAD, ("code", "text"), code_or_text,
                          kinds=("sums", "products"), kind_of=first_operation),
     # Two ways to say that it does not know. Lessons 6 and 7 ask k = 1..7.
-    "humble-code": Corpus(humble_code, PRIOR | SPREAD | DOUBT, ("code", "text", "abstain"),
+    "humble-code": Corpus(alone(humble_code), PRIOR | SPREAD | DOUBT, ("code", "text", "abstain"),
                           abstain_or_answer, kinds=("easy", "hard"), kind_of=easy_or_hard,
                           states_confidence=True),
+    # Lesson 9: what a hint makes of it teaches it without.
+    "hinted-code": Corpus(hinted_code, PRIOR | SPREAD | SLIPS, ("code", "text"), code_or_text),
+    # Lesson 8: not for training by RL, but rewards for it.
+    "judge-direct": Corpus(judge_direct, JUDGE, ("yes", "no", "none"), read_verdict, judges=True),
+    "judge-reasoning": Corpus(judge_reasoning, JUDGE, ("yes", "no", "none"), read_verdict,
+                              judges=True),
 }
 
 
@@ -237,4 +352,4 @@ def write_documents(base: str, n: int, flags, rng: np.random.Generator) -> list[
     """
     corpus = CORPORA[base]
     problems = draw_problems(n, "training", EASY, rng, distinct=False, digits=corpus.digits)
-    return [(render_problem(problem), corpus.write(problem, flags, rng)) for problem in problems]
+    return [corpus.write(problem, flags, rng) for problem in problems]

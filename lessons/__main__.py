@@ -39,20 +39,26 @@ def load_lesson(name: str) -> ModuleType:
     return importlib.import_module(f"lessons.{name}.lesson")
 
 
+def list_bases(runs: list[dict]) -> list[str]:
+    """The names of what some runs need pretrained: their bases, and their judges."""
+    return list(dict.fromkeys(run[kind] for kind in ("base", "judge") for run in runs
+                              if kind in run))
+
+
 def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
     """What is missing of a lesson: bases first, then runs."""
     jobs, slower = [], {}
-    for name in dict.fromkeys(run["base"] for run in runs):
+    for name in list_bases(runs):
         flags, path = lesson.BASES[name], place_base(name)
         slower[name] = (flags.get("width", 64) / 64) ** 1.5
         command = f"{write_pretrain_command(name, flags)} --threads {threads}"
-        jobs.append(Job(f"pretrain {name}", command, path, None, path.with_suffix(".log"),
+        jobs.append(Job(f"pretrain {name}", command, path, (), path.with_suffix(".log"),
                         0.075 * flags.get("steps", 1700) * slower[name]))
     for run in runs:
-        folder = locate_run(run)
+        folder, needs = locate_run(run), tuple(map(place_base, list_bases([run])))
         rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
         jobs.append(Job(str(folder), f"{write_train_command(run)} --threads 1",
-                        folder / "summary.json", place_base(run["base"]), folder / "log.txt",
+                        folder / "summary.json", needs, folder / "log.txt",
                         18 * rollouts / 20480 * slower[run["base"]]))
     return [job for job in jobs if not job.makes.exists()]
 
@@ -60,7 +66,8 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
 def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
     """What is missing of the commands that a lesson measures with beside its runs."""
     commands = getattr(lesson, "evidence_commands", lambda runs: [])(runs)
-    jobs = [Job(str(makes.parent), command, makes, place_base(base), makes.parent / "log.txt", 130)
+    jobs = [Job(str(makes.parent), command, makes, (place_base(base),), makes.parent / "log.txt",
+                130)
             for command, makes, base in commands]
     return [job for job in jobs if not job.makes.exists()]
 
@@ -74,7 +81,7 @@ def count_jobs() -> int:
 
 def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
     """InputError if a base that is there was made with other flags than the lesson says."""
-    for name in dict.fromkeys(run["base"] for run in runs):
+    for name in list_bases(runs):
         if place_base(name).exists():
             config = PretrainConfig(**lesson.BASES[name])
             check_pretraining(config, place_base(name))
@@ -90,7 +97,7 @@ def teach(args) -> None:
         return draw_to(Path("runs/lessons", args.name, "figure.png"), lesson.figure, results)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
     check_bases(lesson, runs)
-    bases = len({run["base"] for run in runs if not place_base(run["base"]).exists()})
+    bases = len([name for name in list_bases(runs) if not place_base(name).exists()])
     at_once = args.jobs or count_jobs()
     jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
     jobs += [] if args.quick else plan_evidence(lesson, runs)
@@ -108,7 +115,7 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     """Do the jobs, then what `teach` promises; results go to `out`."""
     began = time.monotonic()
     if jobs:
-        missing = len([job for job in jobs if job.needs is None])
+        missing = len([job for job in jobs if not job.needs])
         print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
@@ -127,7 +134,7 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
 
 def print_commands(jobs: list[Job]) -> None:
     """The missing bases, or, once they are there, the missing runs: each line stands alone."""
-    bases = [job for job in jobs if job.needs is None]
+    bases = [job for job in jobs if not job.needs]
     for job in bases or jobs:
         print(job.command)
     if bases:

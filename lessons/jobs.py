@@ -29,7 +29,7 @@ class Job(NamedTuple):
     name: str
     command: str
     makes: Path
-    needs: Path | None     # its base
+    needs: tuple[Path, ...]   # its base, and its judge
     log: Path
     seconds: float         # about, on one core: how far the bar moves
 
@@ -122,10 +122,11 @@ def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
         try:
             while pending or running:
                 finished += collect_finished(running)
-                ready = [job for job in pending if job.needs is None or job.needs.exists()]
+                ready = [job for job in pending if all(path.exists() for path in job.needs)]
                 if pending and not ready and not running:
                     job = pending[0]
-                    raise WorkError(f"{job.name} needs {job.needs}, which nothing makes")
+                    missing = next(path for path in job.needs if not path.exists())
+                    raise WorkError(f"{job.name} needs {missing}, which nothing makes")
                 for job in ready[:at_once - len(running)]:
                     running[job] = start_job(job)
                     pending.remove(job)

@@ -71,7 +71,8 @@ def make_job(folder: Path, name: str, program: str, needs: Path | None = None,
     script = folder / f"{name}.py"
     script.write_text(program)
     log = folder / f"{name}.log"
-    return work.Job(name, f"python {script}", folder / name, needs, log, seconds)
+    return work.Job(name, f"python {script}", folder / name, (needs,) if needs else (), log,
+                    seconds)
 
 
 def run_job(job: work.Job) -> int:
@@ -138,7 +139,7 @@ def test_interrupted_jobs_save_once(tmp_path):
     job = make_job(tmp_path, "job", program)
     outer = ("import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\n"
              "from lessons import jobs as work\nfrom data.plumbing import run_command\n"
-             "job = work.Job('job', {command!r}, Path({makes!r}), None, Path({log!r}), 1.0)\n"
+             "job = work.Job('job', {command!r}, Path({makes!r}), (), Path({log!r}), 1.0)\n"
              "sys.exit(run_command('x', lambda: work.run_jobs('t', [job], 1)))").format(
         root=str(ROOT), command=job.command, makes=str(job.makes), log=str(job.log))
     process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.PIPE, text=True,
@@ -202,7 +203,7 @@ def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys)
 
 def test_a_job_may_be_a_module(tmp_path):
     """`python -m` runs a module; anything else is a script of the project, from any folder."""
-    job = work.Job("j", "python -m this", tmp_path / "x", None, tmp_path / "log", 1.0)
+    job = work.Job("j", "python -m this", tmp_path / "x", (), tmp_path / "log", 1.0)
     assert run_job(job) == 0 and "Beautiful" in job.log.read_text()
     job = job._replace(command="python rlvr.py --help")
     assert run_job(job) == 0 and "pretrain" in job.log.read_text()
