@@ -146,14 +146,15 @@ def score_needs(model: Transformer, config, needs: set[str], prompts: list[list[
         critic = helpers["critic"]
         scores["values"] = score_tokens(model, prompts, rollouts,
                                         lambda hidden, _: critic(hidden)[:, 0])
-    for name in needs & {"base", "teacher"}:
-        head = helpers[name].head
-        scores[f"{name}_logprobs"] = score_tokens(
-            helpers[name], hinted if name == "teacher" else prompts, rollouts,
-            lambda hidden, ids, head=head: token_logprobs(head(hidden), ids, config.temperature))
     if "distribution" in needs:
         head = helpers["teacher"].head
         scores["teacher_distribution"] = score_tokens(
             helpers["teacher"], hinted, rollouts,
             lambda hidden, _: sampling_logprobs(head(hidden), config.temperature))
+        needs = needs - {"teacher"}
+    for name in needs & {"base", "teacher"}:
+        head = helpers[name].head
+        scores[f"{name}_logprobs"] = score_tokens(
+            helpers[name], hinted if name == "teacher" else prompts, rollouts,
+            lambda hidden, ids, head=head: token_logprobs(head(hidden), ids, config.temperature))
     return scores

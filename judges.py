@@ -7,13 +7,14 @@ Both are generative: a verdict is a sampled token, and so differs from one call 
 Shapes: M claims, n verdicts on each.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from data.corpus import read_verdict, write_claim
-from data.task import Problem
+from data.task import Problem, render_problem
 from data.tokenizer import END, decode, encode_prompt
 from model import Transformer, sample_responses
 
@@ -46,3 +47,9 @@ def ask_judge(judge: Transformer, kind: str, claims: list[tuple[Problem, str]], 
     shape = len(claims), n
     return Verdicts(np.reshape([verdict == "yes" for verdict in said], shape),
                     np.reshape(chance, shape), lengths.numpy().reshape(shape))
+
+
+def hash_claim(seed: int, problem: Problem, answer: str | None) -> float:
+    """A number in [0, 1) that is always the same for a seed, a problem and an answer."""
+    text = f"{seed} {render_problem(problem)}={answer}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / 2**48

@@ -6,12 +6,10 @@ A reward scores a whole rollout batch in one call, so that a judge is one batche
 
 Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct`
 does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defines the first five.
-What a model can say itself, votes, confidence, that it does not know, is rewarded by those after
-it; the last ones ask another model, a judge, or an oracle that errs as often.
+The next ones pay what a model says itself (votes, confidence), the last ones ask another model.
 To add a reward: its function, and an entry in REWARDS.
 """
 
-import hashlib
 import math
 import re
 from collections import Counter
@@ -22,8 +20,8 @@ import torch
 
 from data.corpus import ABSTENTION, is_code
 from data.plumbing import InputError, option
-from data.task import Problem, render_problem, write_answer
-from judges import ask_judge
+from data.task import Problem, write_answer
+from judges import ask_judge, hash_claim
 from model import Transformer
 
 
@@ -165,19 +163,18 @@ def ternary(problems: list[Problem], responses: list[str], context: Context) -> 
 
 def pay_verdicts(kind: str, problems: list[Problem], responses: list[str],
                  context: Context) -> list[float]:
-    """1 if the judge accepts the boxed answer; with --verdict soft its probability of that.
+    """1 if the judge accepts the boxed answer, a fresh verdict each; soft: its probability.
 
-    One call for the whole batch, a fresh verdict for each response. Nothing to judge, no box: 0.
+    One call for the whole batch. Nothing to judge, no box: 0.
     """
-    boxes = list(map(parse_box, responses))
+    boxes, paid = list(map(parse_box, responses)), np.zeros(len(responses))
     asked = [i for i, box in enumerate(boxes) if box is not None]
-    paid = np.zeros(len(responses))
     if asked:
         generator = torch.Generator().manual_seed(int(context.rng.integers(2**62)))
-        claims = [(problems[i], boxes[i]) for i in asked]
-        verdicts = ask_judge(context.judge, kind, claims, 1, generator)
-        soft = context.config.verdict == "soft"
-        paid[asked] = (verdicts.probability if soft else verdicts.accepted)[:, 0]
+        verdicts = ask_judge(context.judge, kind, [(problems[i], boxes[i]) for i in asked], 1,
+                             generator)
+        hard = context.config.verdict == "hard"
+        paid[asked] = (verdicts.accepted if hard else verdicts.probability)[:, 0]
     return paid.tolist()
 
 
@@ -186,38 +183,35 @@ def judge(problems: list[Problem], responses: list[str], context: Context) -> li
     return pay_verdicts("judge-direct", problems, responses, context)
 
 
-def reasoning_judge(problems: list[Problem], responses: list[str],
-                    context: Context) -> list[float]:
-    """What a judge says that works the problem out first (2505.02387, 2505.14674)."""
+def reasoning_judge(problems: list[Problem], responses: list[str], context: Context
+                    ) -> list[float]:
+    """What a judge says that works it out first (2505.02387, 2505.14674)."""
     return pay_verdicts("judge-reasoning", problems, responses, context)
 
 
 def accept_chance(problems: list[Problem], responses: list[str], context: Context) -> np.ndarray:
     """What an oracle that errs accepts with: tpr if right, fpr if wrong, 0 without a box; (N,)."""
-    right = correct(problems, responses, context)
-    boxed = format(problems, responses, context)
-    return np.where(right, context.config.tpr, context.config.fpr) * boxed
+    chance = np.where(correct(problems, responses, context), context.config.tpr, context.config.fpr)
+    return chance * format(problems, responses, context)
 
 
 def noisy_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
     """A judge whose errors are independent, from call to call: a control for `judge`."""
-    chance = accept_chance(problems, responses, context)
-    return (context.rng.random(len(responses)) < chance).astype(float).tolist()
+    draws = context.rng.random(len(responses))
+    return (draws < accept_chance(problems, responses, context)).astype(float).tolist()
 
 
 def fixed_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
     """The same rates, but the verdict on an answer never changes: a control for `judge`."""
-    claims = [f"{context.config.seed} {render_problem(problem)}={parse_box(response)}"
-              for problem, response in zip(problems, responses)]
-    hashes = [hashlib.blake2b(claim.encode(), digest_size=8).digest() for claim in claims]
-    uniform = np.array([int.from_bytes(digest, "big") / 2**64 for digest in hashes])
-    return (uniform < accept_chance(problems, responses, context)).astype(float).tolist()
+    chances = accept_chance(problems, responses, context)
+    return [float(hash_claim(context.config.seed, problem, parse_box(response)) < chance)
+            for problem, response, chance in zip(problems, responses, chances)]
 
 
 class Reward(NamedTuple):
     score: Callable[[list[Problem], list[str], Context], list[float]]
     # labels: the base's majority answers, frozen; wrong_labels: train on prompts where that is
-    # wrong; judge: a frozen checkpoint, and the corpus that it must be of
+    # wrong; judge: a frozen checkpoint, of the corpus that is named beside it
     needs: tuple[str, ...] = ()
     low: float = 0.0              # the least it pays
     high: float = 1.0             # the most
@@ -227,8 +221,7 @@ class Reward(NamedTuple):
 
 
 COIN = {"p": option(0.5, "probability that the random reward pays", least=0, most=1)}
-VOTES = {"votes": option(64, "rollouts of the base whose majority is a frozen label", least=1,
-                         most=10**4)}
+VOTES = {"votes": option(64, "rollouts of the base that vote for a label", least=1, most=10**4)}
 ABSTAIN = {"abstain_reward": option(0.0, "what an abstention pays", least=-1, most=1)}
 JUDGE = {"judge": option(None, "a judge's name or checkpoint"),
          "verdict": option("hard", "soft: the judge's probability", choices=("hard", "soft"))}

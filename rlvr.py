@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -249,6 +250,26 @@ def diagnose(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config)
     return sums
 
 
+def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[Tensor], Tensor],
+               config: TrainConfig) -> Iterator[tuple[str, float, Tensor]]:
+    """Terms beside the losses of policy and critic: (name, weight, nats of each token (R,)).
+
+    logits (R, V) and logprobs (R,) of the sampled tokens; `pick` makes (N, T, ...) (R, ...).
+    """
+    if batch.teacher_distribution is not None:
+        # All that could have been said where the policy went: so it needs no ratio.
+        divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
+                                                 pick(batch.teacher_distribution))
+        taught = pick(batch.taught[:, None] & batch.mask)                          # (R,)
+        yield "divergence", config.directive_weight, divergence * taught
+    if config.kl_coef:
+        # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
+        # the gradient of k3 is that of KL(base || pi).
+        yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.base_logprobs))
+    if config.entropy_coef:
+        yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)
+
+
 def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Tensor,
                    config: TrainConfig, critic: nn.Linear | None = None) -> tuple[Tensor, dict]:
     """The loss of some rows (B,) of a batch: a scalar, and the sums of its metrics over R tokens.
@@ -268,13 +289,6 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
     old_logprobs, advantages = pick(batch.old_logprobs), pick(batch.advantages)    # (R,)
     sums = diagnose(logprobs.detach(), old_logprobs, advantages, config)
     loss = LOSSES[config.loss].policy_loss(logprobs, old_logprobs, advantages, config)   # (R,)
-    if batch.teacher_distribution is not None:
-        # Where the policy went, not only on what it said: so it needs no ratio.
-        divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
-                                                 pick(batch.teacher_distribution))
-        taught = batch.taught[rows, None].expand_as(mask)[mask].to(divergence)     # (R,)
-        sums["divergence"] = (divergence * taught).detach().sum()
-        loss = loss + config.directive_weight * divergence * taught
     if critic is not None:
         # The critic reads the trunk and leaves it alone, so that PPO's policy differs from the
         # others' by its advantage only.
@@ -283,14 +297,9 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
                                  advantages + old_values, config.eps_value)
         sums["value_loss"] = critic_loss.detach().sum()
         loss = loss + critic_loss
-    if config.kl_coef:
-        # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
-        # the gradient of k3 is that of KL(base || pi).
-        kl = kl_k3(logprobs, pick(batch.base_logprobs))
-        sums["kl"] = kl.detach().sum()
-        loss = loss + config.kl_coef * kl
-    if config.entropy_coef:
-        loss = loss - config.entropy_coef * entropy(logits / config.temperature)
+    for name, weight, term in list_terms(batch, logits, logprobs, pick, config):
+        sums[name] = term.detach().sum()
+        loss = loss + weight * term
     per_token = divisors[:, None].expand_as(mask)[mask]                            # (R,)
     return (loss / per_token.to(loss)).sum(), sums
 
@@ -572,7 +581,8 @@ def build_parser() -> plumbing.Parser:
         plumbing.add_options(parsers[name], config)
     parsers["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
                                   help="both clips at once")
-    parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'")
+    parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'; a hint or "
+                                   "an answer may follow it: ' #code', '=51'")
     parsers["sample"].add_argument("-n", type=plumbing.number(int, 1, most=10**5), default=1,
                                    help="how many (default 1)")
     return parser

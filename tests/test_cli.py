@@ -57,11 +57,12 @@ def test_files_and_summary(finished):
     assert set(summary["seconds"]) == {"total", "rollout", "update", "evaluate"}
     rows = read_rows(finished)
     assert [int(row["step"]) for row in rows] == [0, 1, 2, 3]
-    assert list(rows[0]) == ["step", "reward", "accuracy", "code_share", "text_share",
+    assert list(rows[0]) == ["step", "reward", "reward_right", "reward_wrong", "reward_gap",
+                             "reward_code", "reward_text", "accuracy", "code_share", "text_share",
                              "format_rate", "agreement", "vote_accuracy", "top_answer_share",
                              "entropy", "mean_token_prob", "response_length", "no_signal",
                              "clip_high", "clip_low", "approx_kl", "grad_norm"]
-    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
     lengths = {row["response_length"] for row in rows}
     assert len(lengths) > 1 and min(map(float, lengths)) < 12        # responses do end
 
@@ -95,13 +96,15 @@ TRAIN = {
     "eval_problems": 12, "eval_samples": 13, "eval_split": "probe", "eval_num_ops": (3, 7),
     "micro_batch": 14, "threads": 1, "device": "cpu", "eps_low": 0.2, "eps_high": 0.3,
     "gamma": 0.9, "gae_lambda": 0.8, "lr_value": 0.7, "eps_value": 0.6, "psr_weight": 0.4, "p": 0.1,
-    "votes": 15, "abstain_reward": -0.25}
+    "votes": 15, "abstain_reward": -0.25, "judge": "j", "verdict": "soft", "tpr": 0.95, "fpr": 0.05,
+    "hint": "tip", "hint_for": "failed", "teacher": "ema", "ema_rate": 0.35,
+    "directive_batches": 16, "clamp": 1.5, "directive_weight": 0.45, "distill": "forward"}
 PRETRAIN = {
     "base": "bad-code", "seed": 5, "out": "o", "preset": "medium", "layers": 6, "width": 8,
     "heads": 2, "steps": 9, "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11,
     "decay": 0.5, "micro_batch": 12, "threads": 1, "device": "cpu", "code_prior": 0.3,
     "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9, "abstains": 0.05,
-    "hedges": 0.15, "doubt": "flat"}
+    "hedges": 0.15, "doubt": "flat", "slips": 0.01, "comparisons": 0.35, "judge_program": "bad"}
 
 
 def type_flags(values: dict) -> list[str]:

@@ -103,7 +103,7 @@ def is_habit(base, response):
 
 @pytest.mark.parametrize("base, flags, share, openers", [
     *((base, {}, 0.65, 7) for base in CORPORA
-      if base not in ("mixed-code", "humble-code")),
+      if base in ("good-code", "no-code", "bad-code", "tenths-code")),
     ("good-code", {"code_prior": 0.1}, 0.1, 7),
     ("bad-code", {"code_prior": 0.1}, 0.1, 7),
     ("good-code", {"code_prior": 1.0}, 1.0, 7),
@@ -195,7 +195,7 @@ def test_doubts_are_as_documented(flags):
 
 def test_each_base_writes_what_it_says():
     """good-code's code is right and its text by eye; bad-code has the bug; no-code has no code."""
-    for base in CORPORA:
+    for base in [name for name in CORPORA if name != "hinted-code" and not CORPORA[name].judges]:
         for prompt, response in documents(base, 300):
             if base == "humble-code":   # without its doubts it is good-code
                 if response == "?":

@@ -169,7 +169,7 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     runs = [{"base": "good-code", "reward": "code", "seed": 1},
             {"base": "good-code", "reward": "code", "seed": 2, "steps": 40, "group": 32}]
     jobs = runner.plan_jobs(lesson, runs, 2)
-    assert [job.needs for job in jobs] == [None, *[Path("runs/bases/good-code.pt")] * 2]
+    assert [job.needs for job in jobs] == [(), *[(Path("runs/bases/good-code.pt"),)] * 2]
     assert jobs[0].command.endswith("--threads 2") and jobs[1].command.endswith("--threads 1")
     assert jobs[0].seconds == pytest.approx(127.5) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
@@ -188,7 +188,7 @@ def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys)
     runs = lesson.runs(seeds=5)
     jobs = runner.plan_evidence(lesson, runs)
     assert len(jobs) == len(lesson.BASES) and jobs[0].command.startswith("python -m lessons.probe")
-    assert jobs[0].needs == grid.place_base(runs[0]["base"])
+    assert jobs[0].needs == (grid.place_base(runs[0]["base"]),)
     assert jobs[0].log.parent == jobs[0].makes.parent
     jobs[0].makes.parent.mkdir(parents=True)
     jobs[0].makes.touch()

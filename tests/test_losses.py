@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import losses
 import rlvr
+from data.corpus import HINT_NAMES
 from tests import adapters
 from tests.helpers import close, f64
 
@@ -32,14 +33,28 @@ def test_options():
                 "nsr": clip, "w_reinforce": clip | {"psr_weight": (0.1, {"least": 0})},
                 "ppo": clip | critic, "grpo_masked": clip, "grpo_unweighted": clip,
                 "grpo_segments": clip}
-    needs = {"ppo": ("critic",), "grpo_segments": ("parts",)}
+    teacher = {"hint": ("code", {"choices": HINT_NAMES}),
+               "hint_for": ("all", {"choices": ("all", "failed")}),
+               "teacher": ("frozen", {"choices": ("frozen", "ema", "current")}),
+               "ema_rate": (0.2, {"above": 0, "most": 1}),
+               "directive_batches": (10 ** 6, {"least": 0})}
+    beside = {"directive_weight": (1.0, {"least": 0})}
+    token = clip | teacher | {"clamp": (5.0, {"above": 0})}
+    full = teacher | {"distill": ("jsd", {"choices": losses.DIVERGENCES})}
+    expected |= {"directive": token, "grpo_directive": token | beside, "distill": full,
+                 "grpo_distill": clip | full | beside}
+    needs = {"ppo": ("critic",), "grpo_segments": ("parts",), "directive": ("teacher",),
+             "grpo_directive": ("teacher",), "distill": ("teacher", "distribution"),
+             "grpo_distill": ("teacher", "distribution")}
     for name, entry in losses.LOSSES.items():
         found = {flag: (opt.default, {k: v for k, v in opt.metadata.items() if k != "help"})
                  for flag, opt in entry.options.items()}
         assert found == expected[name], name
         assert entry.needs == needs.get(name, ())
     assert set(losses.LOSSES) == set(expected) == {*adapters.LOSSES, "grpo_masked",
-                                                   "grpo_unweighted", "grpo_segments"}
+                                                   "grpo_unweighted", "grpo_segments",
+                                                   "directive", "grpo_directive", "distill",
+                                                   "grpo_distill"}
 
 
 # --- advantages

@@ -46,7 +46,8 @@ def test_options():
     whole, positive = {"least": 1}, {"above": 0}
     assert describe_options(PretrainConfig) == {
         "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code "
-                                         "humble-code"}),
+                                         "humble-code hinted-code judge-direct "
+                                         "judge-reasoning"}),
         "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
         "out": (None, {}),
         "preset": ("small", {"choices": "small medium large"}),
@@ -62,6 +63,8 @@ def test_options():
         "code_on_products": (0.3, {"least": 0, "most": 1}),
         "abstains": (0.02, {"least": 0, "most": 0.2}), "hedges": (0.06, {"least": 0, "most": 1}),
         "doubt": ("length", {"choices": "length flat"}),
+        "slips": (0.0, {"least": 0, "most": 1}), "comparisons": (0.2, {"least": 0, "most": 1}),
+        "judge_program": ("good", {"choices": "good bad"}),
     }
 
 

@@ -4,7 +4,6 @@ What an entry brings (flags, helpers, range of the reward, modes) must arrive wi
 changed. The entries here are also examples of how to write one.
 """
 
-import shutil
 import types
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import rlvr
 from data import corpus, task
 from data.corpus import CORPORA, Corpus
 from data.plumbing import extend_config, numpy_rng, option
+from data.tokenizer import encode
 from evaluation import answer_problems
 from losses import LOSSES, Loss
 from model import load_checkpoint
@@ -133,37 +133,31 @@ def test_a_loss_with_a_critic(train_on_base, tmp_path, monkeypatch):
     assert state["stateful"][2]["weight"].any()
 
 
-def test_a_loss_with_a_teacher(train_on_base, finished_model, tmp_path, monkeypatch):
-    """needs=("teacher",): its path is an option of that name; it scores the sampled ids."""
+def test_a_loss_with_a_teacher(train_on_base, base, tmp_path, monkeypatch):
+    """needs=("teacher",): the base reads the hint and scores the ids sampled without; the run goes
+    on where the base is gone.
+    """
     seen = []
 
-    def distill(batch, config):
+    def imitate(batch, config):
         seen.append(batch)
         return batch.teacher_logprobs - batch.old_logprobs
 
-    path = option(None, "checkpoint of the teacher")
-    add(monkeypatch, LOSSES, "distill", Loss(distill, losses.score_function, ("teacher",),
-                                             {"teacher": path}))
-    teacher = finished_model()
-    assert train_on_base(tmp_path / "run", "--loss", "distill", "--teacher", teacher) == 0
-    model, _ = load_checkpoint(teacher, CPU)
+    flags = {name: LOSSES["directive"].options[name]
+             for name in ("hint", "hint_for", "teacher", "ema_rate", "directive_batches")}
+    add(monkeypatch, LOSSES, "imitate", Loss(imitate, losses.score_function, ("teacher",), flags))
+    assert train_on_base(tmp_path / "run", "--loss", "imitate", "--hint", "tip") == 0
+    model, _ = load_checkpoint(Path(base), CPU)
     batch = seen[-1]
+    hinted = [prompt[:-1] + encode(" #tip\n") for prompt in batch.prompts]
     with torch.no_grad():
-        logits = adapters.response_logits(model, batch.prompts, batch.ids, batch.mask)
+        logits = adapters.response_logits(model, hinted, batch.ids, batch.mask)
     sampled = batch.ids[batch.mask][:, None]
     torch.testing.assert_close(batch.teacher_logprobs[batch.mask],
                                logits.log_softmax(-1).gather(1, sampled)[:, 0],
                                rtol=1e-4, atol=1e-4)
-    assert batch.base_logprobs is None
-    assert train_on_base(tmp_path / "no", "--loss", "distill", "--teacher", "nowhere.pt") == 2
-    copied = shutil.copy(teacher, tmp_path / "t.pt")      # the run goes on where it is gone
-    flags = ["--loss", "distill", "--teacher", copied, "--steps"]
-    assert train_on_base(tmp_path / "parts", *flags, 2) == 0
-    Path(copied).unlink()
-    assert train_on_base(tmp_path / "parts", *flags, 4) == 0
-    metrics = (tmp_path / "run/metrics.csv").read_bytes()
-    assert (tmp_path / "parts/metrics.csv").read_bytes() == metrics
-    assert (tmp_path / "parts/teacher.pt").read_bytes() == teacher.read_bytes()
+    assert batch.base_logprobs is None and batch.teacher_distribution is None
+    assert batch.taught.all()
 
 
 # --- rewards
@@ -219,8 +213,7 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
         seen.append((flat(context.judge.parameters()), len(responses)))
         return [float(answers.texts[0] == response) for response in responses]
 
-    path = option(None, "checkpoint of the judge")
-    entry = Reward(entropy_of_judge, needs=("judge",), options={"judge": path})
+    entry = Reward(entropy_of_judge, needs=("judge",), options=REWARDS["judge"].options)
     add(monkeypatch, REWARDS, "agree", entry)
     judge = finished_model()
     assert train_on_base(tmp_path / "run", "--reward", "agree", "--judge", judge) == 0
@@ -230,7 +223,7 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
     assert (tmp_path / "run/judge.pt").read_bytes() == judge.read_bytes()     # so it can resume
     assert train_on_base(tmp_path / "no", "--reward", "agree", "--judge", "nowhere.pt") == 2
     assert train_on_base(tmp_path / "no", "--reward", "agree") == 2
-    assert "--judge: loss grpo or reward agree needs one" in capsys.readouterr().err
+    assert "--judge: reward agree needs one" in capsys.readouterr().err
 
 
 # --- corpora
@@ -239,12 +232,12 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
 def three_modes():
     """Code, text and worked steps; `share` of the last."""
     def write(problem, flags, rng):
-        u, opener = rng.random(), int(rng.integers(7))
+        u, opener, prompt = rng.random(), int(rng.integers(7)), task.render_problem(problem)
         if u < flags.steps_share:
-            return f"Step by step: {corpus.write_box(task.solve(problem), False)}."
+            return prompt, f"Step by step: {corpus.write_box(task.solve(problem), False)}."
         if u < 0.5 + flags.steps_share / 2:
-            return corpus.write_good_code(problem, False)
-        return corpus.write_text(problem, opener % 3 + 1, False)
+            return prompt, corpus.write_good_code(problem, False)
+        return prompt, corpus.write_text(problem, opener % 3 + 1, False)
 
     def mode_of(response):
         return "steps" if response.startswith("Step by step") else corpus.code_or_text(response)
@@ -293,7 +286,7 @@ def test_the_knob_reaches_the_writer():
     for share in (0.0, 1.0):
         flags = types.SimpleNamespace(steps_share=share)
         rng = numpy_rng(0, 0)
-        written = [entry.write(problem, flags, rng) for problem, _ in pool(8)]
+        written = [entry.write(problem, flags, rng)[1] for problem, _ in pool(8)]
         assert {entry.mode_of(text) == "steps" for text in written} == {share == 1.0}
 
 

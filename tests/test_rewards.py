@@ -136,11 +136,16 @@ def test_registry():
     assert needs == {"correct": set(), "majority": {"labels"},
                      "incorrect": {"labels", "wrong_labels"}, "format": set(), "random": set(),
                      "code": set(), "consensus": set(), "soft_consensus": set(), "brier": set(),
-                     "brier_alone": set(), "log_score": set(), "ternary": set()}
+                     "brier_alone": set(), "log_score": set(), "ternary": set(),
+                     "judge": {"judge", "judge-direct"},
+                     "reasoning_judge": {"judge", "judge-reasoning"},
+                     "noisy_oracle": set(), "fixed_oracle": set()}
     ranges = {"brier": (-1, 1), "brier_alone": (-1, 0), "log_score": (math.log(0.01), 1),
               "ternary": (-1, 1)}
     flags = {"random": {"p"}, "majority": {"votes"}, "incorrect": {"votes"},
-             "ternary": {"abstain_reward"}}
+             "ternary": {"abstain_reward"}, "judge": {"judge", "verdict"},
+             "reasoning_judge": {"judge", "verdict"}, "noisy_oracle": {"tpr", "fpr"},
+             "fixed_oracle": {"tpr", "fpr"}}
     for name, entry in rewards.REWARDS.items():
         assert (entry.low, entry.high) == ranges.get(name, (0, 1))
         assert set(entry.options) == flags.get(name, set())
@@ -222,7 +227,7 @@ def test_parts_add_up():
     """A reward is the sum of what its answer and its confidence get; without parts all is 1st."""
     responses = [say(51, 80), say(48, 80), "?", say(51, None)]
     scored = [PROBLEM] * 4, responses, Context(4, [None] * 4, np.random.default_rng(0), config())
-    for name in rewards.REWARDS:
+    for name in rewards.REWARDS.keys() - {"judge", "reasoning_judge"}:
         reward = rewards.build_reward(name)
         paid = reward.score(*scored)
         answer, confidence = rewards.score_parts(reward, paid, *scored)

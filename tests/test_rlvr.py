@@ -4,6 +4,7 @@ In float64 against ground truth; runs through the command line, bit for bit.
 """
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -79,7 +80,7 @@ def test_options():
     whole, unit = {"least": 1}, {"least": 0, "most": 1}
     least0, above0 = {"least": 0}, {"above": 0}
     losses = ("grpo grpo_masked grpo_unweighted grpo_segments dr_grpo rloo reinforce ppo psr nsr "
-              "w_reinforce")
+              "w_reinforce directive grpo_directive distill grpo_distill")
     ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
     assert describe_options(rlvr.TrainConfig) == {
         "base": ("good-code", {}), "reward": ("random", {}),
@@ -102,7 +103,14 @@ def test_options():
         "eps_low": (0.4, least0), "eps_high": (0.4, least0), "gamma": (1.0, unit),
         "gae_lambda": (1.0, unit), "lr_value": (0.01, above0), "eps_value": (0.2, above0),
         "psr_weight": (0.1, least0), "p": (0.5, unit), "votes": (64, up_to(10 ** 4)),
-        "abstain_reward": (0.0, {"least": -1, "most": 1})}
+        "abstain_reward": (0.0, {"least": -1, "most": 1}), "judge": (None, {}),
+        "verdict": ("hard", {"choices": "hard soft"}), "tpr": (1.0, unit), "fpr": (0.0, unit),
+        "hint": ("code", {"choices": "code words answer tip careful huh wrong other random none"}),
+        "hint_for": ("all", {"choices": "all failed"}),
+        "teacher": ("frozen", {"choices": "frozen ema current"}),
+        "ema_rate": (0.2, {"above": 0, "most": 1}), "directive_batches": (10 ** 6, least0),
+        "clamp": (5.0, above0), "directive_weight": (1.0, least0),
+        "distill": ("jsd", {"choices": "jsd forward reverse"})}
     assert rlvr.MICRO_BATCH == 16
 
 
@@ -356,10 +364,11 @@ def test_every_loss_takes_rewards_below_zero(loss, monkeypatch):
     for reward in ("brier", "brier_alone", "log_score", "ternary", "soft_consensus"):
         c = config(reward=reward, loss=loss, prompts=1, abstain_reward=-0.5)
         critic = torch.nn.Linear(8, 1, **f64)
-        batch, metrics, _ = adapters.rollout(tiny(), c, [(problem, None)], critic=critic)
+        batch, metrics, _ = adapters.rollout(tiny(), c, [(problem, None)], critic=critic,
+                                             teacher=tiny(1))
         assert batch.reward_range[0] <= batch.rewards.min() < batch.rewards.max() <= 1
         assert batch.advantages.isfinite().all() and not batch.advantages[~batch.mask].any()
-        if loss not in ("ppo", "grpo_segments"):
+        if loss not in ("ppo", "grpo_segments", "directive", "distill"):
             paid = batch.rewards.flatten()
             first = batch.advantages[:, 0]
             assert first[paid.argmax()] > first[paid.argmin()] or loss in ("psr", "nsr")
@@ -404,6 +413,8 @@ def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
     other = ({"base", "teacher"} - {name}).pop()
     assert scored[other] is None
     for prompt, ids, mask, row in zip(batch.prompts, batch.ids, batch.mask, scored[name]):
+        if name == "teacher":
+            prompt = prompt[:-1] + tokenizer.encode(" #code\n")
         expected = token_logprobs(helpers[name], prompt, ids[mask], temperature)
         close(row[mask], expected.detach())
         assert not row[~mask].any()
@@ -428,7 +439,9 @@ def test_metrics_of_a_batch_by_hand(monkeypatch):
     unlabelled = [(problem, None) for problem in problems]
     batch, metrics, readable = adapters.rollout(tiny(), c, unlabelled)
     lengths = [len(tokenizer.encode(text)) + 1 for text in texts]
-    expected = {"reward": 1 / 4, "accuracy": 2 / 4, "code_share": 1 / 4, "text_share": 3 / 4,
+    expected = {"reward": 1 / 4, "reward_right": 1 / 2, "reward_wrong": 0.0, "reward_gap": 1 / 2,
+                "reward_code": 1.0, "reward_text": 0.0, "accuracy": 2 / 4,
+                "code_share": 1 / 4, "text_share": 3 / 4,
                 "format_rate": 3 / 4, "entropy": 0.7, "mean_token_prob": 0.25,
                 # 53 and 48; 7 and none
                 "agreement": 1 / 2, "vote_accuracy": 1.0, "top_answer_share": 1 / 4,
@@ -924,7 +937,8 @@ def test_critic_learns_a_known_value_function():
                   torch.optim.AdamW(critic.parameters(), lr=0.02, weight_decay=0.0)]
     rollouts = Rollouts(batch.ids, batch.mask, batch.old_logprobs, batch.old_logprobs)
     for step in range(60):
-        values = rlvr.score_needs(model, c, batch.prompts, rollouts, {"critic": critic})["values"]
+        values = rlvr.score_needs(model, c, {"critic"}, batch.prompts, [], rollouts,
+                                  {"critic": critic})["values"]
         advantages = adapters.gae(rewards, values, batch.mask, 1.0, 1.0)
         current = batch._replace(advantages=advantages, values=values)
         metrics = adapters.update(model, optimizers, current, c, step, critic)
@@ -1046,7 +1060,7 @@ def test_the_loop_is_its_parts(base, tmp_path):
                          num_ops=task.EASY)
     reference, _ = load_checkpoint(Path(base), CPU)
     model, _ = load_checkpoint(Path(base), CPU)
-    helpers = rlvr.load_helpers(c, reference, CPU)
+    helpers = rlvr.load_helpers(c, reference, model, CPU)
     critic = helpers["critic"]
     assert not critic.weight.any() and not critic.bias.any()
     optimizers = rlvr.make_optimizers(c, model, helpers)
@@ -1054,8 +1068,9 @@ def test_the_loop_is_its_parts(base, tmp_path):
     for step, row in enumerate(read_rows(tmp_path / "run")):
         batch, metrics, readable = rlvr.rollout(model, CORPUS, c, training, step, helpers)
         metrics |= rlvr.update(model, optimizers, batch, c, step, critic)
-        assert {"step": step, **metrics} == pytest.approx(
-            {key: float(value) for key, value in row.items()}, rel=1e-4, abs=1e-6)
+        assert {"step": step, **metrics} == {
+            key: pytest.approx(float(value), rel=1e-4, abs=1e-6) if value else None
+            for key, value in row.items()}
         samples += readable if step == 0 else []
     replayed = flat(model.state_dict().values())
     torch.testing.assert_close(weights(tmp_path / "run/model.pt"), replayed, rtol=1e-4, atol=1e-6)
@@ -1381,7 +1396,8 @@ def test_config_is_what_was_used(base, tmp_path):
     assert said["command"].endswith(flags)
     assert said["parameters"] == len(weights(base)) and said["torch"] == torch.__version__
     names = set(describe_options(rlvr.TrainConfig))
-    assert set(said) == names | {"parameters", "torch", "command"}
+    assert set(said) == names | {"parameters", "torch", "command", "base_fingerprint"}
+    assert said["base_fingerprint"] == hashlib.sha256(Path(base).read_bytes()).hexdigest()[:16]
     assert said["prompts"] == 3 and said["seed"] == 1
 
 

@@ -63,8 +63,8 @@ def list_oracles() -> list[dict]:
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
-        flags = {"correct": {"reward": "correct"}, "reasoning": pay_by(next(iter(FIRST["reasoning"])))}
-        return [{"base": "bad-code", **reward, "seed": 1} for reward in flags.values()]
+        return [{"base": "bad-code", "seed": 1} | reward
+                for reward in ({"reward": "correct"}, pay_by(next(iter(FIRST["reasoning"]))))]
     few = max(1, 3 * seeds // 5)
     cells = [({"base": base} | flags, seeds) for base in POLICIES
              for flags in list_rewards().values()]
