@@ -131,6 +131,10 @@ def train(base, out, *more) -> int:
     return run("train", "--base", base, "--out", out, *TINY_RUN, *more)
 
 
+def load_run(out: Path) -> dict:
+    return torch.load(out / "model.pt", weights_only=True)
+
+
 def weights(path) -> torch.Tensor:
     return flat(torch.load(path, weights_only=True)["weights"].values())
 

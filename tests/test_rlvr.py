@@ -41,6 +41,7 @@ from tests.helpers import (
     forward_logits,
     hand_made_batch,
     interrupt,
+    load_run,
     parameters_after,
     pool,
     read_json,
@@ -1037,10 +1038,6 @@ def test_what_is_trained(base, tmp_path, optimizer):
         ends = {"embedding.weight", "norm.weight", "head.weight"}
         assert moved == (set(before) if trained == "all" else ends)
     assert 0 < norms["ends"] < norms["all"]
-
-
-def load_run(out: Path) -> dict:
-    return torch.load(out / "model.pt", weights_only=True)
 
 
 def recorded_rollouts(monkeypatch):
