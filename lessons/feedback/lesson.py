@@ -1,11 +1,11 @@
 """What does a scalar throw away that a hint could say?
 
-ANSWER. About 30 minutes on 2 cores.
+ANSWER. About 40 minutes on 2 cores.
 """
 
 from statistics import mean
 
-from lessons.grid import base_grid
+from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
     BLUE,
     GREY,
@@ -15,9 +15,7 @@ from lessons.report import (
     align,
     curves_of,
     draw_mean,
-    gains,
     select_runs,
-    show_change,
     show_spread,
 )
 
@@ -25,37 +23,236 @@ PRIORS = (0.2, 0.02, 0.005, 0.0)
 BASES = (base_grid(base=["hinted-code"], code_prior=list(PRIORS))
          | base_grid(base=["hinted-code"], code_prior=[0.02], slips=[0.05]))
 RARE, SLIPPING = "hinted-code-prior0.02", "hinted-code-prior0.02-slips0.05"
-CURVES = ("divergence",)
 
-RECIPE = {"reward": "correct", "prompts": 32, "updates": 16, "pool": 128}   # 512 rollouts a batch
-STEPS, LONG, VERY_LONG = 12, 20, 48        # rollout batches
+RECIPE = {"reward": "correct", "prompts": 32, "updates": 16, "pool": 128}
+ROLLOUTS, STEPS, LONG, VERY_LONG = 512, 12, 20, 48     # of a batch; rollout batches
 FORMS = {"scalar": {"loss": "grpo"}, "token": {"loss": "directive"},
-         "hybrid, token": {"loss": "grpo_directive"},
+         "scalar + token": {"loss": "grpo_directive"},
          "JSD": {"loss": "distill"}, "forward KL": {"loss": "distill", "distill": "forward"},
          "reverse KL": {"loss": "distill", "distill": "reverse"},
-         "hybrid, JSD": {"loss": "grpo_distill"}}
+         "scalar + JSD": {"loss": "grpo_distill"}}
 STEP_SIZES = (0.005, 0.015, 0.045)
-SWEEP_SEEDS = (101, 102)                    # a step size is chosen on other seeds than it is shown
-BARE = {"eval_problems": 50, "eval_samples": 1}   # ... and by training prompts alone
-OFF = {"directive_batches": 3}              # the teacher goes after them
+# Chosen by accuracy on training prompts, over all batches of the sweep, on seeds of its own.
+BEST = {0.2: {}, 0.02: {}, 0.005: {}, 0.0: {}}
+SWEEP_SEEDS = (101, 102)
+BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
+OFF = {"directive_batches": 3}                    # then the teacher goes
+CONTROLS = ("none", "huh", "tip", "words", "random", "answer", "wrong", "other")
 
 
 def name_policy(prior: float) -> str:
     return f"hinted-code-prior{prior}"
 
 
-def sweep_cells() -> list[dict]:
-    return [{"base": name_policy(prior)} | RECIPE | form | {"lr": lr, "steps": STEPS} | BARE
-            for prior in PRIORS for form in FORMS.values() for lr in STEP_SIZES]
+def sweep_cell(prior: float, form: str, lr: float) -> dict:
+    return {"base": name_policy(prior)} | RECIPE | FORMS[form] | {"lr": lr, "steps": STEPS} | BARE
+
+
+def main_cell(prior: float, form: str, **more) -> dict:
+    """A form at its best step size for a prior."""
+    cell = {"base": name_policy(prior)} | RECIPE | FORMS[form]
+    return cell | {"lr": BEST[prior][form], "steps": STEPS} | more
+
+
+def rare_cell(form: str, **more) -> dict:
+    return main_cell(0.02, form, **more)
+
+
+def list_complements(base: str, **hint) -> dict[str, dict]:
+    """{name: flags}: alone, together, and together until the teacher goes."""
+    cells = {form: rare_cell(form) for form in ("scalar", "token", "JSD")}
+    for form in ("scalar + token", "scalar + JSD"):
+        cells |= {form: rare_cell(form), f"{form}, 3 batches": rare_cell(form, **OFF)}
+    return {name: cell | {"base": base, "steps": LONG} | (hint if name != "scalar" else {})
+            for name, cell in cells.items()}
+
+
+def list_teachers() -> dict[str, dict]:
+    """{name: flags} of who reads the hint, over 48 batches."""
+    cells = {(form, teacher): {"teacher": teacher} for form, teacher in (
+        ("token", "frozen"), ("token", "ema"), ("token", "current"), ("scalar + token", "current"),
+        ("JSD", "frozen"), ("JSD", "current"))}
+    return {f"{form}, {teacher}": rare_cell(form, steps=VERY_LONG, **flags)
+            for (form, teacher), flags in cells.items()}
+
+
+def list_controls(form: str) -> dict[str, dict]:
+    """{name: flags} of hints that say something else, or are for failed rollouts alone."""
+    cells = {"code": rare_cell(form), "code, failed only": rare_cell(form, hint_for="failed")}
+    return cells | {hint: rare_cell(form, hint=hint) for hint in CONTROLS}
+
+
+def list_others() -> list[dict]:
+    named = [list_complements(SLIPPING), list_complements(RARE, hint="careful"), list_teachers(),
+             list_controls("token"), list_controls("JSD")]
+    return [cell for cells in named for cell in cells.values()]
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
-    return [cell | {"seed": seed} for cell in sweep_cells() for seed in SWEEP_SEEDS]
+    if quick:
+        return repeat_cells([rare_cell("scalar"), rare_cell("token")], [], 1)
+    sweep = [sweep_cell(prior, form, lr) | {"seed": seed} for prior in PRIORS for form in FORMS
+             for lr in STEP_SIZES for seed in SWEEP_SEEDS]
+    cells = [main_cell(prior, form) for prior in PRIORS for form in FORMS]
+    others = [cell for cell in list_others() if cell not in cells]
+    others = [cell for i, cell in enumerate(others) if cell not in others[:i]]
+    return sweep + repeat_cells(cells, others, seeds)
+
+
+# --- the tables
+
+def find_accuracies(results: Results, cell: list[dict]) -> list[list[float]]:
+    """The accuracy of each batch, before its updates, of each run."""
+    return [[row["accuracy"] for row in curve] for curve in curves_of(results, cell)]
+
+
+def count_rollouts(lines: list[list[float]], level: float) -> list[int | None]:
+    """After how many rollouts a batch is right in a share `level`; None: not at all."""
+    return [next((ROLLOUTS * i for i, value in enumerate(line) if value >= level), None)
+            for line in lines]
+
+
+def show_rollouts(lines: list[list[float]], level: float) -> str:
+    """'1536 ± 512', of those runs that came there; how many, if not all."""
+    reached = [count for count in count_rollouts(lines, level) if count is not None]
+    if not reached:
+        return "never"
+    share = "" if len(reached) == len(lines) else f" ({len(reached)} of {len(lines)})"
+    return show_spread(reached, 0, "") + share
+
+
+def show_after(cell: list[dict], name: str = "accuracy", digits: int = 2) -> str:
+    return show_spread([run[f"after_{name}"] for run in cell], digits, "")
+
+
+def tabulate_forms(results: Results) -> str:
+    """A row a prior and form, at its best step: rollouts until batches are right; evaluated."""
+    lines = [["code unasked", "form", "step", "seeds", "rollouts to 0.5", "to 0.9", "evaluated",
+              "code share"]]
+    for prior in PRIORS:
+        for form in FORMS:
+            cell = select_runs(results.runs, main_cell(prior, form))
+            if cell:
+                accuracies = find_accuracies(results, cell)
+                lines.append([f"{100 * prior:g}%" if form == "scalar" else "", form,
+                              f"{BEST[prior][form]:g}", str(len(cell)),
+                              *(show_rollouts(accuracies, level) for level in (0.5, 0.9)),
+                              show_after(cell), show_after(cell, "code_share")])
+    return align(lines)
+
+
+def measure_sweep(results: Results, prior: float, form: str, lr: float) -> float | None:
+    """Accuracy on training prompts, the mean over all batches of the sweep's runs."""
+    cell = select_runs(results.runs, sweep_cell(prior, form, lr))
+    lines = find_accuracies(results, cell)
+    return mean(mean(line) for line in lines) if lines else None
+
+
+def tabulate_sweep(results: Results) -> str:
+    """A row a form, a column a prior: the sweep's accuracy at each step size; * the best."""
+    lines = [["accuracy at " + " / ".join(f"{lr:g}" for lr in STEP_SIZES),
+              *(f"{100 * prior:g}%" for prior in PRIORS)]]
+    for form in FORMS:
+        cells = []
+        for prior in PRIORS:
+            scores = {lr: measure_sweep(results, prior, form, lr) for lr in STEP_SIZES}
+            cells.append(" ".join(f"{score:.3f}" + "*" * (lr == BEST[prior][form])
+                                  for lr, score in scores.items() if score is not None))
+        lines.append([form, *cells])
+    return align(lines)
+
+
+def tabulate_complements(results: Results) -> str:
+    """Slipping teacher and imprecise hint: accuracy of batches 4 and 20, and evaluated."""
+    lines = [["teacher", "form", "batch 4", "batch 12", "batch 20", "evaluated", "code share"]]
+    for name, cells in (("slips", list_complements(SLIPPING)),
+                        ("imprecise hint", list_complements(RARE, hint="careful"))):
+        for form, flags in cells.items():
+            cell = select_runs(results.runs, flags)
+            if cell:
+                accuracies = find_accuracies(results, cell)
+                lines.append([name if form == "scalar" else "", form,
+                              *(show_spread([line[i] for line in accuracies], 2, "")
+                                for i in (3, 11, 19)),
+                              show_after(cell), show_after(cell, "code_share")])
+    return align(lines)
+
+
+def tabulate_teachers(results: Results) -> str:
+    """Who reads the hint, over 48 batches: accuracy, code share, gradient norm on the way."""
+    lines = [["form, teacher", "batches 1-3", "22-24", "46-48", "code share", "gradient norm",
+              "evaluated"]]
+    for name, flags in list_teachers().items():
+        cell = select_runs(results.runs, flags)
+        if cell:
+            curves = curves_of(results, cell)
+            points = [mean(curve[i]["accuracy"] for curve in curves) for i in (0, 9, -1)]
+            code = mean(curve[-1]["code_share"] for curve in curves)
+            norms = [mean(curve[i]["grad_norm"] for curve in curves) for i in (0, -1)]
+            lines.append([name, *(f"{point:.2f}" for point in points), f"{code:.2f}",
+                          " -> ".join(f"{norm:.2f}" for norm in norms), show_after(cell)])
+    return align(lines)
+
+
+def tabulate_controls(results: Results) -> str:
+    """Other hints: accuracy and code share after 12 batches, of the token form and of JSD."""
+    lines = [["hint", "token: evaluated", "code share", "JSD: evaluated", "code share"]]
+    token, full = list_controls("token"), list_controls("JSD")
+    for hint in token:
+        cells = [select_runs(results.runs, cells[hint]) for cells in (token, full)]
+        if all(cells):
+            lines.append([hint, *(text for cell in cells for text in (
+                show_after(cell), show_after(cell, "code_share")))])
+    return align(lines)
 
 
 def table(results: Results) -> str:
-    return ""
+    """Forms by prior; the sweep; two that complement each other; teachers; controls."""
+    parts = [tabulate_forms(results)]
+    if len(results.runs) > 10:
+        parts += [tabulate_sweep(results), tabulate_complements(results),
+                  tabulate_teachers(results), tabulate_controls(results)]
+    return "\n\n".join(parts)
+
+
+# --- the figure
+
+COLORS = {"scalar": GREY, "token": ORANGE, "JSD": BLUE, "forward KL": "#009E73",
+          "reverse KL": RED}
+
+
+def draw_forms(axis, results: Results, prior: float) -> None:
+    """Accuracy of each batch against the rollouts before it, a line a form."""
+    for form, color in COLORS.items():
+        lines = find_accuracies(results, select_runs(results.runs, main_cell(prior, form)))
+        if lines:
+            draw_mean(axis, [ROLLOUTS * i for i in range(len(lines[0]))], lines, color)
+    axis.set(title=f"code unasked: {100 * prior:g}%", ylim=(0, 1.02), xlabel="rollouts used")
+
+
+def draw_teachers(axis, results: Results) -> None:
+    """Accuracy over 48 batches of token advantages, a line a teacher."""
+    colors = {"token, frozen": BLUE, "token, ema": ORANGE, "token, current": RED}
+    for name, color in colors.items():
+        cell = select_runs(results.runs, list_teachers()[name])
+        lines = find_accuracies(results, cell)
+        if lines:
+            batches = [row["step"] + 1 for row in curves_of(results, cell)[0]]
+            draw_mean(axis, batches, lines, color)
+            axis.text(batches[-1], mean(line[-1] for line in lines) - 0.06,
+                      name.removeprefix("token, "), color=color, ha="right", fontsize=9)
+    axis.set(title="who reads the hint (token)", xlabel="rollout batches", ylim=(0, 1.02))
 
 
 def figure(results: Results):
-    raise NotImplementedError
+    """A panel a prior: accuracy against rollouts; right: teachers over 48 batches."""
+    import matplotlib.pyplot as plt
+
+    canvas, axes = plt.subplots(1, 5, figsize=(13, 3.2), sharey=True, layout="constrained")
+    for axis, prior in zip(axes, PRIORS):
+        draw_forms(axis, results, prior)
+    axes[0].set_ylabel("accuracy of a batch (thin: a seed)")
+    for y, (form, color) in zip((0.46, 0.37, 0.28, 0.19, 0.1), COLORS.items()):
+        axes[0].text(2600, y, form, color=color, fontsize=9)
+    draw_teachers(axes[4], results)
+    return canvas

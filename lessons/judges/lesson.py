@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from statistics import mean
 
+from lessons.chance import chance
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
@@ -30,14 +31,14 @@ FIRST = {"direct": base_grid(**SAME, seed=[0, 1, 2]),
          "reasoning": base_grid(**REASONS, seed=[0, 1, 2]),
          "shares the bug": base_grid(**REASONS, seed=[0], judge_program=["bad"])}
 # Judges that no run had seen when the rule below was written down.
-NEW = {"direct": base_grid(**SAME, seed=[3, 4, 5]),
+NEW = {"direct": base_grid(**SAME, seed=[3, 4]),
        "young reasoning": base_grid(base="judge-reasoning", steps=[300, 400, 500], seed=[3, 4])}
 POLICIES = base_grid(base=["good-code", "bad-code", "no-code"])
 BASES = POLICIES | {name: flags for kinds in (FIRST, NEW) for judges in kinds.values()
                     for name, flags in judges.items()}
 CURVES = ("reward_right", "reward_wrong", "reward_gap", "reward_code", "reward_text")
 
-TPR, FPRS = 0.53, (0.53, 0.48, 0.45, 0.43, 0.38)   # of oracles: a direct judge's TPR
+TPR, FPRS = 0.53, (0.53, 0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
 LIFTED = 0.9     # accuracy on bad-code from which on a run counts as lifted; the base has 0.45
 WAYS = ("majority", "mean", "tuned")
 KINDS = ("right", "near miss", "text guess", "habit's bug", "random", "not a number")
@@ -52,8 +53,7 @@ def pay_by(judge: str) -> dict:
 
 def list_rewards() -> dict[str, dict]:
     """{name: flags} of what is compared on all three bases; of each kind of judge the first."""
-    judges = {kind: pay_by(next(iter(FIRST[kind])))
-              for kind in ("direct", "direct, 3 x tokens", "reasoning")}
+    judges = {kind: pay_by(next(iter(FIRST[kind]))) for kind in ("direct", "reasoning")}
     return {"correct": {"reward": "correct"}, "random": {"reward": "random"}} | judges
 
 
@@ -65,12 +65,12 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [{"base": "bad-code", "seed": 1} | reward
                 for reward in ({"reward": "correct"}, pay_by(next(iter(FIRST["reasoning"]))))]
-    few = max(1, 3 * seeds // 5)
+    few, pair = max(1, 3 * seeds // 5), max(1, 2 * seeds // 5)
     cells = [({"base": base} | flags, seeds) for base in POLICIES
              for flags in list_rewards().values()]
     cells += [({"base": "bad-code"} | pay_by(judge), seeds)
               for judges in FIRST.values() for judge in judges]
-    cells += [({"base": "bad-code"} | pay_by(judge), few)
+    cells += [({"base": "bad-code"} | pay_by(judge), pair)
               for judges in NEW.values() for judge in judges]
     cells += [({"base": "bad-code"} | oracle, few) for oracle in list_oracles()]
     cells += [({"base": "bad-code", "verdict": "soft"} | pay_by(next(iter(FIRST[kind]))), few)
@@ -101,9 +101,247 @@ def measure(runs: list[dict]) -> list[dict]:
     return rows
 
 
+# --- without training
+
+def show_mean(values: list[float], digits: int = 3) -> str:
+    return show_spread(values, digits, "") if values else ""
+
+
+def find_beliefs(results: Results, kinds: dict[str, dict]) -> dict[str, list[dict]]:
+    """{kind: the belief of each of its judges that was measured}."""
+    rows = {row["judge"]: row for row in results.evidence if row["what"] == "belief"}
+    found = {kind: [rows[judge] for judge in judges if judge in rows]
+             for kind, judges in kinds.items()}
+    return {kind: beliefs for kind, beliefs in found.items() if beliefs}
+
+
+def tabulate_beliefs(results: Results) -> str:
+    """A row a kind of judge: how right it is, and what it costs."""
+    lines = [["judge", "seeds", "tokens", "accuracy", "at k = 1", "at k = 5", "AUROC",
+              "of all 100"]]
+    for kind, rows in find_beliefs(results, FIRST).items():
+        names = ("tokens", "accuracy", "accuracy at k = 1", "accuracy at k = 5", "auroc",
+                 "accepts of all 100")
+        tokens, *rest = ([row[name] for row in rows] for name in names)
+        lines.append([kind, str(len(rows)), f"{mean(tokens):.1f}", *map(show_mean, rest)])
+    return align(lines)
+
+
+def tabulate_candidates(results: Results) -> str:
+    """A row a kind of judge: what share of each kind of answer it accepts."""
+    lines = [["accepts", *KINDS]]
+    for kind, rows in find_beliefs(results, FIRST).items():
+        lines.append([kind, *(show_mean([row[f"accepts {name}"] for row in rows], 2)
+                              for name in KINDS)])
+    return align(lines)
+
+
+def find_votes(results: Results, judges, noise: str = "") -> dict[tuple[str, int], list[dict]]:
+    """{(way, k): the rows of the judges, one each}."""
+    found = {}
+    for row in results.evidence:
+        if row["judge"] in judges and row["what"] == f"votes{noise}":
+            found.setdefault((row["way"], int(row["k"])), []).append(row)
+    return found
+
+
+def list_voters(results: Results) -> dict[str, dict]:
+    """{name: votes} of both kinds at equal tokens, of more tokens, and of a noisy judge."""
+    voters = {kind: find_votes(results, FIRST[kind]) for kind in list(FIRST)[:3]}
+    voters["reasoning, T = 2.2"] = find_votes(results, FIRST["reasoning"], ", T = 2.2")
+    return {name: votes for name, votes in voters.items() if votes}
+
+
+def tabulate_votes(results: Results) -> str:
+    """Balanced accuracy of k verdicts; the last lines: two, and two more where they differ."""
+    sizes = (1, 2, 4, 8, 16, 32)
+    lines = [["judge", "verdict by", *(f"k = {k}" for k in sizes)]]
+    for name, votes in list_voters(results).items():
+        for way in WAYS:
+            lines.append([name if way == WAYS[0] else "", way,
+                          *(f"{mean(row['accuracy'] for row in votes[way, k]):.3f}"
+                            for k in sizes)])
+    return align(lines)
+
+
+def tabulate_adaptive(results: Results) -> str:
+    """Accuracy and tokens of one, two, four verdicts, and of two that become four if they differ.
+    """
+    lines = [["accuracy (tokens)", "1 verdict", "2", "4", "2, and 2 more if they differ"]]
+    for name, votes in list_voters(results).items():
+        cells = [votes["majority", k] for k in (1, 2, 4)] + [votes["adaptive", 4]]
+        lines.append([name, *(f"{mean(row['accuracy'] for row in cell):.3f} "
+                              f"({mean(row['tokens'] for row in cell):.1f})" for cell in cells)])
+    return align(lines)
+
+
+# --- as rewards
+
+def find_cell(results: Results, base: str, flags: dict) -> list[dict]:
+    return select_runs(results.runs, {"base": base} | flags)
+
+
+def show_course(results: Results, cell: list[dict], name: str) -> str:
+    """'0.43 -> 0.54': the first and the last row of the curves, the mean over seeds."""
+    curves = [[row[name] for row in curve if row.get(name) is not None]
+              for curve in curves_of(results, cell)]
+    curves = [curve for curve in curves if curve]
+    if not curves:
+        return ""
+    return f"{mean(curve[0] for curve in curves):.2f} -> {mean(curve[-1] for curve in curves):.2f}"
+
+
+def tabulate_rewards(results: Results) -> str:
+    """A row a base and reward: true accuracy, and what was paid: in all, if right, if wrong."""
+    lines = [["base", "paid by", "seeds", "accuracy", "after", "paid", "if right", "if wrong"]]
+    soft = {f"{kind}, soft": {"verdict": "soft"} | pay_by(next(iter(FIRST[kind])))
+            for kind in ("direct", "reasoning")}
+    shared = {"shares the bug": pay_by(next(iter(FIRST["shares the bug"])))}
+    for base in POLICIES:
+        extra = soft | shared if base == "bad-code" else {}
+        for name, flags in (list_rewards() | extra).items():
+            cell = find_cell(results, base, flags)
+            if cell:
+                after = show_spread([run["after_accuracy"] for run in cell], 2, "")
+                lines.append([base if name == "correct" else "", name, str(len(cell)),
+                              show_change(cell, "accuracy"), after,
+                              *(show_course(results, cell, column)
+                                for column in ("reward", "reward_right", "reward_wrong"))])
+    return align(lines)
+
+
+# --- what the gap says
+
+def measure_edge(results: Results, tpr: float, fpr: float) -> float:
+    """The edge of an oracle: what it pays text, which is right, above what it pays code."""
+    row = next(row for row in results.evidence if row["what"] == "belief")
+    text, code = (tpr * row[f"{mode} right"] + fpr * row[f"{mode} wrong"]
+                  for mode in ("text", "code"))
+    return text - code
+
+
+def list_payers(results: Results, kinds: dict[str, dict]) -> list[dict]:
+    """A dict for each judge with runs on bad-code: kind, name, gap, edge, final accuracies."""
+    payers = []
+    for kind, rows in find_beliefs(results, kinds).items():
+        for row in rows:
+            cell = find_cell(results, "bad-code", pay_by(row["judge"]))
+            if cell:
+                payers.append({"kind": kind, "name": shorten_judge(row["judge"]),
+                               "gap": row["gap"], "edge": row["edge"],
+                               "after": [run["after_accuracy"] for run in cell]})
+    return payers
+
+
+def shorten_judge(name: str) -> str:
+    """'direct, 2490 steps, seed 0' for its file's name."""
+    words = name.removeprefix("judge-").replace("-judge_programbad", "").split("-")
+    return f"{words[0]}, {words[1].removeprefix('steps')} steps, seed {words[2][4:]}"
+
+
+def list_oracle_payers(results: Results) -> list[dict]:
+    payers = []
+    for flags in list_oracles():
+        cell = find_cell(results, "bad-code", flags)
+        if cell:
+            kind = flags["reward"].replace("_", " ")
+            payers.append({"kind": kind, "name": f"{kind}, FPR {flags['fpr']}",
+                           "gap": flags["tpr"] - flags["fpr"],
+                           "edge": measure_edge(results, flags["tpr"], flags["fpr"]),
+                           "after": [run["after_accuracy"] for run in cell]})
+    return payers
+
+
+def count_held(payers: list[dict]) -> tuple[int, int]:
+    """Of how many runs the edge's sign says whether they are lifted; (held, all)."""
+    held = [(accuracy >= LIFTED) == (payer["edge"] > 0)
+            for payer in payers for accuracy in payer["after"]]
+    return sum(held), len(held)
+
+
+def tabulate_payers(payers: list[dict], title: str) -> str:
+    """A row a judge or oracle: its gap and edge, whether that promises a lift, what came of it."""
+    lines = [[title, "gap", "edge", "says", "accuracy after", "lifted", "held"]]
+    for payer in payers:
+        held, n = count_held([payer])
+        lifted = sum(accuracy >= LIFTED for accuracy in payer["after"])
+        lines.append([payer["name"], f"{payer['gap']:+.3f}", f"{payer['edge']:+.3f}",
+                      "lift" if payer["edge"] > 0 else "no lift",
+                      show_spread(payer["after"], 2, ""), f"{lifted} of {n}", f"{held} of {n}"])
+    held, n = count_held(payers)
+    low, high = chance(held, n)
+    lines.append(["all", "", "", "", "", "", f"{held} of {n} ({low:.0%}-{high:.0%})"])
+    return align(lines)
+
+
 def table(results: Results) -> str:
-    return ""
+    """Judges before any training; as rewards; what their edge promised and what came."""
+    parts = [tabulate_beliefs(results), tabulate_candidates(results), tabulate_votes(results),
+             tabulate_adaptive(results)] if results.evidence else []
+    parts.append(tabulate_rewards(results))
+    if results.evidence:
+        parts += [tabulate_payers(list_payers(results, FIRST), "judge"),
+                  tabulate_payers(list_oracle_payers(results), "oracle"),
+                  tabulate_payers(list_payers(results, NEW), "new judge")]
+    return "\n\n".join(parts)
+
+
+# --- the figure
+
+def draw_votes(axis, results: Results) -> None:
+    """Balanced accuracy against tokens spent, a line a judge: verdicts by their mean or threshold.
+    """
+    styles = {"majority": ":", "tuned": "-"}
+    for name, votes in list_voters(results).items():
+        color = COLORS.get(name, "#56B4E9")
+        for way, style in styles.items():
+            cells = [votes[way, k] for k in (1, 2, 4, 8, 16, 32)]
+            tokens = [mean(row["tokens"] for row in cell) for cell in cells]
+            heights = [mean(row["accuracy"] for row in cell) for cell in cells]
+            axis.plot(tokens, heights, style, color=color, marker=".", linewidth=1.5)
+        axis.text(tokens[0], heights[0] + 0.015, name, color=color, fontsize=9)
+    axis.set(xscale="log", xlabel="tokens a judgement (1 to 32 verdicts)", ylim=(0.45, 1.04),
+             title="balanced accuracy (line: tuned, dots: majority)")
+
+
+def draw_edges(axis, results: Results) -> None:
+    """Final accuracy on bad-code against the edge, a dot a run; filled: judges, hollow: oracles."""
+    new = [payer | {"kind": "new judges"} for payer in list_payers(results, NEW)]
+    oracles = list_oracle_payers(results)
+    for payer in list_payers(results, FIRST) + new + oracles:
+        color = COLORS.get(payer["kind"], "black" if payer in new else "#009E73")
+        hollow = payer in oracles
+        axis.plot([payer["edge"]] * len(payer["after"]), payer["after"],
+                  "s" if payer["kind"] == "fixed oracle" else "o", color=color, alpha=0.6,
+                  markersize=4, markerfacecolor="none" if hollow else color, linewidth=0)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.axhline(LIFTED, color=GREY, linewidth=0.8, linestyle=":")
+    axis.set(xlabel="edge: pay of the right mode minus pay of the habit", ylim=(0, 1.04),
+             title="bad-code: accuracy after RL (a dot a run)")
+    axis.set_xscale("symlog", linthresh=0.05)
+
+
+def draw_hacking(axis, results: Results) -> None:
+    """No-code under a direct judge: what it accepts, and what is right."""
+    cell = find_cell(results, "no-code", list_rewards()["direct"])
+    curves = curves_of(results, cell)
+    batches = [row["step"] + 1 for row in curves[0]]
+    for name, color, label in (("reward", ORANGE, "judged right"), ("accuracy", BLUE, "right")):
+        lines = [[row[name] for row in curve] for curve in curves]
+        draw_mean(axis, batches, lines, color)
+        axis.text(batches[-1], lines[0][-1] + 0.03, label, color=color, ha="right", fontsize=9)
+    axis.set(xlabel="rollout batches", ylim=(0, 1), title="no-code, paid by a direct judge")
 
 
 def figure(results: Results):
-    raise NotImplementedError
+    """Accuracy against tokens; what the edge says; a judge that is hacked."""
+    import matplotlib.pyplot as plt
+
+    canvas, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained",
+                                width_ratios=(1.3, 1.3, 1))
+    if results.evidence:
+        draw_votes(axes[0], results)
+        draw_edges(axes[1], results)
+    if find_cell(results, "no-code", list_rewards()["direct"]):
+        draw_hacking(axes[2], results)
+    return canvas

@@ -25,8 +25,8 @@ from measures import measure_auroc
 from model import Transformer, load_checkpoint, locate_base
 from rewards import parse_box
 
-PROBLEMS, SAMPLES = 200, 32            # evaluation problems; verdicts on each claim
-GAP_PROBLEMS = 1000                    # training problems
+PROBLEMS, SAMPLES = 100, 32            # evaluation problems; verdicts on each claim
+GAP_PROBLEMS = 500                     # training problems, 4 responses to each
 SIZES = (1, 2, 4, 8, 16, 32)           # of a vote
 NOISY = 2.2                            # a temperature at which a good judge errs
 WRONG = ("near miss", "text guess", "habit's bug", "random")
@@ -153,7 +153,7 @@ def measure_belief(judge: Transformer, kind: str) -> dict:
     for k in EASY:
         chosen = weights * (lengths == k)
         numbers[f"accuracy at k = {k}"] = float((chosen * sure).sum() / chosen.sum())
-    problems = draw_evaluation(PROBLEMS, "evaluation", EASY)[::5]
+    problems = draw_evaluation(PROBLEMS // 2, "evaluation", EASY)
     everything = [(problem, str(answer)) for problem in problems for answer in range(100)]
     all_answers = ask_judge(judge, kind, everything, 1, torch_rng(EVALUATION, 2))
     return numbers | {"accepts of all 100": float(all_answers.accepted.mean())}
