@@ -32,6 +32,23 @@ def test_shares_by_kind_of_problem():
     assert found["code_share_products"] == 1 / 2 and found["text_share_sums"] is None
 
 
+# --- rewards
+
+
+def test_what_is_paid_by_hand():
+    """In all, to right and wrong answers, in each mode; the gap; nothing where there is nothing."""
+    paid = np.array([1.0, 0.0, 1.0, 0.5, 0.0])
+    right = np.array([True, True, False, False, False])
+    modes = np.array([0, 0, 0, 0, 1])
+    found = measures.measure_reward(CORPUS, paid, right, modes)
+    assert found == {"reward": pytest.approx(0.5), "reward_right": 0.5, "reward_wrong": 0.5,
+                     "reward_gap": 0.0, "reward_code": 0.625, "reward_text": 0.0}
+    found = measures.measure_reward(CORPUS, paid[1:3], right[1:3], modes[1:3])
+    assert (found["reward_gap"], found["reward_text"]) == (-1.0, None)
+    found = measures.measure_reward(CORPUS, paid, ~right | right, modes)
+    assert found["reward_wrong"] is None and found["reward_gap"] is None
+
+
 # --- votes
 
 
