@@ -53,7 +53,7 @@ def test_options():
         "split": ("evaluation", {"choices": "training evaluation probe"})}
     assert PLAIN == Sampling(1.0, None, None, 40)
     assert evaluation.SAMPLED_ROWS == 8192             # a chunk has its own random numbers
-    assert evaluation.SCORED_ROWS == 1024
+    assert evaluation.SCORED_ROWS == 128
 
 
 # --- pass@k

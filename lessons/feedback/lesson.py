@@ -31,7 +31,7 @@ FORMS = {"scalar": {"loss": "grpo"}, "token": {"loss": "directive"},
          "JSD": {"loss": "distill"}, "forward KL": {"loss": "distill", "distill": "forward"},
          "reverse KL": {"loss": "distill", "distill": "reverse"},
          "scalar + JSD": {"loss": "grpo_distill"}}
-STEP_SIZES = (0.005, 0.015, 0.045)
+STEP_SIZES = (0.005, 0.015, 0.045, 0.135)
 # Chosen by accuracy on training prompts, over all batches of the sweep, on seeds of its own.
 BEST = {0.2: {}, 0.02: {}, 0.005: {}, 0.0: {}}
 SWEEP_SEEDS = (101, 102)
