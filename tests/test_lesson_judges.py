@@ -6,9 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import corpus, task
+from lessons import report
 from lessons.grid import locate_run
 from lessons.judges import lesson, measure
+from lessons.report import Results, read_results
 from rewards import parse_box
+from tests.helpers import ROOT
+from tests.test_lesson_consistency import make_row, split_lines
 from tests.test_task import problems
 
 
@@ -94,3 +98,79 @@ def test_the_grid():
     commands = lesson.evidence_commands(runs)
     assert len(commands) == len({run["judge"] for run in runs if "judge" in run})
     assert len(lesson.runs(quick=True)) == 2
+
+
+# --- tables and figure
+
+
+FOLDER = ROOT / "lessons/judges"
+
+
+def test_the_grid_is_that_of_the_stored_runs():
+    keys = "base", "reward", "loss", "flags", "seed"
+    planned = [make_row(run, run["seed"]) for run in lesson.runs()]
+    rows = read_results(FOLDER).runs
+    assert {tuple(row[key] for key in keys) for row in planned} == {
+        tuple(row[key] for key in keys) for row in rows}
+    assert len(planned) == len(rows)
+
+
+def make_results() -> Results:
+    """Two judges and an oracle on bad-code: what they promise, and what came."""
+    rows, evidence, curves = [], [], {}
+    for kind, edge, ends in (("direct", -0.05, (0.2, 0.95)), ("reasoning", 0.6, (0.99, 1.0))):
+        judge = next(iter(lesson.FIRST[kind]))
+        numbers = {"text right": 0.9, "text wrong": 0.0, "code right": 0.2, "code wrong": 0.8}
+        evidence.append({"judge": judge, "what": "belief", "gap": edge + 0.1, "edge": edge,
+                         "tokens": 2.0, "accuracy": 0.5 + abs(edge), "auroc": 0.5,
+                         "accuracy at k = 1": 0.5, "accuracy at k = 5": 0.5,
+                         "accepts of all 100": 0.4, **numbers,
+                         **{f"accepts {name}": 0.25 for name in lesson.KINDS}})
+        for seed, end in enumerate(ends, 1):
+            curves[len(rows)] = [{"step": i, "reward": 0.3 + i / 10, "reward_right": 0.9,
+                                  "reward_wrong": None if i else 0.1} for i in (0, 5)]
+            rows.append(make_row({"base": "bad-code"} | lesson.pay_by(judge), seed,
+                                 before_accuracy=0.45, after_accuracy=end))
+    flags = {"base": "bad-code"} | lesson.list_oracles()[0]
+    curves[len(rows)] = [{"step": 0, "reward": 0.5, "reward_right": 0.5, "reward_wrong": 0.5}]
+    rows.append(make_row(flags, 1, before_accuracy=0.45, after_accuracy=0.3))
+    return Results(rows, curves, evidence)
+
+
+def test_what_the_edge_promised():
+    """Its sign against what came, run by run; the edge of an oracle from the policy's shares."""
+    results = make_results()
+    payers = lesson.list_payers(results, lesson.FIRST)
+    assert [payer["edge"] for payer in payers] == [-0.05, 0.6]
+    assert lesson.count_held(payers) == (3, 4)
+    oracle, = lesson.list_oracle_payers(results)
+    assert oracle["gap"] == 0.0
+    assert oracle["edge"] == pytest.approx(0.53 * (0.9 - 0.2) + 0.53 * (0.0 - 0.8))
+    assert lesson.count_held([oracle]) == (1, 1)
+    head, direct, reasoning, everything = split_lines(lesson.tabulate_payers(payers, "judge"))
+    assert direct == ["direct, 2490 steps, seed 0", "+0.050", "-0.050", "no lift", "0.57 ± 0.53",
+                      "1 of 2", "1 of 2"]
+    assert reasoning[3:] == ["lift", "0.99 ± 0.01", "2 of 2", "2 of 2"]
+    assert everything[-1].startswith("3 of 4 (")
+
+
+def test_rewards_by_hand():
+    """First and last of what is paid; a batch without wrong answers says nothing of them."""
+    lines = split_lines(lesson.tabulate_rewards(make_results()))
+    assert lines[1][1:] == ["direct", "2", "0.45 -> 0.57", "0.57 ± 0.53", "0.30 -> 0.80",
+                            "0.90 -> 0.90", "0.10 -> 0.10"]
+
+
+def test_figure_of_the_stored_results():
+    """Votes of four judges, two ways each; a dot a run on bad-code; a curve that parts."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    results = read_results(FOLDER)
+    votes, edges, hacked = lesson.figure(results).axes
+    assert {text.get_text() for text in votes.texts} == set(lesson.list_voters(results))
+    paid = [payer for kinds in (lesson.FIRST, lesson.NEW)
+            for payer in lesson.list_payers(results, kinds)]
+    paid += lesson.list_oracle_payers(results)
+    dots = [line for line in edges.lines if line.get_linewidth() == 0]
+    assert sum(len(line.get_xdata()) for line in dots) == sum(len(p["after"]) for p in paid)
+    assert {text.get_text() for text in hacked.texts} == {"judged right", "right"}

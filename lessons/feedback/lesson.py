@@ -248,11 +248,15 @@ def figure(results: Results):
     """A panel a prior: accuracy against rollouts; right: teachers over 48 batches."""
     import matplotlib.pyplot as plt
 
-    canvas, axes = plt.subplots(1, 5, figsize=(13, 3.2), sharey=True, layout="constrained")
-    for axis, prior in zip(axes, PRIORS):
+    priors = [prior for prior in PRIORS if select_runs(results.runs, main_cell(prior, "scalar"))]
+    panels = len(priors) + (len(priors) > 1)     # --quick has one prior, and no teachers
+    canvas, axes = plt.subplots(1, panels, figsize=(2.6 * panels, 3.2), sharey=True, squeeze=False,
+                                layout="constrained")
+    for axis, prior in zip(axes[0], priors):
         draw_forms(axis, results, prior)
-    axes[0].set_ylabel("accuracy of a batch (thin: a seed)")
+    axes[0, 0].set_ylabel("accuracy of a batch (thin: a seed)")
     for y, (form, color) in zip((0.46, 0.37, 0.28, 0.19, 0.1), COLORS.items()):
-        axes[0].text(2600, y, form, color=color, fontsize=9)
-    draw_teachers(axes[4], results)
+        axes[0, 0].text(2600, y, form, color=color, fontsize=9)
+    if len(priors) > 1:
+        draw_teachers(axes[0, -1], results)
     return canvas

@@ -17,6 +17,7 @@ from lessons.report import (
     Results,
     align,
     curves_of,
+    draw_gains,
     draw_mean,
     select_runs,
     show_change,
@@ -203,7 +204,8 @@ def tabulate_rewards(results: Results) -> str:
             cell = find_cell(results, base, flags)
             if cell:
                 after = show_spread([run["after_accuracy"] for run in cell], 2, "")
-                lines.append([base if name == "correct" else "", name, str(len(cell)),
+                known = any(line[0] == base for line in lines)
+                lines.append(["" if known else base, name, str(len(cell)),
                               show_change(cell, "accuracy"), after,
                               *(show_course(results, cell, column)
                                 for column in ("reward", "reward_right", "reward_wrong"))])
@@ -337,11 +339,11 @@ def figure(results: Results):
     """Accuracy against tokens; what the edge says; a judge that is hacked."""
     import matplotlib.pyplot as plt
 
+    if not results.evidence:   # of --quick
+        return draw_gains(results)
     canvas, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained",
                                 width_ratios=(1.3, 1.3, 1))
-    if results.evidence:
-        draw_votes(axes[0], results)
-        draw_edges(axes[1], results)
-    if find_cell(results, "no-code", list_rewards()["direct"]):
-        draw_hacking(axes[2], results)
+    draw_votes(axes[0], results)
+    draw_edges(axes[1], results)
+    draw_hacking(axes[2], results)
     return canvas

@@ -1,0 +1,105 @@
+"""Lesson feedback: its grid, the step sizes that it chose, its tables and figure."""
+
+from statistics import mean
+
+import pytest
+
+from lessons import report
+from lessons.feedback import lesson
+from lessons.grid import locate_run
+from lessons.report import Results, read_results
+from tests.helpers import ROOT
+from tests.test_lesson_consistency import make_row, split_lines
+
+FOLDER = ROOT / "lessons/feedback"
+
+
+def test_the_grid_is_that_of_the_stored_runs():
+    keys = "base", "reward", "loss", "flags", "seed"
+    planned = [make_row(run, run["seed"]) for run in lesson.runs()]
+    rows = read_results(FOLDER).runs
+    assert {tuple(row[key] for key in keys) for row in planned} == {
+        tuple(row[key] for key in keys) for row in rows}
+    assert len(planned) == len(rows)
+
+
+def test_cells():
+    """Every form at every prior with five seeds, none of which chose its step; no run twice."""
+    runs = lesson.runs()
+    assert len({locate_run(run) for run in runs}) == len(runs)
+    for prior in lesson.PRIORS:
+        for form in lesson.FORMS:
+            flags = lesson.main_cell(prior, form)
+            seeds = [run["seed"] for run in runs if run == flags | {"seed": run["seed"]}]
+            assert seeds == [1, 2, 3, 4, 5]
+            assert not set(seeds) & set(lesson.SWEEP_SEEDS)
+            for lr in lesson.STEP_SIZES:
+                sweep = lesson.sweep_cell(prior, form, lr)
+                assert [run["seed"] for run in runs if run == sweep | {"seed": run["seed"]}] == [
+                    *lesson.SWEEP_SEEDS]
+    for cells in (lesson.list_controls("token"), lesson.list_controls("JSD"),
+                  lesson.list_complements(lesson.SLIPPING), lesson.list_teachers()):
+        for flags in cells.values():
+            assert len([run for run in runs if run == flags | {"seed": run["seed"]}]) >= 3
+    assert len(lesson.runs(quick=True)) == 2
+
+
+def test_each_step_size_is_the_best_on_training_prompts():
+    """Recomputed from the stored sweep."""
+    results = read_results(FOLDER)
+    for prior in lesson.PRIORS:
+        for form in lesson.FORMS:
+            scores = {lr: lesson.measure_sweep(results, prior, form, lr)
+                      for lr in lesson.STEP_SIZES}
+            assert None not in scores.values()
+            assert lesson.BEST[prior][form] == max(scores, key=scores.get), (prior, form)
+
+
+def make_results() -> Results:
+    """Two forms at one prior, two seeds; the second form is right sooner."""
+    rows, curves = [], {}
+    for form, jump in (("scalar", 5), ("token", 1)):
+        for seed in (1, 2):
+            curves[len(rows)] = [{"step": i, "accuracy": 0.1 if i < jump + seed else 0.95,
+                                  "code_share": 0.5, "grad_norm": 1.0}
+                                 for i in range(lesson.STEPS)]
+            rows.append(make_row(lesson.main_cell(0.02, form), seed, before_accuracy=0.1,
+                                 after_accuracy=0.9 + seed / 100, after_code_share=0.97))
+    return Results(rows, curves)
+
+
+def test_rollouts_until_a_batch_is_right():
+    """Those before it; never is not a number; how many came there."""
+    lines = [[0.1, 0.5, 0.9], [0.5, 0.2, 0.1], [0.1, 0.2, 0.3]]
+    assert lesson.count_rollouts(lines, 0.5) == [512, 0, None]
+    assert lesson.show_rollouts(lines, 0.5) == "256 ± 362 (2 of 3)"
+    assert lesson.show_rollouts(lines, 0.9) == "1024 (1 of 3)"
+    assert lesson.show_rollouts(lines, 0.95) == "never"
+
+
+def test_table_by_hand():
+    head, scalar, token = split_lines(lesson.table(make_results()))
+    assert head[4:] == ["rollouts to 0.5", "to 0.9", "evaluated", "code share"]
+    reached = [512 * 6, 512 * 7]
+    assert scalar[0] == "2%" and scalar[1] == "scalar" and scalar[3] == "2"
+    assert scalar[4] == scalar[5] == f"{mean(reached):.0f} ± 362"
+    assert token[:2] == ["", "token"] and token[4] == f"{512 * 2.5:.0f} ± 362"
+    assert token[6] == "0.92 ± 0.01" and token[7] == "0.97 ± 0.00"
+
+
+def test_figure_of_one_prior():
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    axis, = lesson.figure(make_results()).axes
+    thick = [line for line in axis.lines if line.get_linewidth() == 2]
+    assert len(thick) == 2 and list(thick[0].get_xdata())[:3] == [0, 512, 1024]
+    assert {text.get_text() for text in axis.texts} == set(lesson.COLORS)
+
+
+def test_figure_of_the_stored_results():
+    """A panel a prior, and the teachers."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    axes = lesson.figure(read_results(FOLDER)).axes
+    assert len(axes) == len(lesson.PRIORS) + 1
+    assert {text.get_text() for text in axes[-1].texts} == {"frozen", "ema", "current"}
