@@ -33,7 +33,15 @@ FORMS = {"scalar": {"loss": "grpo"}, "token": {"loss": "directive"},
          "scalar + JSD": {"loss": "grpo_distill"}}
 STEP_SIZES = (0.005, 0.015, 0.045, 0.135)
 # Chosen by accuracy on training prompts, over all batches of the sweep, on seeds of its own.
-BEST = {0.2: {}, 0.02: {}, 0.005: {}, 0.0: {}}
+BEST = {
+    0.2: {"scalar": 0.015, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
+          "forward KL": 0.045, "reverse KL": 0.135, "scalar + JSD": 0.015},
+    0.02: {"scalar": 0.045, "token": 0.015, "scalar + token": 0.015, "JSD": 0.135,
+           "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045},
+    0.005: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
+            "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045},
+    0.0: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
+          "forward KL": 0.015, "reverse KL": 0.045, "scalar + JSD": 0.135}}
 SWEEP_SEEDS = (101, 102)
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
