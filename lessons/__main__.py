@@ -66,8 +66,9 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
 def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
     """What is missing of the commands that a lesson measures with beside its runs."""
     commands = getattr(lesson, "evidence_commands", lambda runs: [])(runs)
+    seconds = getattr(lesson, "EVIDENCE_SECONDS", 130)
     jobs = [Job(str(makes.parent), command, makes, (place_base(base),), makes.parent / "log.txt",
-                130)
+                seconds)
             for command, makes, base in commands]
     return [job for job in jobs if not job.makes.exists()]
 

@@ -33,15 +33,18 @@ def test_cells():
             seeds = [run["seed"] for run in runs if run == flags | {"seed": run["seed"]}]
             assert seeds == [1, 2, 3, 4, 5]
             assert not set(seeds) & set(lesson.SWEEP_SEEDS)
-            for lr in lesson.STEP_SIZES:
-                sweep = lesson.sweep_cell(prior, form, lr)
-                assert [run["seed"] for run in runs if run == sweep | {"seed": run["seed"]}] == [
-                    *lesson.SWEEP_SEEDS]
     for cells in (lesson.list_controls("token"), lesson.list_controls("JSD"),
                   lesson.list_complements(lesson.SLIPPING), lesson.list_teachers()):
         for flags in cells.values():
             assert len([run for run in runs if run == flags | {"seed": run["seed"]}]) >= 3
     assert len(lesson.runs(quick=True)) == 2
+    swept = [run for *_, run in lesson.list_sweep()]
+    assert len(swept) == 2 * len(lesson.STEP_SIZES) * len(lesson.FORMS) * len(lesson.PRIORS)
+    assert len({locate_run(run) for run in swept + runs}) == len(swept + runs)
+    assert {run["seed"] for run in swept} == set(lesson.SWEEP_SEEDS)
+    commands = lesson.evidence_commands(runs)
+    assert commands[0][1] == locate_run(swept[0]) / "summary.json"
+    assert f"--out {locate_run(swept[0])} --threads 1" in commands[0][0]
 
 
 def test_each_step_size_is_the_best_on_training_prompts():

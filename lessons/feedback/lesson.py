@@ -3,9 +3,10 @@
 ANSWER. About 40 minutes on 2 cores.
 """
 
+from pathlib import Path
 from statistics import mean
 
-from lessons.grid import base_grid, repeat_cells
+from lessons.grid import base_grid, locate_run, repeat_cells, write_train_command
 from lessons.report import (
     BLUE,
     GREY,
@@ -15,6 +16,7 @@ from lessons.report import (
     align,
     curves_of,
     draw_mean,
+    read_run,
     select_runs,
     show_spread,
 )
@@ -43,6 +45,7 @@ BEST = {
     0.0: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
           "forward KL": 0.015, "reverse KL": 0.045, "scalar + JSD": 0.135}}
 SWEEP_SEEDS = (101, 102)
+EVIDENCE_SECONDS = 8    # of a run of the sweep, about
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
 CONTROLS = ("none", "huh", "tip", "words", "random", "answer", "wrong", "other")
@@ -99,12 +102,32 @@ def list_others() -> list[dict]:
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return repeat_cells([rare_cell("scalar"), rare_cell("token")], [], 1)
-    sweep = [sweep_cell(prior, form, lr) | {"seed": seed} for prior in PRIORS for form in FORMS
-             for lr in STEP_SIZES for seed in SWEEP_SEEDS]
     cells = [main_cell(prior, form) for prior in PRIORS for form in FORMS]
     others = [cell for cell in list_others() if cell not in cells]
     others = [cell for i, cell in enumerate(others) if cell not in others[:i]]
-    return sweep + repeat_cells(cells, others, seeds)
+    return repeat_cells(cells, others, seeds)
+
+
+def list_sweep() -> list[tuple[float, str, float, dict]]:
+    """(prior, form, step size, run) of what the step sizes are chosen by."""
+    return [(prior, form, lr, sweep_cell(prior, form, lr) | {"seed": seed}) for prior in PRIORS
+            for form in FORMS for lr in STEP_SIZES for seed in SWEEP_SEEDS]
+
+
+def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
+    """The runs of the sweep: the command, the file that it makes, and the base."""
+    return [(f"{write_train_command(run)} --threads 1", locate_run(run) / "summary.json",
+             run["base"]) for _, _, _, run in list_sweep()]
+
+
+def measure(runs: list[dict]) -> list[dict]:
+    """Rows of the sweep: accuracy on training prompts, the mean over all batches of a run."""
+    rows = []
+    for prior, form, lr, run in list_sweep():
+        batches = read_run(locate_run(run))[1]
+        rows.append({"prior": prior, "form": form, "step": lr, "seed": run["seed"],
+                     "accuracy": mean(batch["accuracy"] for batch in batches)})
+    return rows
 
 
 # --- the tables
@@ -151,22 +174,20 @@ def tabulate_forms(results: Results) -> str:
 
 def measure_sweep(results: Results, prior: float, form: str, lr: float) -> float | None:
     """Accuracy on training prompts, the mean over all batches of the sweep's runs."""
-    cell = select_runs(results.runs, sweep_cell(prior, form, lr))
-    lines = find_accuracies(results, cell)
-    return mean(mean(line) for line in lines) if lines else None
+    found = [row["accuracy"] for row in results.evidence
+             if (row["prior"], row["form"], row["step"]) == (prior, form, lr)]
+    return mean(found) if found else None
 
 
 def tabulate_sweep(results: Results) -> str:
-    """A row a form, a column a prior: the sweep's accuracy at each step size; * the best."""
-    lines = [["accuracy at " + " / ".join(f"{lr:g}" for lr in STEP_SIZES),
-              *(f"{100 * prior:g}%" for prior in PRIORS)]]
-    for form in FORMS:
-        cells = []
-        for prior in PRIORS:
+    """A row a prior and form, a column a step size: the sweep's accuracy; * the best."""
+    lines = [["code unasked", "form", *(f"step {lr:g}" for lr in STEP_SIZES)]]
+    for prior in PRIORS:
+        for form in FORMS:
             scores = {lr: measure_sweep(results, prior, form, lr) for lr in STEP_SIZES}
-            cells.append(" ".join(f"{score:.3f}" + "*" * (lr == BEST[prior][form])
-                                  for lr, score in scores.items() if score is not None))
-        lines.append([form, *cells])
+            lines.append([f"{100 * prior:g}%" if form == "scalar" else "", form,
+                          *(f"{score:.3f}" + "*" * (lr == BEST[prior][form])
+                            for lr, score in scores.items())])
     return align(lines)
 
 
@@ -217,7 +238,7 @@ def tabulate_controls(results: Results) -> str:
 def table(results: Results) -> str:
     """Forms by prior; the sweep; two that complement each other; teachers; controls."""
     parts = [tabulate_forms(results)]
-    if len(results.runs) > 10:
+    if results.evidence:
         parts += [tabulate_sweep(results), tabulate_complements(results),
                   tabulate_teachers(results), tabulate_controls(results)]
     return "\n\n".join(parts)

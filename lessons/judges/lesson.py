@@ -37,6 +37,7 @@ NEW = {"direct": base_grid(**SAME, seed=[3, 4]),
 POLICIES = base_grid(base=["good-code", "bad-code", "no-code"])
 BASES = POLICIES | {name: flags for kinds in (FIRST, NEW) for judges in kinds.values()
                     for name, flags in judges.items()}
+EVIDENCE_SECONDS = 50   # to measure a judge, about
 CURVES = ("reward_right", "reward_wrong", "reward_gap", "reward_code", "reward_text")
 
 TPR, FPRS = 0.53, (0.53, 0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
