@@ -32,7 +32,7 @@ from lessons.report import collect, draw_to, read_results, write_results
 
 HERE = Path(__file__).parent
 NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",
-         "honesty", "probe")  # in the order of the story
+         "honesty", "judges", "feedback", "probe")  # in the order of the story
 
 
 def load_lesson(name: str) -> ModuleType:

@@ -27,7 +27,7 @@ BASES = (base_grid(base=["hinted-code"], code_prior=list(PRIORS))
 RARE, SLIPPING = "hinted-code-prior0.02", "hinted-code-prior0.02-slips0.05"
 
 RECIPE = {"reward": "correct", "prompts": 32, "updates": 16, "pool": 128}
-ROLLOUTS, STEPS, LONG, VERY_LONG = 512, 12, 20, 48     # of a batch; rollout batches
+ROLLOUTS, STEPS, LONG, VERY_LONG = 512, 12, 20, 40     # of a batch; rollout batches
 FORMS = {"scalar": {"loss": "grpo"}, "token": {"loss": "directive"},
          "scalar + token": {"loss": "grpo_directive"},
          "JSD": {"loss": "distill"}, "forward KL": {"loss": "distill", "distill": "forward"},
@@ -48,7 +48,8 @@ SWEEP_SEEDS = (101, 102)
 EVIDENCE_SECONDS = 8    # of a run of the sweep, about
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
-CONTROLS = ("none", "huh", "tip", "words", "random", "answer", "wrong", "other")
+CONTROLS = {"token": ("none", "huh", "tip", "words", "random", "answer", "wrong", "other"),
+            "JSD": ("tip", "answer")}
 
 
 def name_policy(prior: float) -> str:
@@ -79,7 +80,7 @@ def list_complements(base: str, **hint) -> dict[str, dict]:
 
 
 def list_teachers() -> dict[str, dict]:
-    """{name: flags} of who reads the hint, over 48 batches."""
+    """{name: flags} of who reads the hint, over 40 batches."""
     cells = {(form, teacher): {"teacher": teacher} for form, teacher in (
         ("token", "frozen"), ("token", "ema"), ("token", "current"), ("scalar + token", "current"),
         ("JSD", "frozen"), ("JSD", "current"))}
@@ -90,7 +91,7 @@ def list_teachers() -> dict[str, dict]:
 def list_controls(form: str) -> dict[str, dict]:
     """{name: flags} of hints that say something else, or are for failed rollouts alone."""
     cells = {"code": rare_cell(form), "code, failed only": rare_cell(form, hint_for="failed")}
-    return cells | {hint: rare_cell(form, hint=hint) for hint in CONTROLS}
+    return cells | {hint: rare_cell(form, hint=hint) for hint in CONTROLS[form]}
 
 
 def list_others() -> list[dict]:
@@ -208,8 +209,8 @@ def tabulate_complements(results: Results) -> str:
 
 
 def tabulate_teachers(results: Results) -> str:
-    """Who reads the hint, over 48 batches: accuracy, code share, gradient norm on the way."""
-    lines = [["form, teacher", "batches 1-3", "22-24", "46-48", "code share", "gradient norm",
+    """Who reads the hint, over 40 batches: accuracy, code share, gradient norm on the way."""
+    lines = [["form, teacher", "batches 1-2", "19-20", "39-40", "code share", "gradient norm",
               "evaluated"]]
     for name, flags in list_teachers().items():
         cell = select_runs(results.runs, flags)
@@ -228,10 +229,10 @@ def tabulate_controls(results: Results) -> str:
     lines = [["hint", "token: evaluated", "code share", "JSD: evaluated", "code share"]]
     token, full = list_controls("token"), list_controls("JSD")
     for hint in token:
-        cells = [select_runs(results.runs, cells[hint]) for cells in (token, full)]
-        if all(cells):
-            lines.append([hint, *(text for cell in cells for text in (
-                show_after(cell), show_after(cell, "code_share")))])
+        cells = [select_runs(results.runs, cells[hint]) if hint in cells else []
+                 for cells in (token, full)]
+        lines.append([hint, *(show_after(cell, name) if cell else "" for cell in cells
+                              for name in ("accuracy", "code_share"))])
     return align(lines)
 
 
@@ -260,7 +261,7 @@ def draw_forms(axis, results: Results, prior: float) -> None:
 
 
 def draw_teachers(axis, results: Results) -> None:
-    """Accuracy over 48 batches of token advantages, a line a teacher."""
+    """Accuracy over 40 batches of token advantages, a line a teacher."""
     colors = {"token, frozen": BLUE, "token, ema": ORANGE, "token, current": RED}
     for name, color in colors.items():
         cell = select_runs(results.runs, list_teachers()[name])
@@ -274,7 +275,7 @@ def draw_teachers(axis, results: Results) -> None:
 
 
 def figure(results: Results):
-    """A panel a prior: accuracy against rollouts; right: teachers over 48 batches."""
+    """A panel a prior: accuracy against rollouts; right: teachers over 40 batches."""
     import matplotlib.pyplot as plt
 
     priors = [prior for prior in PRIORS if select_runs(results.runs, main_cell(prior, "scalar"))]

@@ -40,7 +40,7 @@ BASES = POLICIES | {name: flags for kinds in (FIRST, NEW) for judges in kinds.va
 EVIDENCE_SECONDS = 50   # to measure a judge, about
 CURVES = ("reward_right", "reward_wrong", "reward_gap", "reward_code", "reward_text")
 
-TPR, FPRS = 0.53, (0.53, 0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
+TPR, FPRS = 0.53, (0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
 LIFTED = 0.9     # accuracy on bad-code from which on a run counts as lifted; the base has 0.45
 WAYS = ("majority", "mean", "tuned")
 KINDS = ("right", "near miss", "text guess", "habit's bug", "random", "not a number")
@@ -70,14 +70,15 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     few, pair = max(1, 3 * seeds // 5), max(1, 2 * seeds // 5)
     cells = [({"base": base} | flags, seeds) for base in POLICIES
              for flags in list_rewards().values()]
-    cells += [({"base": "bad-code"} | pay_by(judge), seeds)
+    cells += [({"base": "bad-code"} | pay_by(judge), seeds if judge == next(iter(judges)) else few)
               for judges in FIRST.values() for judge in judges]
     cells += [({"base": "bad-code"} | pay_by(judge), pair)
               for judges in NEW.values() for judge in judges]
     cells += [({"base": "bad-code"} | oracle, few) for oracle in list_oracles()]
     cells += [({"base": "bad-code", "verdict": "soft"} | pay_by(next(iter(FIRST[kind]))), few)
               for kind in ("direct", "reasoning")]
-    cells = [cell for i, cell in enumerate(cells) if cell not in cells[:i]]
+    known = [flags for flags, _ in cells]
+    cells = [cell for i, cell in enumerate(cells) if cell[0] not in known[:i]]
     return [flags | {"seed": seed} for flags, n in cells for seed in range(1, n + 1)]
 
 
@@ -86,9 +87,14 @@ def list_judges(runs: list[dict]) -> list[str]:
 
 
 def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
-    """What is measured of each judge: its command, the file that it makes, and the judge."""
+    """What is measured of each judge: its command, the file that it makes, and the judge.
+
+    Of new ones no votes: they are there for what their edge says.
+    """
     places = {judge: Path("runs", judge, "judge.json") for judge in list_judges(runs)}
-    return [(f"python -m lessons.judges.measure {judge} --out {path}", path, judge)
+    first = {judge for judges in FIRST.values() for judge in judges}
+    return [(f"python -m lessons.judges.measure {judge} --out {path}"
+             + (" --votes" if judge in first else ""), path, judge)
             for judge, path in places.items()]
 
 

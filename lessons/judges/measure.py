@@ -192,14 +192,14 @@ def measure_gap(judge: Transformer, kind: str, policy: Transformer) -> dict:
     return numbers
 
 
-def measure_judge(path: Path) -> dict:
-    """Everything about one judge. InputError if it is none."""
+def measure_judge(path: Path, votes: bool) -> dict:
+    """Everything about one judge; its votes if they are asked for. InputError if it is none."""
     judge, checkpoint = load_checkpoint(path, torch.device("cpu"))
     kind = checkpoint["corpus"]
     if not CORPORA[kind].judges:
         raise InputError(f"{path} is a base, {kind}, and no judge")
-    voting = {"": measure_voting(judge, kind, 1.0)}
-    if kind == "judge-reasoning":
+    voting = {"": measure_voting(judge, kind, 1.0)} if votes else {}
+    if votes and kind == "judge-reasoning":
         voting[f", T = {NOISY:g}"] = measure_voting(judge, kind, NOISY)
     policy, _ = load_checkpoint(locate_base("bad-code"), torch.device("cpu"))
     return {"kind": kind, "belief": measure_belief(judge, kind),
@@ -209,6 +209,7 @@ def measure_judge(path: Path) -> dict:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.judges.measure", description=__doc__.splitlines()[0])
     parser.add_argument("judge", help="a name in runs/bases, or a checkpoint")
+    parser.add_argument("--votes", action="store_true", help="also of 1 to 32 verdicts")
     parser.add_argument("--out", required=True, help="the JSON file to write")
     args = parser.parse_args(arguments)
 
@@ -216,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
         out = Path(args.out)
         check_writable(out.parent, out.name)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write(out, to_json(measure_judge(locate_base(args.judge))))
+        write(out, to_json(measure_judge(locate_base(args.judge), args.votes)))
         print(f"wrote {out}")
     return run_command(parser.prog, measure_to_file)
 
