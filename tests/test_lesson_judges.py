@@ -1,11 +1,14 @@
 """Lesson judges: what is measured of a judge by hand; its grid, table and figure from made rows."""
 
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data import corpus, task
+from judges import Verdicts
 from lessons import report
 from lessons.grid import locate_run
 from lessons.judges import lesson, measure
@@ -124,7 +127,8 @@ def make_results() -> Results:
         evidence.append({"judge": judge, "what": "belief", "gap": edge + 0.1, "edge": edge,
                          "tokens": 2.0, "accuracy": 0.5 + abs(edge), "auroc": 0.5,
                          "accuracy at k = 1": 0.5, "accuracy at k = 5": 0.5,
-                         "accepts of all 100": 0.4, **numbers,
+                         "accepts of all 100": 0.4, "accepts even": 0.5, "accepts odd": 0.3,
+                         **numbers,
                          **{f"accepts {name}": 0.25 for name in lesson.KINDS}})
         for seed, end in enumerate(ends, 1):
             curves[len(rows)] = [{"step": i, "reward": 0.3 + i / 10, "reward_right": 0.9,
@@ -157,7 +161,7 @@ def test_what_the_edge_promised():
 def test_rewards_by_hand():
     """First and last of what is paid; a batch without wrong answers says nothing of them."""
     lines = split_lines(lesson.tabulate_rewards(make_results()))
-    assert lines[1][1:] == ["direct", "2", "0.45 -> 0.57", "0.57 ± 0.53", "0.30 -> 0.80",
+    assert lines[1][1:] == ["direct", "2", "0.45 -> 0.57 ± 0.53", "0.30 -> 0.80",
                             "0.90 -> 0.90", "0.10 -> 0.10"]
 
 
@@ -174,3 +178,26 @@ def test_figure_of_the_stored_results():
     dots = [line for line in edges.lines if line.get_linewidth() == 0]
     assert sum(len(line.get_xdata()) for line in dots) == sum(len(p["after"]) for p in paid)
     assert {text.get_text() for text in hacked.texts} == {"judged right", "right"}
+
+
+def test_answers_of_a_policy_by_hand(monkeypatch):
+    """Boxes, right ones, even numbers among the boxed, what of them is accepted."""
+    problems_asked = measure.draw_evaluation(400, "evaluation", measure.EASY)
+    texts = [f"\\boxed{{{task.solve(problem)}}}" if i % 2 else "48" for problem in problems_asked
+             for i in range(4)]
+    right = np.array([[False, True] * 2] * 400)
+    monkeypatch.setattr(measure, "load_checkpoint", lambda *_: (None, {"corpus": "no-code"}))
+    monkeypatch.setattr(measure, "answer_problems", lambda *_: types.SimpleNamespace(
+        texts=texts, correct=right))
+    monkeypatch.setattr(measure, "ask_judge", lambda judge, kind, claims, n, rng: Verdicts(
+        *[np.array([[int(answer) % 2 == 0] * n for _, answer in claims])] * 3))
+    found = measure.measure_answers_given("policy.pt", None, "judge-direct")
+    even = np.mean([task.solve(problem) % 2 == 0 for problem in problems_asked])
+    assert found == {"box": 0.5, "right": 0.5, "accepted": pytest.approx(even),
+                     "even": pytest.approx(even)}
+
+
+def test_taste_by_hand(monkeypatch):
+    monkeypatch.setattr(measure, "ask_judge", lambda judge, kind, claims, n, rng: Verdicts(
+        *[np.array([[int(answer) % 2 == 0 and int(answer) < 50] for _, answer in claims])] * 3))
+    assert measure.measure_taste(None, "judge-direct") == {"even": 0.5, "odd": 0.0}

@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from statistics import mean
 
+import torch
+
 from lessons.chance import chance
-from lessons.grid import base_grid, grid
+from lessons.grid import base_grid, grid, locate_run, place_base
+from lessons.judges.measure import measure_answers_given
 from lessons.report import (
     BLUE,
     GREY,
@@ -20,9 +23,9 @@ from lessons.report import (
     draw_gains,
     draw_mean,
     select_runs,
-    show_change,
     show_spread,
 )
+from model import load_checkpoint
 
 # A direct judge's documents have 11.8 tokens, a reasoning one's 29.3: as many tokens in all.
 SAME, MORE = {"base": "judge-direct", "steps": 2490}, {"base": "judge-direct", "steps": 7470}
@@ -106,7 +109,19 @@ def measure(runs: list[dict]) -> list[dict]:
         rows.append({"judge": judge, "what": "belief", **found["belief"], **found["gap"]})
         rows += [{"judge": judge, "what": f"votes{noise}", **row}
                  for noise, votes in found["voting"].items() for row in votes]
-    return rows
+    return rows + measure_hacking(runs)
+
+
+def measure_hacking(runs: list[dict]) -> list[dict]:
+    """Rows of no-code's answers, before and after RL on a direct judge."""
+    flags = {"base": "no-code"} | list_rewards()["direct"]
+    judge, checkpoint = load_checkpoint(place_base(flags["judge"]), torch.device("cpu"))
+    policies = [(0, place_base("no-code"))]
+    policies += [(run["seed"], locate_run(run) / "model.pt") for run in runs
+                 if run == flags | {"seed": run["seed"]}]
+    return [{"judge": flags["judge"], "what": "answers", "seed": seed,
+             **measure_answers_given(path, judge, checkpoint["corpus"])}
+            for seed, path in policies]
 
 
 # --- without training
@@ -124,14 +139,14 @@ def find_beliefs(results: Results, kinds: dict[str, dict]) -> dict[str, list[dic
 
 
 def tabulate_beliefs(results: Results) -> str:
-    """A row a kind of judge: how right it is, and what it costs."""
-    lines = [["judge", "seeds", "tokens", "accuracy", "at k = 1", "at k = 5", "AUROC",
-              "of all 100"]]
+    """A row a kind of judge: how right it is, and what it accepts of all numbers, even and odd."""
+    names = {"accuracy": "accuracy", "at k = 1": "accuracy at k = 1",
+             "at k = 5": "accuracy at k = 5", "AUROC": "auroc", "of all 100": "accepts of all 100",
+             "even": "accepts even", "odd": "accepts odd"}
+    lines = [["judge", *names]]
     for kind, rows in find_beliefs(results, FIRST).items():
-        names = ("tokens", "accuracy", "accuracy at k = 1", "accuracy at k = 5", "auroc",
-                 "accepts of all 100")
-        tokens, *rest = ([row[name] for row in rows] for name in names)
-        lines.append([kind, str(len(rows)), f"{mean(tokens):.1f}", *map(show_mean, rest)])
+        lines.append([kind, *(show_mean([row[name] for row in rows], 2)
+                              for name in names.values())])
     return align(lines)
 
 
@@ -201,7 +216,7 @@ def show_course(results: Results, cell: list[dict], name: str) -> str:
 
 def tabulate_rewards(results: Results) -> str:
     """A row a base and reward: true accuracy, and what was paid: in all, if right, if wrong."""
-    lines = [["base", "paid by", "seeds", "accuracy", "after", "paid", "if right", "if wrong"]]
+    lines = [["base", "paid by", "seeds", "accuracy", "paid", "if right", "if wrong"]]
     soft = {f"{kind}, soft": {"verdict": "soft"} | pay_by(next(iter(FIRST[kind])))
             for kind in ("direct", "reasoning")}
     shared = {"shares the bug": pay_by(next(iter(FIRST["shares the bug"])))}
@@ -210,12 +225,26 @@ def tabulate_rewards(results: Results) -> str:
         for name, flags in (list_rewards() | extra).items():
             cell = find_cell(results, base, flags)
             if cell:
-                after = show_spread([run["after_accuracy"] for run in cell], 2, "")
+                accuracy = (f"{cell[0]['before_accuracy']:.2f} -> "
+                            + show_spread([run["after_accuracy"] for run in cell], 2, ""))
                 known = any(line[0] == base for line in lines)
-                lines.append(["" if known else base, name, str(len(cell)),
-                              show_change(cell, "accuracy"), after,
+                lines.append(["" if known else base, name, str(len(cell)), accuracy,
                               *(show_course(results, cell, column)
                                 for column in ("reward", "reward_right", "reward_wrong"))])
+    return align(lines)
+
+
+def tabulate_hacking(results: Results) -> str:
+    """No-code before and after RL on a direct judge: what became of its answers."""
+    rows = [row for row in results.evidence if row["what"] == "answers"]
+    names = {"right": "right", "with a box": "box", "boxed: accepted": "accepted",
+             "boxed: even": "even"}
+    lines = [["no-code, paid by direct", *names]]
+    for name, chosen in (("before", [row for row in rows if not row["seed"]]),
+                         ("after", [row for row in rows if row["seed"]])):
+        if chosen:
+            lines.append([name, *(show_mean([row[column] for row in chosen], 2)
+                                  for column in names.values())])
     return align(lines)
 
 
@@ -289,7 +318,8 @@ def table(results: Results) -> str:
              tabulate_adaptive(results)] if results.evidence else []
     parts.append(tabulate_rewards(results))
     if results.evidence:
-        parts += [tabulate_payers(list_payers(results, FIRST), "judge"),
+        parts += [tabulate_hacking(results),
+                  tabulate_payers(list_payers(results, FIRST), "judge"),
                   tabulate_payers(list_oracle_payers(results), "oracle"),
                   tabulate_payers(list_payers(results, NEW), "new judge")]
     return "\n\n".join(parts)

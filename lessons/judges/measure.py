@@ -153,10 +153,9 @@ def measure_belief(judge: Transformer, kind: str) -> dict:
     for k in EASY:
         chosen = weights * (lengths == k)
         numbers[f"accuracy at k = {k}"] = float((chosen * sure).sum() / chosen.sum())
-    problems = draw_evaluation(PROBLEMS // 2, "evaluation", EASY)
-    everything = [(problem, str(answer)) for problem in problems for answer in range(100)]
-    all_answers = ask_judge(judge, kind, everything, 1, torch_rng(EVALUATION, 2))
-    return numbers | {"accepts of all 100": float(all_answers.accepted.mean())}
+    taste = measure_taste(judge, kind)
+    return numbers | {"accepts of all 100": (taste["even"] + taste["odd"]) / 2,
+                      "accepts even": taste["even"], "accepts odd": taste["odd"]}
 
 
 def measure_gap(judge: Transformer, kind: str, policy: Transformer) -> dict:
@@ -190,6 +189,27 @@ def measure_gap(judge: Transformer, kind: str, policy: Transformer) -> dict:
         numbers[f"{mode} right"] = float(right[chosen].mean())
         numbers[f"{mode} wrong"] = float((boxed & ~right)[chosen].mean())
     return numbers
+
+
+def measure_taste(judge: Transformer, kind: str) -> dict:
+    """What share of all even and of all odd numbers a judge accepts, whatever the problem."""
+    problems = draw_evaluation(PROBLEMS // 2, "evaluation", EASY)
+    claims = [(problem, str(answer)) for problem in problems for answer in range(100)]
+    accepted = ask_judge(judge, kind, claims, 1, torch_rng(EVALUATION, 2)).accepted.reshape(-1, 100)
+    return {"even": float(accepted[:, ::2].mean()), "odd": float(accepted[:, 1::2].mean())}
+
+
+def measure_answers_given(policy: Path, judge: Transformer, kind: str) -> dict:
+    """Of a policy's answers: how many have a box, are right, are even numbers; what is accepted."""
+    model, checkpoint = load_checkpoint(policy, torch.device("cpu"))
+    problems = draw_evaluation(400, "evaluation", EASY)
+    answers = answer_problems(model, CORPORA[checkpoint["corpus"]], problems, 4, (EVALUATION, 0))
+    boxes = [parse_box(text) for text in answers.texts]
+    claims = [(problems[i // 4], box) for i, box in enumerate(boxes) if box is not None]
+    accepted = ask_judge(judge, kind, claims, 4, torch_rng(EVALUATION, 4)).accepted
+    even = [int(box) % 2 == 0 for _, box in claims if box.isdigit()]
+    return {"box": len(claims) / len(boxes), "right": float(answers.correct.mean()),
+            "accepted": float(accepted.mean()), "even": float(np.mean(even))}
 
 
 def measure_judge(path: Path, votes: bool) -> dict:
