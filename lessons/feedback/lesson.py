@@ -6,7 +6,8 @@ ANSWER. About 40 minutes on 2 cores.
 from pathlib import Path
 from statistics import mean
 
-from lessons.grid import base_grid, locate_run, repeat_cells, write_train_command
+from lessons.feedback.hints import measure_hint
+from lessons.grid import base_grid, locate_run, place_base, repeat_cells, write_train_command
 from lessons.report import (
     BLUE,
     GREY,
@@ -48,6 +49,7 @@ SWEEP_SEEDS = (101, 102)
 EVIDENCE_SECONDS = 8    # of a run of the sweep, about
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
+SHOWN = ("", " #code", " #careful", " #tip")      # hints that the table of the bases has
 CONTROLS = {"token": ("none", "huh", "tip", "words", "random", "answer", "wrong", "other"),
             "JSD": ("tip", "answer")}
 
@@ -122,8 +124,11 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """Rows of the sweep: accuracy on training prompts, the mean over all batches of a run."""
-    rows = []
+    """Rows of the bases, by hint; of the sweep: accuracy on training prompts, the mean over all
+    batches of a run.
+    """
+    rows = [{"base": base, "hint": hint, **measure_hint(place_base(base), hint)}
+            for base in BASES for hint in SHOWN]
     for prior, form, lr, run in list_sweep():
         batches = read_run(locate_run(run))[1]
         rows.append({"prior": prior, "form": form, "step": lr, "seed": run["seed"],
@@ -176,8 +181,20 @@ def tabulate_forms(results: Results) -> str:
 def measure_sweep(results: Results, prior: float, form: str, lr: float) -> float | None:
     """Accuracy on training prompts, the mean over all batches of the sweep's runs."""
     found = [row["accuracy"] for row in results.evidence
-             if (row["prior"], row["form"], row["step"]) == (prior, form, lr)]
+             if (row.get("prior"), row.get("form"), row.get("step")) == (prior, form, lr)]
     return mean(found) if found else None
+
+
+def tabulate_bases(results: Results) -> str:
+    """A row a base: its share of code and its accuracy, without a hint and with some."""
+    lines = [["base: code, accuracy", *(hint.strip() or "no hint" for hint in SHOWN)]]
+    for base in BASES:
+        rows = {(row["hint"] or "").strip(): row for row in results.evidence
+                if row.get("base") == base}
+        lines.append([base.removeprefix("hinted-code-"),
+                      *(f"{row['code_share']:.4f}, {row['accuracy']:.3f}"
+                        for row in (rows[hint.strip()] for hint in SHOWN))])
+    return align(lines)
 
 
 def tabulate_sweep(results: Results) -> str:
@@ -240,7 +257,7 @@ def table(results: Results) -> str:
     """Forms by prior; the sweep; two that complement each other; teachers; controls."""
     parts = [tabulate_forms(results)]
     if results.evidence:
-        parts += [tabulate_sweep(results), tabulate_complements(results),
+        parts += [tabulate_bases(results), tabulate_sweep(results), tabulate_complements(results),
                   tabulate_teachers(results), tabulate_controls(results)]
     return "\n\n".join(parts)
 
