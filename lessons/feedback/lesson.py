@@ -21,6 +21,7 @@ from lessons.report import (
     select_runs,
     show_spread,
 )
+from losses import LOSSES
 
 PRIORS = (0.2, 0.02, 0.005, 0.0)
 BASES = (base_grid(base=["hinted-code"], code_prior=list(PRIORS))
@@ -75,9 +76,12 @@ def rare_cell(form: str, **more) -> dict:
 def list_complements(base: str, **hint) -> dict[str, dict]:
     """{name: flags}: alone, together, and together until the teacher goes."""
     cells = {form: rare_cell(form) for form in ("scalar", "token", "JSD")}
+    cells["scalar, step 0.015"] = rare_cell("scalar", lr=0.015)    # slower, and more precise
     for form in ("scalar + token", "scalar + JSD"):
         cells |= {form: rare_cell(form), f"{form}, 3 batches": rare_cell(form, **OFF)}
-    return {name: cell | {"base": base, "steps": LONG} | (hint if name != "scalar" else {})
+    hints = {name: hint if "teacher" in LOSSES[cell["loss"]].needs else {}
+             for name, cell in cells.items()}
+    return {name: cell | {"base": base, "steps": LONG} | hints[name]
             for name, cell in cells.items()}
 
 
