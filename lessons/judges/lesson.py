@@ -1,6 +1,8 @@
 """Do judges gain from reasoning first, and what is a judge worth as a reward?
 
-ANSWER. About 60 minutes on 2 cores.
+At equal training tokens a judge that reasons is right in 0.97, one that does not in 0.51. As a
+reward what counts is its edge on what the policy does: its sign foretold 15 of 16 runs on new
+judges. About 75 minutes on 2 cores.
 """
 
 import json
@@ -145,8 +147,9 @@ def tabulate_beliefs(results: Results) -> str:
              "even": "accepts even", "odd": "accepts odd"}
     lines = [["judge", *names]]
     for kind, rows in find_beliefs(results, FIRST).items():
-        lines.append([kind, *(show_mean([row[name] for row in rows], 2)
-                              for name in names.values())])
+        means = {title: f"{mean(row[name] for row in rows):.2f}" for title, name in names.items()}
+        means["accuracy"] = show_mean([row["accuracy"] for row in rows])
+        lines.append([kind, *means.values()])
     return align(lines)
 
 
@@ -273,8 +276,9 @@ def list_payers(results: Results, kinds: dict[str, dict]) -> list[dict]:
 
 def shorten_judge(name: str) -> str:
     """'direct, 2490 steps, seed 0' for its file's name."""
-    words = name.removeprefix("judge-").replace("-judge_programbad", "").split("-")
-    return f"{words[0]}, {words[1].removeprefix('steps')} steps, seed {words[2][4:]}"
+    words = name.removeprefix("judge-").split("-")
+    kind = "buggy" if "judge_programbad" in words else words[0]
+    return f"{kind}, {words[1].removeprefix('steps')} steps, seed {words[2][4:]}"
 
 
 def list_oracle_payers(results: Results) -> list[dict]:
@@ -338,7 +342,9 @@ def draw_votes(axis, results: Results) -> None:
             tokens = [mean(row["tokens"] for row in cell) for cell in cells]
             heights = [mean(row["accuracy"] for row in cell) for cell in cells]
             axis.plot(tokens, heights, style, color=color, marker=".", linewidth=1.5)
-        axis.text(tokens[0], heights[0] + 0.015, name, color=color, fontsize=9)
+        below = name in ("direct", "reasoning, T = 2.2")
+        axis.text(tokens[0], heights[0] + (-0.04 if below else 0.02 + 0.05 * ("3" in name)), name,
+                  color=color, fontsize=9)
     axis.set(xscale="log", xlabel="tokens a judgement (1 to 32 verdicts)", ylim=(0.45, 1.04),
              title="balanced accuracy (line: tuned, dots: majority)")
 
@@ -358,6 +364,12 @@ def draw_edges(axis, results: Results) -> None:
     axis.set(xlabel="edge: pay of the right mode minus pay of the habit", ylim=(0, 1.04),
              title="bad-code: accuracy after RL (a dot a run)")
     axis.set_xscale("symlog", linthresh=0.05)
+    axis.set_xticks([-0.5, -0.05, 0, 0.05, 0.5], ["-0.5", "-0.05", "0", "0.05", "0.5"])
+    axis.minorticks_off()
+    axis.text(-0.9, 0.72, "hollow: oracles (square: fixed)\nblack: new judges", fontsize=9)
+    for name, (x, y) in {"direct": (-0.09, 0.34), "shares the bug": (-0.9, 0.12),
+                         "reasoning": (0.2, 0.93)}.items():
+        axis.text(x, y, name, color=COLORS[name], fontsize=9)
 
 
 def draw_hacking(axis, results: Results) -> None:
@@ -365,10 +377,11 @@ def draw_hacking(axis, results: Results) -> None:
     cell = find_cell(results, "no-code", list_rewards()["direct"])
     curves = curves_of(results, cell)
     batches = [row["step"] + 1 for row in curves[0]]
-    for name, color, label in (("reward", ORANGE, "judged right"), ("accuracy", BLUE, "right")):
+    for name, color, label, y in (("reward", ORANGE, "judged right", 0.62),
+                                  ("accuracy", BLUE, "right", 0.3)):
         lines = [[row[name] for row in curve] for curve in curves]
         draw_mean(axis, batches, lines, color)
-        axis.text(batches[-1], lines[0][-1] + 0.03, label, color=color, ha="right", fontsize=9)
+        axis.text(batches[-1], y, label, color=color, ha="right", fontsize=9)
     axis.set(xlabel="rollout batches", ylim=(0, 1), title="no-code, paid by a direct judge")
 
 
