@@ -15,7 +15,7 @@ from lessons.judges import lesson, measure
 from lessons.report import Results, read_results
 from rewards import parse_box
 from tests.helpers import ROOT
-from tests.test_lesson_consistency import make_row, split_lines
+from tests.test_lesson_consistency import check_stored_grid, make_row, split_lines
 from tests.test_task import problems
 
 
@@ -110,12 +110,7 @@ FOLDER = ROOT / "lessons/judges"
 
 
 def test_the_grid_is_that_of_the_stored_runs():
-    keys = "base", "reward", "loss", "flags", "seed"
-    planned = [make_row(run, run["seed"]) for run in lesson.runs()]
-    rows = read_results(FOLDER).runs
-    assert {tuple(row[key] for key in keys) for row in planned} == {
-        tuple(row[key] for key in keys) for row in rows}
-    assert len(planned) == len(rows)
+    check_stored_grid(lesson, FOLDER)
 
 
 def make_results() -> Results:
