@@ -282,7 +282,9 @@ def read_prompt(text: str, corpus: str) -> tuple[Problem, str]:
     Raises InputError for anything else.
     """
     if CORPORA[corpus].judges:
-        question, _, answer = text.partition("=")
+        question, claimed, answer = text.partition("=")
+        if not claimed:
+            raise InputError(f"nothing to judge in {text!r}: add an answer, as in '37 *4=48'")
         return parse_problem(question), write_claim(parse_problem(question), answer, corpus)
     return parse_problem(text.partition(" #")[0]), text
 

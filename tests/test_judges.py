@@ -287,6 +287,8 @@ def test_a_judge_can_be_sampled(checkpoints, capsys):
     assert evaluation.read_prompt("37 *4 #code", "hinted-code") == (
         task.parse_problem("37 *4"), "37 *4 #code")
     assert run("sample", path, "51=51") == 2
+    assert run("sample", path, "37 *4") == 2
+    assert "nothing to judge in '37 *4'" in capsys.readouterr().err
     for text in ("37 *4=5", "#code", "37 *4#code"):
         with pytest.raises(InputError, match="not a problem"):
             evaluation.read_prompt(text, "good-code")
