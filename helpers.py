@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from data.corpus import CORPORA
 from data.plumbing import HINT, InputError, numpy_rng
-from data.task import Problem, render_problem, write_answer
+from data.task import Problem, render_problem, solve, write_answer, write_number
 from data.tokenizer import encode_prompt
 from evaluation import score_tokens
 from losses import LOSSES
@@ -111,7 +111,9 @@ def write_hints(config, problems: list[Problem], rng: np.random.Generator) -> li
         return [""] * len(problems)
     answers = [write_answer(problem) for problem in problems]
     if config.hint == "wrong":
-        answers = [str((int(answer) + int(rng.integers(1, 100))) % 100) for answer in answers]
+        sizes = [10 ** problem.digits for problem in problems]
+        answers = [write_number((solve(problem) + int(rng.integers(1, size))) % size,
+                                problem.digits) for problem, size in zip(problems, sizes)]
     if config.hint == "other":
         answers = [answers[i] for i in rng.permutation(len(answers))]
     if config.hint in ("answer", "wrong", "other"):

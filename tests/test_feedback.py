@@ -99,6 +99,9 @@ def test_each_hint_by_name():
     assert write("answer") == [f" #answer {answer}" for answer in answers]
     wrong = [hint.removeprefix(" #answer ") for hint in write("wrong")]
     assert all(0 <= int(w) < 100 and w != answer for w, answer in zip(wrong, answers))
+    decimal = [task.parse_problem("43.7 *4 +5")] * 9
+    drawn = helpers.write_hints(config(hint="wrong"), decimal, np.random.default_rng(0))
+    assert all(hint.count(".") == 1 and hint != " #answer 79.8" for hint in drawn)
     others = [hint.removeprefix(" #answer ") for hint in write("other")]
     assert sorted(others) == sorted(answers) and others != answers
     drawn = write("random")
