@@ -53,7 +53,8 @@ def test_a_judge_is_worth_its_edge(summaries):
 
 
 def test_what_is_never_sampled_is_taught_by_the_full_vocabulary(summaries):
+    """That it answers in code; how right it is by then depends on the base, as the page says."""
     forward, token = (summaries[name] for name in ("forward", "token"))
     assert forward["before"]["code_share"] < 0.002
-    assert forward["after"]["accuracy"] > 0.85 and forward["after"]["code_share"] > 0.9
-    assert token["after"]["accuracy"] < forward["after"]["accuracy"] - 0.3
+    assert forward["after"]["code_share"] > 0.9 > 0.1 > token["after"]["code_share"]
+    assert forward["after"]["accuracy"] > forward["before"]["accuracy"] + 0.2

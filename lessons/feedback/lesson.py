@@ -27,7 +27,9 @@ from losses import LOSSES
 
 PRIORS = (0.2, 0.02, 0.005, 0.0)
 BASES = (base_grid(base=["hinted-code"], code_prior=list(PRIORS))
-         | base_grid(base=["hinted-code"], code_prior=[0.02], slips=[0.05]))
+         | base_grid(base=["hinted-code"], code_prior=[0.02], slips=[0.05])
+         | base_grid(base=["hinted-code"], code_prior=[0.0], seed=[1, 7]))
+OTHERS = ("hinted-code-prior0.0-seed1", "hinted-code-prior0.0-seed7")   # pretrained anew
 RARE, SLIPPING = "hinted-code-prior0.02", "hinted-code-prior0.02-slips0.05"
 
 RECIPE = {"reward": "correct", "prompts": 32, "updates": 16, "pool": 128}
@@ -105,7 +107,9 @@ def list_controls(form: str) -> dict[str, dict]:
 def list_others() -> list[dict]:
     named = [list_complements(SLIPPING), list_complements(RARE, hint="careful"), list_teachers(),
              list_controls("token"), list_controls("JSD")]
-    return [cell for cells in named for cell in cells.values()]
+    anew = [main_cell(0.0, form) | {"base": base} for base in OTHERS
+            for form in ("token", "JSD", "forward KL", "reverse KL")]
+    return [cell for cells in named for cell in cells.values()] + anew
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
@@ -180,6 +184,18 @@ def tabulate_forms(results: Results) -> str:
                               f"{BEST[prior][form]:g}",
                               *(show_rollouts(accuracies, level) for level in (0.5, 0.9)),
                               show_after(cell)])
+    return align(lines)
+
+
+def tabulate_seeds(results: Results) -> str:
+    """Never sampled, on bases of other pretraining seeds: code comes, and how right it is."""
+    lines = [["never sampled", "form", "code share", "evaluated", "seeds"]]
+    for base in (name_policy(0.0), *OTHERS):
+        for form in ("token", "JSD", "forward KL", "reverse KL"):
+            cell = select_runs(results.runs, main_cell(0.0, form) | {"base": base})
+            if cell:
+                lines.append([base.removeprefix("hinted-code-") if form == "token" else "", form,
+                              show_after(cell, "code_share"), show_after(cell), str(len(cell))])
     return align(lines)
 
 
@@ -262,8 +278,9 @@ def table(results: Results) -> str:
     """Forms by prior; the sweep; two that complement each other; teachers; controls."""
     parts = [tabulate_forms(results)]
     if results.evidence:
-        parts += [tabulate_bases(results), tabulate_sweep(results), tabulate_complements(results),
-                  tabulate_teachers(results), tabulate_controls(results)]
+        parts += [tabulate_seeds(results), tabulate_bases(results), tabulate_sweep(results),
+                  tabulate_complements(results), tabulate_teachers(results),
+                  tabulate_controls(results)]
     return "\n\n".join(parts)
 
 
