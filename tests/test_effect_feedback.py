@@ -21,8 +21,7 @@ HINTED = {"base": "hinted-code", "reward": "correct", "prompts": 32, "updates": 
 RUNS = {"judge": {"base": "bad-code", "reward": "reasoning_judge", "judge": "judge-reasoning"},
         "small gap": {"base": "bad-code", "reward": "noisy_oracle", "tpr": 0.53, "fpr": 0.52},
         "large gap": {"base": "bad-code", "reward": "noisy_oracle", "tpr": 0.53, "fpr": 0.33},
-        "forward": HINTED | {"loss": "distill", "distill": "forward"},
-        "token": HINTED | {"loss": "directive"}}
+        "forward": HINTED | {"loss": "distill", "distill": "forward"}}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,6 @@ def test_a_judge_is_worth_its_edge(summaries):
 
 def test_what_is_never_sampled_is_taught_by_the_full_vocabulary(summaries):
     """That it answers in code; how right it is by then depends on the base, as the page says."""
-    forward, token = (summaries[name] for name in ("forward", "token"))
-    assert forward["before"]["code_share"] < 0.002
-    assert forward["after"]["code_share"] > 0.9 > 0.1 > token["after"]["code_share"]
+    forward = summaries["forward"]
+    assert forward["before"]["code_share"] < 0.002 and forward["after"]["code_share"] > 0.9
     assert forward["after"]["accuracy"] > forward["before"]["accuracy"] + 0.2

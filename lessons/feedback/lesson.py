@@ -2,7 +2,7 @@
 
 What to do instead. With code in 2% of a base's answers a hint over the full vocabulary is right in
 0.9 after 512 rollouts, the scalar after 2,048; where code is never sampled only such a divergence
-finds it on all seeds (5 a cell). About 60 minutes on 2 cores.
+finds it on all seeds and on all of 3 bases. About 65 minutes on 2 cores.
 """
 
 from pathlib import Path
