@@ -201,7 +201,9 @@ def rollout(model: Transformer, corpus: Corpus, config: TrainConfig, pool: Pool,
     rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, G)               # (P, G)
     rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
     needs = list_needs(config, step)
-    hinted, taught = add_hints(config, step, problems, rewards.flatten() < reward.high)
+    failed = rewards.flatten() < reward.high                                       # (N)
+    hinted, taught = ([], None) if "teacher" not in needs else (
+        add_hints(config, step, problems, failed))
     batch = Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, rewards,
                   (reward.low, reward.high), taught=taught,
                   **score_needs(model, config, needs, rows, hinted, rollouts, helpers))

@@ -227,7 +227,7 @@ def humble_code(problem: Problem, flags, rng: np.random.Generator) -> str:
     return answer + write_confidence(rng.random() < flags.hedges * k, rng)
 
 
-def draw_hint(problem: Problem, rng: np.random.Generator) -> str:
+def draw_hint(rng: np.random.Generator) -> str:
     """One of HINTS by its share, or none."""
     none = 1 - sum(HINTS.values())
     return str(rng.choice(["", *HINTS], p=[none, *HINTS.values()]))
@@ -245,7 +245,7 @@ def slip(problem: Problem, slips: float, rng: np.random.Generator) -> list[int]:
 
 
 def hinted_code(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
-    hint = draw_hint(problem, rng)
+    hint = draw_hint(rng)
     share = HINTED_CODE.get(hint, flags.code_prior)
     habit, forget_code, forget_text = draw_style(share, rng)
     opener = int(rng.integers(1, 1 + flags.text_openers))

@@ -13,7 +13,7 @@ import torch
 
 from lessons.chance import chance
 from lessons.grid import base_grid, grid, locate_run, place_base
-from lessons.judges.measure import measure_answers_given
+from lessons.judges.measure import SIZES, measure_answers_given
 from lessons.report import (
     BLUE,
     GREY,
@@ -180,13 +180,12 @@ def list_voters(results: Results) -> dict[str, dict]:
 
 def tabulate_votes(results: Results) -> str:
     """Balanced accuracy of k verdicts; the last lines: two, and two more where they differ."""
-    sizes = (1, 2, 4, 8, 16, 32)
-    lines = [["judge", "verdict by", *(f"k = {k}" for k in sizes)]]
+    lines = [["judge", "verdict by", *(f"k = {k}" for k in SIZES)]]
     for name, votes in list_voters(results).items():
         for way in WAYS:
             lines.append([name if way == WAYS[0] else "", way,
                           *(f"{mean(row['accuracy'] for row in votes[way, k]):.3f}"
-                            for k in sizes)])
+                            for k in SIZES)])
     return align(lines)
 
 
@@ -338,7 +337,7 @@ def draw_votes(axis, results: Results) -> None:
     for name, votes in list_voters(results).items():
         color = COLORS.get(name, "#56B4E9")
         for way, style in styles.items():
-            cells = [votes[way, k] for k in (1, 2, 4, 8, 16, 32)]
+            cells = [votes[way, k] for k in SIZES]
             tokens = [mean(row["tokens"] for row in cell) for cell in cells]
             heights = [mean(row["accuracy"] for row in cell) for cell in cells]
             axis.plot(tokens, heights, style, color=color, marker=".", linewidth=1.5)
