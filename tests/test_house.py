@@ -13,7 +13,7 @@ from lessons import report
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/**/*.py")])
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
 LIMITS = {"rlvr.py": 620, "losses.py": 300, "rewards.py": 300, "model.py": 300, "train.sh": 40,
           "README.md": 220, "evaluation.py": 310, "measures.py": 220, "judges.py": 100,
           "helpers.py": 180,

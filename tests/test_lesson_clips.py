@@ -65,6 +65,18 @@ def test_bandit_is_grpo(loss, p, max_norm):
     assert found[1, 0] == pytest.approx((kappa ** 0.5 * theta).softmax(-1)[0].item(), abs=2e-5)
 
 
+@pytest.mark.parametrize("eps, loss, rises", [(0.2, "grpo", True), (bandit.OFF, "grpo", False),
+                                              (0.2, "grpo_masked", False)])
+def test_which_clip_lifts(eps, loss, rises):
+    """PPO's clip lifts a habit of 0.65 against seven rivals in nearly all of 40 seeds.
+
+    In about half without a clip, and where the inward pushes go as well.
+    """
+    after = bandit.first_arm((0.65, *[0.05] * 7), eps, loss=loss, seeds=40)[-1]
+    up = np.mean(after > 0.65)
+    assert (after.mean() > 0.8 and up > 0.85) if rises else (after.mean() < 0.7 and up < 0.7)
+
+
 @pytest.fixture(scope="module")
 def played() -> dict:
     return {(name, eps): bandit.first_arm(prior, eps)

@@ -1,0 +1,104 @@
+"""Copies of the project for students, and what is changed in them: functions that are taken out.
+
+A function is named by its file and its name in it: `losses.py:grpo`, `model.py:KVCache.append`.
+"""
+
+import ast
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from data.files import check_writable
+from data.plumbing import InputError
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("*.py", "data/*", "lessons/*.py", "lessons/*/*", "tests/*.py", "*.md", "LICENSE",
+          "pyproject.toml", "requirements.txt", "train.sh")
+# What would give an answer away: our own solutions written once more, mutants, wrong solutions.
+WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
+            "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",
+            "tests/test_exercises.py", "tests/test_bandit_page.py")
+RESULTS = (".csv", ".png")  # of lessons: megabytes, which a test of a function does not read
+
+
+def list_files(results: bool = True) -> list[Path]:
+    """What a copy consists of, relative to the project."""
+    found = {path.relative_to(ROOT) for pattern in COPIED for path in ROOT.glob(pattern)
+             if path.is_file()}
+    return sorted(path for path in found
+                  if not any(path.match(pattern) for pattern in WITHHELD)
+                  and (results or path.suffix not in RESULTS))
+
+
+def copy_project(folder: Path, results: bool = True) -> None:
+    """The project without what is withheld, into a folder that is there."""
+    for path in list_files(results):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, folder / path)
+
+
+def make_copy(folder: Path, changed: dict[str, str]) -> None:
+    """A copy in which the files {name: content} are others; it is there whole, or not at all.
+
+    Raises InputError if there is something already.
+    """
+    if not (ROOT / "tests").exists():
+        raise InputError(f"{ROOT} has no tests: take a clone of the project")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: choose another name or delete it")
+    check_writable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        copy_project(temporary)
+        for name, content in changed.items():
+            (temporary / name).write_text(content)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# --- functions in a source
+
+def find_functions(source: str) -> dict[str, ast.FunctionDef]:
+    """{name: node} of all functions and methods; SyntaxError if it is no Python."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}": inner for inner in node.body
+                      if isinstance(inner, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            found[node.name] = node
+    return found
+
+
+def is_empty(node: ast.FunctionDef) -> bool:
+    """Whether nothing stands below a docstring but `raise NotImplementedError`."""
+    return ast.unparse(node.body[-1]) == "raise NotImplementedError" and len(node.body) == 2
+
+
+def empty_functions(source: str, names: set[str]) -> str:
+    """`source` without the bodies of some functions, all of which have a docstring."""
+    lines, nodes = source.splitlines(keepends=True), find_functions(source)
+    for node in sorted((nodes[name] for name in names), key=lambda node: -node.lineno):
+        docstring = node.body[0]
+        indent = " " * docstring.col_offset
+        lines[docstring.end_lineno:node.end_lineno] = [f"{indent}raise NotImplementedError\n"]
+    return "".join(lines)
+
+
+def replace_functions(source: str, other: str, names: set[str]) -> str:
+    """`source` with some functions as they are in `other`; KeyError if it lacks one."""
+    lines, theirs = source.splitlines(keepends=True), other.splitlines(keepends=True)
+    nodes, others = find_functions(source), find_functions(other)
+    for node, new in sorted(((nodes[name], others[name]) for name in names),
+                            key=lambda pair: -pair[0].lineno):
+        lines[first_line(node):node.end_lineno] = theirs[first_line(new):new.end_lineno]
+    return "".join(lines)
+
+
+def first_line(node: ast.FunctionDef) -> int:
+    """Where a function begins, its decorators included, counted from 0."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1

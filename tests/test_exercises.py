@@ -1,0 +1,317 @@
+"""The exercises: what a copy lacks, what grades say, and that no exercise costs another a point."""
+
+import ast
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lessons import copies
+from lessons.exercises import __main__ as exercises
+from lessons.exercises.catalog import EXERCISES, list_points
+
+ROOT = copies.ROOT
+PAGES = ROOT / "lessons/exercises"
+
+
+def play(*arguments) -> int:
+    """The exit code of `python -m lessons.exercises ...`."""
+    try:
+        return exercises.main(list(map(str, arguments)))
+    except SystemExit as exit:
+        return exit.code
+
+
+@pytest.fixture(scope="module")
+def handout(tmp_path_factory) -> Path:
+    """A copy in which all is to be written; nothing may change it."""
+    folder = tmp_path_factory.mktemp("handout") / "all"
+    assert play("new", folder) == 0
+    return folder
+
+
+def write_solution(handout: Path, folder: Path, name: str, file="", old="", new="") -> Path:
+    """The handout with the project's own solution of one exercise, in `file` one line changed."""
+    copies.shutil.copytree(handout, folder)
+    for path, functions in exercises.group_functions(EXERCISES[name].write).items():
+        reference = (ROOT / path).read_text()
+        if path == file:
+            assert reference.count(old) == 1
+            reference = reference.replace(old, new)
+        solved = copies.replace_functions((folder / path).read_text(), reference, functions)
+        (folder / path).write_text(solved)
+    return folder
+
+
+# --- the catalog and the pages
+
+def test_a_hundred_points():
+    """As the page says; every check gives some."""
+    assert sum(map(list_points, EXERCISES.values())) == 100 and len(EXERCISES) == 10
+    assert all(check.points > 0 for exercise in EXERCISES.values() for check in exercise.checks)
+
+
+def test_functions_and_tests_of_the_catalog_are_there():
+    """Catches one that was renamed, a function without a docstring, a test that is slow."""
+    for name, exercise in EXERCISES.items():
+        for file, functions in exercises.group_functions(
+                exercise.write + exercise.hide).items():
+            nodes = copies.find_functions((ROOT / file).read_text())
+            for function in functions:
+                assert ast.get_docstring(nodes[function]), (name, function)
+        for check in exercise.checks:
+            file, function = check.test.split("::")
+            node = copies.find_functions((ROOT / "tests" / file).read_text())[function]
+            assert "slow" not in "".join(map(ast.unparse, node.decorator_list)), check.test
+            assert check.mistake and len(check.mistake) <= 85
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_pages_of_the_exercises(name):
+    """Title, points, minutes and functions are the catalog's; hints are folded away."""
+    exercise, page = EXERCISES[name], (PAGES / f"{name}.md").read_text()
+    assert page.startswith(f"# {exercise.title}\n\n{list_points(exercise)} points, "
+                           f"{exercise.minutes} minutes. One of ten [exercises](README.md).\n")
+    sections = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    assert sections == ["What you learn", "Formula", "Write", "Hints", "Further questions"]
+    written = page.split("## Write")[1].split("## Hints")[0]
+    for function in exercise.write:
+        file, name = function.split(":")
+        assert f"{file})" in written.replace("../clips/", "lessons/clips/")
+        assert f"`{name}`" in written
+    hints = page.split("## Hints\n")[1].split("## Further")[0]
+    outside = re.sub(r"<details>.*?</details>", "", hints, flags=re.DOTALL)
+    assert "<summary>" in hints and not outside.strip()
+
+
+def test_the_index_of_the_exercises(capsys):
+    """Points and minutes of the table, and of the command, are the catalog's."""
+    rows = re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| .* \| (.*) \| (\d+) \| (\d+) \|$",
+                      (PAGES / "README.md").read_text(), re.MULTILINE)
+    assert [row[0] for row in rows] == list(EXERCISES)
+    for name, files, points, minutes in rows:
+        exercise = EXERCISES[name]
+        assert int(points) == list_points(exercise) and int(minutes) == exercise.minutes
+        assert files.split(", ") == list(exercises.group_functions(exercise.write))
+    assert play() == 0
+    printed = capsys.readouterr().out
+    for name, exercise in EXERCISES.items():
+        line = f"{name} {list_points(exercise)} {exercise.minutes} {name}.md: {exercise.title}"
+        assert line in re.sub(" +", " ", printed)
+
+
+# --- sources
+
+SOURCE = '''"""A module."""
+
+def plain(a):
+    """What it does."""
+    return a  # one
+
+
+class Thing:
+    def method(self) -> int:
+        """Two
+        lines."""
+        if self:
+            return 1
+        return 2
+
+    @property
+    def other(self):
+        """Stays."""
+        return 3
+'''
+
+
+def test_empty_functions():
+    """The body goes, signature, docstring, decorators and all else stay."""
+    emptied = copies.empty_functions(SOURCE, {"plain", "Thing.method", "Thing.other"})
+    assert emptied == SOURCE.replace("    return a  # one\n", "    raise NotImplementedError\n"
+                                     ).replace('''        if self:
+            return 1
+        return 2
+''', "        raise NotImplementedError\n").replace("return 3", "raise NotImplementedError")
+    nodes = copies.find_functions(emptied)
+    assert all(copies.is_empty(node) for node in nodes.values())
+    assert not any(copies.is_empty(node) for node in copies.find_functions(SOURCE).values())
+
+
+def test_replace_functions():
+    """Back again; what is beside a function stays as it is, decorators go with it."""
+    names = {"plain", "Thing.method", "Thing.other"}
+    helper = "class Thing", "HELPER = 1\n\n\nclass Thing"
+    mine = copies.empty_functions(SOURCE, names).replace(*helper)
+    assert copies.replace_functions(mine, SOURCE, names) == SOURCE.replace(*helper)
+    assert copies.replace_functions(SOURCE, mine, {"plain"}) == copies.empty_functions(
+        SOURCE, {"plain"})
+    with pytest.raises(KeyError):
+        copies.replace_functions("x = 1\n", SOURCE, {"plain"})
+
+
+# --- a copy
+
+def test_a_copy_lacks_the_solutions(handout):
+    """Every function to be written is empty; no file has another's formula or a wrong solution."""
+    for exercise in EXERCISES.values():
+        for function in exercise.write + exercise.hide:
+            file, name = function.split(":")
+            node = copies.find_functions((handout / file).read_text())[name]
+            assert copies.is_empty(node) and ast.get_docstring(node), function
+    there = {str(path.relative_to(handout)) for path in handout.rglob("*") if path.is_file()}
+    assert not {name for name in there if "bench" in name or "bughunt" in name
+                or name.startswith("lessons/exercises/") and name.endswith(".py")
+                or name in ("tests/test_exercises.py", "lessons/clips/bandit.html")}
+    assert {"rlvr.py", "tests/adapters.py", "data/vocab.tiktoken", "lessons/exercises/clip.md",
+            "lessons/spurious/runs.csv", "train.sh", "pyproject.toml"} <= there
+    lines = " ".join((handout / name).read_text() for name in there if name.endswith(".py")
+                     and not name.startswith("tests/"))
+    for solution in ("ratio.clamp(", "std(dim=1", "math.comb(n - c", "searchsorted"):
+        assert solution not in lines, solution
+
+
+def test_a_copy_of_some_exercises(tmp_path, capsys):
+    """The others keep their bodies; it says which are to be written."""
+    assert play("new", tmp_path / "two", "gae", "pass_at_k") == 0
+    nodes = copies.find_functions((tmp_path / "two/losses.py").read_text())
+    assert {name for name, node in nodes.items() if copies.is_empty(node)} == {"gae", "value_loss"}
+    assert (tmp_path / "two/rlvr.py").read_text() == (ROOT / "rlvr.py").read_text()
+    assert "losses.py:gae, losses.py:value_loss" in capsys.readouterr().out
+    assert exercises.read_marked(tmp_path / "two") == ["gae", "pass_at_k"]
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]       # nothing else is left
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("new", "{full}"), "is there already"), (("new", "{file}"), "is there already"),
+    (("new", "{file}/a"), "cannot write"), (("new", "{new}", "gea"), "unknown exercise 'gea'"),
+    (("new",), "FOLDER"), (("grade", "{new}"), "no copy of the project"),
+    (("grade", "{marked}"), "name the exercises"), (("mark", "{new}"), "invalid choice"),
+    (("grade", "{full}", "--gradescope", "{file}/a"), "cannot write")])
+def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, capsys):
+    """And exit code 2; nothing is made."""
+    full, file, marked = tmp_path / "full", tmp_path / "file", tmp_path / "marked"
+    for folder in (full, marked):
+        folder.mkdir()
+        (folder / "losses.py").write_text("")
+    file.write_text("")
+    (marked / exercises.MARK).write_text("{")
+    places = {"full": full, "file": file, "new": tmp_path / "new", "marked": marked}
+    assert play(*(argument.format(**places) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+# --- grades
+
+def test_grades_of_one_exercise(handout, tmp_path, capsys):
+    """Solved, wrong, not begun, no Python, gone: points, the known mistake, JSON, Gradescope."""
+    old, wrong = "1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k"
+    solved = write_solution(handout, tmp_path / "solved", "pass_at_k")
+    result = tmp_path / "results.json"
+    assert play("grade", solved, "pass_at_k", "--json", "--gradescope", result) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"points": 5, "most": 5, "exercises": [
+        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "failed": []}]}
+    scored = json.loads(result.read_text())
+    assert scored["score"] == 5 and [test["score"] for test in scored["tests"]] == [3, 2]
+    assert {test["status"] for test in scored["tests"]} == {"passed"}
+
+    mistaken = write_solution(handout, tmp_path / "wrong", "pass_at_k", "evaluation.py", old, wrong)
+    assert play("grade", mistaken, "pass_at_k", "gae", "--gradescope", result) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^pass_at_k +2 of 5$", printed, re.MULTILINE)
+    assert "-3  drawn with replacement, or any of the first k" in printed
+    assert "k > n gives a number" not in printed
+    assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
+    assert re.search(r"^total +2 of 15$", printed, re.MULTILINE)
+    scored = json.loads(result.read_text())["tests"][0]
+    assert scored["status"] == "failed" and "with replacement" in scored["output"]
+
+    for content, complaint in (("def pass_at_k(:\n", "line 1 is no Python"), ("", "no function")):
+        (mistaken / "evaluation.py").write_text(content)
+        assert play("grade", mistaken, "pass_at_k") == 0
+        printed = capsys.readouterr().out
+        assert "0 of 5" in printed and complaint in printed
+
+
+def test_results_of_pytest_are_read(tmp_path):
+    """A test counts as failed if one of its cases is; one that was skipped has not passed."""
+    path = tmp_path / "results.xml"
+    path.write_text('''<testsuites><testsuite>
+<testcase classname="tests.test_a" name="test_x[1]"/>
+<testcase classname="tests.test_a" name="test_x[2]"><failure message="assert 1&#10;so"/></testcase>
+<testcase classname="tests.test_a" name="test_y"/>
+<testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
+</testsuite></testsuites>''')
+    assert exercises.read_cases(path) == {
+        "test_a.py::test_x": ["", "test_x[2]: assert 1"], "test_a.py::test_y": [""],
+        "test_a.py::test_z": ["test_z: no"]}
+
+
+def side_by_side(function, names) -> dict:
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(function, names)))
+
+
+@pytest.mark.slow
+def test_a_solved_exercise_has_all_its_points(handout, tmp_path):
+    """Though nothing else is written: an exercise that is not begun costs no other one anything."""
+    grades = side_by_side(lambda name: exercises.grade_exercise(
+        name, write_solution(handout, tmp_path / name, name)), EXERCISES)
+    assert {name: grade.failures for name, grade in grades.items()} == {
+        name: [] for name in EXERCISES}
+
+
+@pytest.mark.slow
+def test_an_empty_exercise_has_no_points(handout):
+    """None of its tests passes on `raise NotImplementedError`."""
+    def run(name):
+        exercise = EXERCISES[name]
+        merged = {file: exercises.merge_file(file, exercise, handout)
+                  for file in exercises.group_functions(exercise.write)}
+        return [failure.check for failure in exercises.run_checks(exercise, merged)]
+
+    failed = side_by_side(run, EXERCISES)
+    assert failed == {name: list(exercise.checks) for name, exercise in EXERCISES.items()}
+
+
+WRONG = {  # what students write: file, the project's line, theirs, the test that must notice
+    "sampling": ("model.py", "cumsum(-1) - ordered >= top_p", "cumsum(-1) - ordered > top_p",
+                 "test_top_p_that_is_reached_exactly_needs_no_more"),
+    "cache": ("model.py", "(key <= query) & (key >= cache.start[:, None, None])",
+              "(key <= query) & (key >= 0 * cache.start[:, None, None])",
+              "test_left_padding_changes_nothing"),
+    "logprobs": ("helpers.py", "return sampling_logprobs(logits, temperature).gather",
+                 "return logits.log_softmax(-1).gather",
+                 "test_a_frozen_model_scores_the_sampled_ids"),
+    "advantages": ("losses.py", "std(dim=1, correction=0", "std(dim=1, correction=1",
+                   "test_group_advantages"),
+    "clip": ("losses.py", "-torch.min(ratio * advantages", "-torch.max(ratio * advantages",
+             "test_four_quadrants_of_the_clip"),
+    "gae": ("losses.py", "== lengths - 1 ", "== T - 1 ", "test_gae_is_its_closed_form"),
+    "signs": ("losses.py", "sign_rewards(batch).clamp(max=0)", "-sign_rewards(batch).clamp(max=0)",
+              "test_sign_advantages"),
+    "pass_at_k": ("evaluation.py", "1 - math.comb(n - c, k) / math.comb(n, k)",
+                  "1 - (1 - c / n) ** k",
+                  "test_pass_at_k_is_the_share_of_subsets_with_a_right_sample"),
+    "confidence": ("rewards.py", "response == ABSTENTION else -1.0",
+                   "response == ABSTENTION else 0.0", "test_ternary"),
+    "bandit": ("lessons/clips/bandit.py", "return [weight * ~high, weight * ~low]",
+               "return [weight, weight]", "test_which_clip_lifts")}
+
+
+@pytest.mark.slow
+def test_wrong_solutions_lose_points(handout, tmp_path):
+    """One of each exercise, and the failure stands for the mistake that was made."""
+    def grade(name):
+        *change, _ = WRONG[name]
+        folder = write_solution(handout, tmp_path / name, name, *change)
+        return exercises.grade_exercise(name, folder)
+
+    for name, graded in side_by_side(grade, WRONG).items():
+        noticed = [failure.check.test.split("::")[1] for failure in graded.failures]
+        assert WRONG[name][-1] in noticed, name
+        assert graded.points < list_points(EXERCISES[name])
