@@ -1,6 +1,9 @@
-"""What some seeds say of the chance that a seed does what they did."""
+"""What some seeds say of the chance that a seed does what they did, and of the mean of all."""
 
 import math
+from statistics import mean, stdev
+
+STUDENT = {3: 4.303, 5: 2.776, 12: 2.201, 20: 2.093}  # t, 97.5% quantile, by number of seeds
 
 
 def tail(k: int, n: int, p: float = 0.5) -> float:
@@ -31,3 +34,17 @@ def chance(k: int, n: int) -> tuple[float, float]:
     [0.48, 1.0]
     """
     return bound_chance(k, n), 1 - bound_chance(n - k, n)
+
+
+def bound_mean(values: list[float]) -> tuple[float, float] | None:
+    """Student's 95% interval of a mean, for numbers of seeds in STUDENT; None for others.
+
+    For what is spread about a mean; not for outcomes of two kinds, which `chance` is for.
+
+    >>> [round(bound, 2) for bound in bound_mean([1.0, 2.0, 3.0])]
+    [-0.48, 4.48]
+    """
+    if len(values) not in STUDENT:
+        return None
+    half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
+    return mean(values) - half, mean(values) + half

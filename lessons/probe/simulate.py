@@ -13,12 +13,13 @@ import sys
 import numpy as np
 
 from data.plumbing import Parser, run_command
-from lessons.probe.probe import LOOKS, chance, judge, wants_look
+from lessons.chance import STUDENT, chance
+from lessons.probe.probe import LOOKS, judge, wants_look
 from lessons.report import align
 
 CHANCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of a lift
 UP, DOWN, SPREAD = 0.40, -0.30, 0.03             # gains where chance decides which habit wins
-STUDENT = {3: 4.303, 5: 2.776}                   # t, 97.5% quantile, by number of seeds
+FEW = (3, 5)                                     # numbers of seeds for Student's interval
 TRIALS = 20_000
 
 
@@ -67,12 +68,12 @@ def cover_mean(p: float, seeds: int, trials: int = TRIALS) -> float:
 def tabulate_rates() -> str:
     """A row for each chance of a lift."""
     lines = [["chance of a lift", "yes", "harmful", "unclear", "seeds", "interval holds",
-              *(f"t of {seeds} holds" for seeds in STUDENT)]]
+              *(f"t of {seeds} holds" for seeds in FEW)]]
     for p in CHANCES:
         rates = rate_rule(p)
         lines.append([f"{p:.2f}", *(f"{rates[name]:.3f}" for name in ("yes", "harmful", "unclear")),
                       f"{rates['seeds']:.2f}", f"{rates['holds']:.3f}",
-                      *(f"{cover_mean(p, seeds):.3f}" for seeds in STUDENT)])
+                      *(f"{cover_mean(p, seeds):.3f}" for seeds in FEW)])
     return align(lines)
 
 

@@ -5,8 +5,9 @@ correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, a
 19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. About 50 minutes on 2 cores.
 """
 
-from statistics import mean
+from statistics import mean, median
 
+from lessons.chance import bound_mean, chance
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
@@ -80,6 +81,42 @@ def tabulate_switches(runs: list[dict]) -> str:
     return align(lines)
 
 
+def select_coin(runs: list[dict]) -> dict[tuple, list[dict]]:
+    """The runs of the coin on each of the three bases."""
+    return group_runs([run for run in select_main(runs) if run["reward"] == "random"], "base")
+
+
+def tabulate_coin(runs: list[dict]) -> str:
+    """What the seeds of the coin say of its mean gain, and of the share of seeds that gain."""
+    lines = [["the coin on", "mean", "95% interval", "median", "least", "most", "seeds up",
+              "95% interval"]]
+    for (base,), cell in select_coin(runs).items():
+        points, bounds = gains(cell), bound_mean(gains(cell))
+        up, n = sum(point > 0 for point in points), len(points)
+        lines.append([base, f"{mean(points):+.1f}",
+                      "{:+.1f} to {:+.1f}".format(*bounds) if bounds else "",
+                      *(f"{number:+.1f}" for number in (median(points), min(points), max(points))),
+                      f"{up} of {n}", "{:.0%} to {:.0%}".format(*chance(up, n))])
+    return align(lines)
+
+
+def tabulate_boxes(runs: list[dict]) -> str:
+    """Where the coin's gain is made and lost: inside code, by boxes, inside boxes.
+
+    An answer is right only in a box, so what is right of boxed answers is accuracy / boxed.
+    """
+    lines = [["the coin on", "right in code", "least after", "boxed", "right if boxed"]]
+    for (base,), cell in select_coin(runs).items():
+        inside = [run["after_accuracy_code"] for run in cell]
+        known = None not in inside
+        boxed = [mean(run[f"{when}_accuracy"] / run[f"{when}_format_rate"] for run in cell)
+                 for when in ("before", "after")]
+        lines.append([base, show_change(cell, "accuracy_code", 3) if known else "none",
+                      f"{min(inside):.2f}" if known else "", show_change(cell, "format_rate"),
+                      "{:.3f} -> {:.3f}".format(*boxed)])
+    return align(lines)
+
+
 def tabulate_elicited(results: Results) -> str:
     """Points over sampling at T = 1 of each way of drawing the habit out, beside the coin flip."""
     rows = {(row["base"], row["way"]): 100 * row["accuracy"] for row in results.evidence}
@@ -94,11 +131,12 @@ def tabulate_elicited(results: Results) -> str:
 
 
 def table(results: Results) -> str:
-    """Gains at T = 1 and greedily; what changes of mode contribute; the same without training.
+    """Gains at T = 1 and greedily; the coin; what changes of mode contribute; without training.
 
     Then the mixed bases: what became of their greedy accuracy, and how the two motions raced.
     """
-    parts = [tabulate_gains(results.runs), tabulate_switches(results.runs)]
+    parts = [tabulate_gains(results.runs), tabulate_coin(results.runs),
+             tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
     if mixed.sort_cells(results.runs):
