@@ -374,8 +374,8 @@ class Run:
 def train(config: TrainConfig, command: str = "") -> None:
     """RL on a base, into config.out, or on from what is there.
 
-    Writes config.json, then metrics.csv, samples.txt and model.pt after every rollout batch, and
-    summary.json at the end.
+    Writes config.json, then metrics.csv, samples.txt, answers.json and model.pt after every rollout
+    batch, and summary.json at the end.
     """
     check_config(config)
     files.check_writable(Path(config.out))
@@ -397,12 +397,17 @@ def take_steps(run: Run) -> None:
     bar = plumbing.progress_bar(total=config.steps, initial=done, desc=name)
     with plumbing.stop_signals() as stopped, bar:
         for step in range(done, config.steps):
+            keep_answers(run, step)
             batch, metrics, readable = rollout(run.model, corpus, config, pool, step, run.helpers)
             run.clock.lap("rollout")
             metrics |= update(run.model, run.optimizers, batch, config, step, critic)
             follow_policy(config, run.helpers, run.model)
             run.clock.lap("update")
-            save_step(run, step, metrics, readable)
+            run.state["rows"].append({"step": step, **metrics})
+            run.state["samples"] += readable if step % 5 == 0 else []
+            run.state["step"] = step + 1
+            save_run(run)
+            run.clock.lap("update")
             shown = {name: f"{metrics[name]:.3f}" for name in ("reward", "accuracy")}
             bar.set_postfix(shown, refresh=False)
             bar.update()
@@ -513,6 +518,23 @@ def evaluate_run(run: Run) -> tuple[dict, evaluation.Answers]:
                                ks, (plumbing.EVALUATION, 0), sampling, run.helpers["base"])
 
 
+def keep_answers(run: Run, step: int) -> None:
+    """Keep how the policy answers three problems after `step` batches, on the same random numbers.
+
+    After every batch up to 10, every second up to 20, every fourth up to 40 ...: at most 12 in all.
+    """
+    stride = 1 << max(0, (step - 1) // 10).bit_length()
+    kept = [entry for entry in run.state.get("answers", [])
+            if entry["step"] < step and entry["step"] % stride == 0]
+    if step % stride == 0 or step == run.config.steps:
+        sampling = evaluation.Sampling(max_new_tokens=run.config.max_new_tokens)
+        answers = evaluation.answer_problems(run.model, CORPORA[run.corpus], run.problems[:3], 4,
+                                             (plumbing.SHOWN, 0), sampling)
+        kept.append({"step": step, "texts": answers.texts})
+    run.state["answers"] = kept
+    run.clock.lap("evaluate")
+
+
 def save_run(run: Run) -> None:
     """Write all that a resume needs; the tables come last, they can be made again."""
     run.state["seconds"] = dict(run.clock.booked)
@@ -521,22 +543,15 @@ def save_run(run: Run) -> None:
     save_checkpoint(out / "model.pt", run.model, corpus=run.corpus, train=run.state)
     files.write(out / "metrics.csv", files.to_csv(run.state["rows"]))
     files.write(out / "samples.txt", "\n".join(run.state["samples"]))
-
-
-def save_step(run: Run, step: int, metrics: dict, readable: list[str]) -> None:
-    """Book one rollout batch and save the run."""
-    run.state["rows"].append({"step": step, **metrics})
-    run.state["samples"] += readable if step % 5 == 0 else []
-    run.state["step"] = step + 1
-    save_run(run)
-    run.clock.lap("update")
+    shown = {"corpus": run.corpus, "problems": list(map(render_problem, run.problems[:3]))}
+    files.write(out / "answers.json", files.to_json(shown | {"batches": run.state["answers"]}))
 
 
 def finish_run(run: Run) -> None:
     """Evaluate, compare with before, write summary.json."""
     config, state, modes = run.config, run.state, CORPORA[run.corpus].modes
     after, answers = evaluate_run(run)
-    run.clock.lap("evaluate")
+    keep_answers(run, config.steps)
     save_run(run)
     then = answers._replace(correct=np.array(state["correct"]), modes=np.array(state["modes"]))
     before, seconds = state["before"], state["seconds"]

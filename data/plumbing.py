@@ -184,7 +184,8 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
 # Every random number comes from a generator made of (purpose, seed, step ...). So no generator's
 # state has to be saved for a resumed run to be the same, and two rewards with one seed see the same
 # prompts.
-WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION, HINT = range(10)
+(WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION, HINT,
+ SHOWN) = range(11)
 MAX_SEED = 2**32 - 1  # one word of a key
 
 

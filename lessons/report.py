@@ -2,7 +2,8 @@
 
     python -m lessons.report DIR [DIR ...]    # folders written by `python rlvr.py train`
 
-prints a table, and writes runs.csv, curves.csv and figure.png into --out (default runs/report).
+prints a table, and writes runs.csv, curves.csv and figure.png into --out (default runs/report);
+with --html also page.html, which shows curves and answers, batch by batch (page.py).
 
 A row of runs.csv is one run: base, reward, loss, flags (those not at their default), seed, then
 every number of its summary.json with its path as its name (before_accuracy, after_pass_at_k_16,
@@ -24,6 +25,7 @@ import numpy as np
 from data.files import check_writable, to_csv, write
 from data.plumbing import InputError, Parser, run_command
 from lessons.grid import write_flags
+from lessons.page import build_page
 from rlvr import TrainConfig, check_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
@@ -303,21 +305,26 @@ def draw_gains(results: Results):
     return figure
 
 
-def report(folders: list[str], out: str) -> None:
-    """Table, rows and figure of somebody's runs."""
+def report(folders: list[str], out: str, html: bool) -> None:
+    """Table, rows and figure of somebody's runs, and if wanted their page."""
     results = collect(map(Path, folders))
+    page = build_page(folders, results.runs) if html else None
     check_writable(Path(out))
     write_results(Path(out), results)
     print(tabulate(results.runs))
     draw_to(Path(out) / "figure.png", draw_gains, results)
+    if page is not None:
+        write(Path(out) / "page.html", page)
+        print(f"wrote {Path(out) / 'page.html'}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.report", description="table and figure of your runs")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folders written by train")
     parser.add_argument("--out", default="runs/report", help="where to write (default runs/report)")
+    parser.add_argument("--html", action="store_true", help="also a page: curves, and answers")
     args = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: report(args.folders, args.out))
+    return run_command(parser.prog, lambda: report(args.folders, args.out, args.html))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from tests.helpers import (
     weights,
 )
 
-FILES = {"config.json", "metrics.csv", "samples.txt", "model.pt", "summary.json", "base.pt"}
+FILES = {"config.json", "metrics.csv", "samples.txt", "answers.json", "model.pt", "summary.json",
+         "base.pt"}
 
 # --- what a run writes
 

@@ -1108,7 +1108,7 @@ def test_resume_is_bit_for_bit(base, tmp_path, flags, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(rlvr, "make_pool", None)               # it is in the checkpoint
         assert train(base, parts, *flags.split()) == 0
-    for name in ("metrics.csv", "samples.txt"):
+    for name in ("metrics.csv", "samples.txt", "answers.json"):
         assert (whole / name).read_text() == (parts / name).read_text()
     assert torch.equal(weights(whole / "model.pt"), weights(parts / "model.pt"))
     a, b = load_run(whole)["train"], load_run(parts)["train"]
@@ -1127,7 +1127,7 @@ def test_what_is_kept(base, tmp_path):
     state, summary = checkpoint["train"], read_json(tmp_path / "run/summary.json")
     assert checkpoint["corpus"] == "good-code"
     assert set(state) == {"config", "step", "rows", "samples", "stateful", "pool", "before",
-                          "correct", "modes", "seconds"}
+                          "correct", "modes", "seconds", "answers"}
     assert state["step"] == 4 and [row["step"] for row in state["rows"]] == [0, 1, 2, 3]
     c = rlvr.TrainConfig(base=base, reward="majority", seed=4, pool=9, num_ops=task.EASY,
                          max_new_tokens=12)

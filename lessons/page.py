@@ -1,0 +1,72 @@
+"""A page to look at runs with: their curves, and the same problems' answers before, during, after.
+
+    python -m lessons.report --html RUN [RUN ...]    # writes page.html into --out
+
+The page is page.html with the runs' data in it, as JSON. It needs no network and no server.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+from data.corpus import CORPORA
+from data.plumbing import InputError
+from data.task import parse_problem, write_answer
+from rewards import is_correct
+
+TEMPLATE, PLACEHOLDER = Path(__file__).with_name("page.html"), "{{DATA}}"
+# of metrics.csv, beside the share of every mode
+DRAWN = ("reward", "accuracy", "clip_high", "clip_low", "approx_kl", "grad_norm", "entropy")
+
+
+def read_curves(folder: Path, names: tuple[str, ...]) -> dict[str, list[float | None]]:
+    """Columns of a metrics.csv, those that it has; an empty cell is None."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) if row[name] else None for row in rows]
+            for name in names if name in rows[0]}
+
+
+def read_answers(folder: Path) -> dict | None:
+    """An answers.json with every text's mode and whether it is right; None if the run kept none.
+
+    problems: [problem, its answer] of each; batches: step, and answers (P, n): text, mode, right.
+    """
+    path = folder / "answers.json"
+    if not path.exists():
+        return None
+    try:
+        kept = json.loads(path.read_text())
+        corpus, problems = CORPORA[kept["corpus"]], list(map(parse_problem, kept["problems"]))
+        batches = []
+        for batch in kept["batches"]:
+            n = len(batch["texts"]) // len(problems)
+            groups = [batch["texts"][i * n:(i + 1) * n] for i in range(len(problems))]
+            batches.append({"step": batch["step"], "answers": [
+                [{"text": text, "mode": corpus.mode_of(text), "right": is_correct(problem, text)}
+                 for text in group] for problem, group in zip(problems, groups)]})
+    except Exception:  # truncated or foreign, in many ways
+        raise InputError(f"{path} is not what a run writes") from None
+    answers = [[name, write_answer(problem)] for name, problem in zip(kept["problems"], problems)]
+    return {"problems": answers, "batches": batches} if batches else None
+
+
+def describe_run(folder: Path, row: dict) -> dict:
+    """What the page shows of a run, from its folder and its row of runs.csv."""
+    cells = [key.removeprefix("switches_") for key in row if key.startswith("switches_")]
+    modes = list(dict.fromkeys(cell.split("->")[0] for cell in cells))
+    shown = ("accuracy", *(f"{mode}_share" for mode in modes))
+    return {"folder": str(folder), "modes": modes,
+            **{name: row[name] for name in ("base", "reward", "loss", "flags", "seed", "steps",
+                                            "command")},
+            **{when: {name: row.get(f"{when}_{name}") for name in shown}
+               for when in ("before", "after")},
+            "curves": read_curves(folder, (*DRAWN, *shown[1:])), "answers": read_answers(folder)}
+
+
+def build_page(folders: list[str], rows: list[dict]) -> str:
+    """The page of some runs, given their folders and their rows of runs.csv."""
+    runs = [describe_run(Path(folder), row) for folder, row in zip(folders, rows)]
+    # A policy may say `</script>`: inside JSON a "<" can be written as its number.
+    data = json.dumps(runs, allow_nan=False).replace("<", "\\u003c")
+    return TEMPLATE.read_text().replace(PLACEHOLDER, data)
