@@ -250,7 +250,7 @@ def test_a_bug_is_a_traceback():
 def test_purposes_are_distinct():
     purposes = [getattr(plumbing, name) for name in (
         "WEIGHTS", "CORPUS", "POOL", "ORDER", "SAMPLES", "REWARD", "SHUFFLE", "LABELS",
-        "EVALUATION")]
+        "EVALUATION", "HINT", "SHOWN")]
     assert len(set(purposes)) == len(purposes)
     assert plumbing.MAX_SEED == 2 ** 32 - 1
 
