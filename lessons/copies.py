@@ -22,23 +22,24 @@ WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
 RESULTS = (".csv", ".png")  # of lessons: megabytes, which a test of a function does not read
 
 
-def list_files(results: bool = True) -> list[Path]:
+def list_files(results: bool = True, tests: bool = True) -> list[Path]:
     """What a copy consists of, relative to the project."""
     found = {path.relative_to(ROOT) for pattern in COPIED for path in ROOT.glob(pattern)
              if path.is_file()}
     return sorted(path for path in found
                   if not any(path.match(pattern) for pattern in WITHHELD)
-                  and (results or path.suffix not in RESULTS))
+                  and (results or path.suffix not in RESULTS)
+                  and (tests or path.parts[0] != "tests"))
 
 
-def copy_project(folder: Path, results: bool = True) -> None:
+def copy_project(folder: Path, results: bool = True, tests: bool = True) -> None:
     """The project without what is withheld, into a folder that is there."""
-    for path in list_files(results):
+    for path in list_files(results, tests):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
 
 
-def make_copy(folder: Path, changed: dict[str, str]) -> None:
+def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None:
     """A copy in which the files {name: content} are others; it is there whole, or not at all.
 
     Raises InputError if there is something already.
@@ -51,7 +52,7 @@ def make_copy(folder: Path, changed: dict[str, str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        copy_project(temporary)
+        copy_project(temporary, tests=tests)
         for name, content in changed.items():
             (temporary / name).write_text(content)
         temporary.chmod(0o755)
