@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -251,31 +250,24 @@ def test_results_of_pytest_are_read(tmp_path):
         "test_a.py::test_z": ["test_z: no"]}
 
 
-def side_by_side(function, names) -> dict:
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(names, pool.map(function, names)))
-
-
 @pytest.mark.slow
 def test_a_solved_exercise_has_all_its_points(handout, tmp_path):
     """Though nothing else is written: an exercise that is not begun costs no other one anything."""
-    grades = side_by_side(lambda name: exercises.grade_exercise(
-        name, write_solution(handout, tmp_path / name, name)), EXERCISES)
-    assert {name: grade.failures for name, grade in grades.items()} == {
-        name: [] for name in EXERCISES}
+    solutions = {name: exercises.read_solution(
+        name, write_solution(handout, tmp_path / name, name)) for name in EXERCISES}
+    grades = exercises.grade_side_by_side(solutions)
+    assert [(grade.name, grade.begun, grade.failures) for grade in grades] == [
+        (name, True, []) for name in EXERCISES]
 
 
 @pytest.mark.slow
 def test_an_empty_exercise_has_no_points(handout):
     """None of its tests passes on `raise NotImplementedError`."""
-    def run(name):
-        exercise = EXERCISES[name]
-        merged = {file: exercises.merge_file(file, exercise, handout)
-                  for file in exercises.group_functions(exercise.write)}
-        return [failure.check for failure in exercises.run_checks(exercise, merged)]
-
-    failed = side_by_side(run, EXERCISES)
-    assert failed == {name: list(exercise.checks) for name, exercise in EXERCISES.items()}
+    solutions = {name: {file: exercises.merge_file(file, exercise, handout)
+                        for file in exercises.group_functions(exercise.write)}
+                 for name, exercise in EXERCISES.items()}
+    for grade in exercises.grade_side_by_side(solutions):
+        assert [failure.check for failure in grade.failures] == list(EXERCISES[grade.name].checks)
 
 
 WRONG = {  # what students write: file, the project's line, theirs, the test that must notice
@@ -306,12 +298,11 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
 @pytest.mark.slow
 def test_wrong_solutions_lose_points(handout, tmp_path):
     """One of each exercise, and the failure stands for the mistake that was made."""
-    def grade(name):
-        *change, _ = WRONG[name]
+    solutions = {}
+    for name, (*change, _) in WRONG.items():
         folder = write_solution(handout, tmp_path / name, name, *change)
-        return exercises.grade_exercise(name, folder)
-
-    for name, graded in side_by_side(grade, WRONG).items():
-        noticed = [failure.check.test.split("::")[1] for failure in graded.failures]
-        assert WRONG[name][-1] in noticed, name
-        assert graded.points < list_points(EXERCISES[name])
+        solutions[name] = exercises.read_solution(name, folder)
+    for grade in exercises.grade_side_by_side(solutions):
+        noticed = [failure.check.test.split("::")[1] for failure in grade.failures]
+        assert WRONG[grade.name][-1] in noticed, grade.name
+        assert grade.points < list_points(EXERCISES[grade.name])

@@ -375,3 +375,43 @@ def test_flags_that_no_loss_reads_are_refused(base, tmp_path, capsys):
 def test_names_of_hints():
     assert set(types.SimpleNamespace(names=corpus.HINT_NAMES).names) == {
         *(hint.strip(" #") for hint in HINTS), "wrong", "other", "random", "none"}
+
+
+def test_the_answer_of_another_problem_is_seldom_its_own():
+    """`other`, of problems that stand in groups as in a rollout batch.
+
+    Catches the answer of the next row, which is one of the same problem in 15 of 16 cases.
+    """
+    drawn = task.draw_problems(16, "training", (4,), np.random.default_rng(0))
+    problems = [problem for problem in drawn for _ in range(16)]
+    hints = helpers.write_hints(config(hint="other"), problems, np.random.default_rng(0))
+    own = [hint == f" #answer {task.write_answer(problem)}"
+           for hint, problem in zip(hints, problems)]
+    assert np.mean(own) < 0.2                            # one of 16, and answers that are equal
+
+
+@pytest.mark.parametrize("hint", ["random", "wrong", "other"])
+def test_random_hints_are_drawn_anew_for_every_batch(hint):
+    """From the stream of the step: catches one that forgets the step, the same hints for ever."""
+    problems = [task.parse_problem(text) for text in ("37 *4", "3 +4", "8 -2")] * 10
+    failed = torch.ones(30, dtype=torch.bool)
+    first, following, again = (helpers.add_hints(config(hint=hint), step, problems, failed)[0]
+                               for step in (0, 1, 0))
+    assert first == again != following
+
+
+@pytest.mark.parametrize("loss, distill", [
+    ("directive", "jsd"), *itertools.product(("distill",), DIVERGENCES)])
+def test_a_teacher_that_agrees_teaches_nothing_at_any_temperature(loss, distill, monkeypatch):
+    """The policy itself, its hint unread, sampled at T = 0.7: no gradient.
+
+    Catches a policy that is scored at T = 1 against a teacher at the run's temperature.
+    """
+    monkeypatch.setattr(rlvr, "add_hints", lambda c, step, problems, failed: (
+        [tokenizer.encode_prompt(task.render_problem(problem)) for problem in problems],
+        torch.ones(len(problems), dtype=torch.bool)))
+    model, more = tiny(end=1.4), {"distill": distill} if loss == "distill" else {}
+    c = config(loss=loss, teacher="current", updates=1, temperature=0.7, **more)
+    batch, _, _ = adapters.rollout(model, c, pool(), teacher=model)
+    _, metrics = parameters_after(model, batch, c)
+    assert metrics["grad_norm"] < 1e-12

@@ -301,6 +301,22 @@ def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch, capsys):
     assert whole["pretrain"] == parts["pretrain"]
 
 
+def test_a_schedule_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Interrupted in the first of five steps, three of which are warm-up: bit for bit.
+
+    Catches schedules that are not loaded. The next step has its optimizer's own rate all the same,
+    so it takes two steps after the resume to see the warm-up begin again.
+    """
+    command = [*COMMAND, "--steps", 5, "--warmup", 3, "--out"]
+    assert run(*command, tmp_path / "whole.pt") == 0
+    seen, taking = record_steps(monkeypatch), pretraining.take_step
+    monkeypatch.setattr(pretraining, "take_step", lambda *args: (
+        len(seen) == 0 and interrupt(signal.SIGINT), taking(*args)))
+    assert run(*command, tmp_path / "parts.pt") == 130 and len(seen) == 1
+    assert run(*command, tmp_path / "parts.pt") == 0 and len(seen) == 5
+    assert torch.equal(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
+
+
 def test_a_signal_in_the_last_step(tmp_path, monkeypatch, capsys):
     """Nothing is left to do but to write the base: with the loss it had, not with none."""
     assert run(*COMMAND, "--out", tmp_path / "whole.pt") == 0

@@ -400,6 +400,23 @@ def test_parts_of_a_rollout(reward, sees, monkeypatch):
     assert bool(batch.advantages[batch.confidence].any()) == sees
 
 
+@pytest.mark.parametrize("reward, failed", [
+    ("ternary", [False, True, True, False]), ("soft_consensus", [True] * 4),
+    ("not_ternary", [True, False, True, True])])
+def test_who_got_less_than_all_has_failed(reward, failed, monkeypatch):
+    """--hint-for failed, of rewards with more than two values.
+
+    Catches `failed` as the least that a reward pays.
+    """
+    texts = ["\\boxed{7}", "\\boxed{8}", "?", "\\boxed{7}"]   # 1, -1, 0, 1; 1/2, 1/4, 0, 1/2
+    monkeypatch.setattr(rlvr, "sample_responses", lambda *args, **more: fake_rollouts(texts))
+    monkeypatch.setattr(rlvr, "choose_prompts", lambda *args: np.array([0]))
+    c = config(loss="directive", hint_for="failed", reward=reward, prompts=1)
+    batch, _, _ = adapters.rollout(tiny(), c, [(task.parse_problem("3 +4"), None)],
+                                   teacher=tiny(1))
+    assert batch.taught.tolist() == failed
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("name", ["base", "teacher"])
 def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
@@ -592,6 +609,23 @@ def test_equal_rewards_move_nothing(optimizer):
     assert torch.equal(before, flat(model.parameters()))
     assert metrics["no_signal"] == 1 and metrics["reward"] == 0
     assert metrics["grad_norm"] == 0 == metrics["clip_high"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_equal_rewards_move_nothing_after_others_did(optimizer):
+    """A batch without a signal after one that had some: the parameters stay, bit for bit.
+
+    Catches gradients of zeros in place of none, by which AdamW goes on: its momentum, its decay.
+    """
+    model, c = tiny(), config(optimizer=optimizer, updates=1)
+    optimizers, batch = rlvr.make_optimizers(c, model, {}), hand_made_batch(model)
+    first = flat(model.parameters()).clone()
+    adapters.update(model, optimizers, batch, c)
+    moved = flat(model.parameters()).clone()
+    assert not torch.equal(first, moved)
+    silent = batch._replace(advantages=0 * batch.advantages)
+    adapters.update(model, optimizers, silent, c, 1)
+    assert torch.equal(moved, flat(model.parameters()))
 
 
 @pytest.mark.parametrize("loss", adapters.LOSSES)

@@ -103,21 +103,27 @@ def has_begun(exercise: Exercise, folder: Path) -> bool:
                for file, names in group_functions(exercise.write).items() for name in names)
 
 
-def grade_exercise(name: str, folder: Path) -> Grade:
-    """Run the tests of one exercise on what the student wrote for it."""
+def read_solution(name: str, folder: Path) -> dict[str, str] | Grade:
+    """{file: its source} with what the student wrote for one exercise; a grade if nothing runs."""
     exercise = EXERCISES[name]
     try:
         if not has_begun(exercise, folder):
             return fail_all(name, "not begun", begun=False)
-        merged = {file: merge_file(file, exercise, folder)
-                  for file in group_functions(exercise.write)}
+        return {file: merge_file(file, exercise, folder)
+                for file in group_functions(exercise.write)}
     except SyntaxError as error:
         return fail_all(name, f"line {error.lineno} is no Python: {error.msg}")
     except KeyError as error:
         return fail_all(name, f"there is no function {error.args[0]}")
     except (OSError, ValueError) as error:
         return fail_all(name, str(error))
-    return Grade(name, True, run_checks(exercise, merged))
+
+
+def grade_solution(name: str, solution: dict[str, str] | Grade) -> Grade:
+    """Run the tests of one exercise on what was read of it."""
+    if isinstance(solution, Grade):
+        return solution
+    return Grade(name, True, run_checks(EXERCISES[name], solution))
 
 
 def fail_all(name: str, message: str, begun: bool = True) -> Grade:
@@ -176,16 +182,19 @@ def read_marked(folder: Path) -> list[str]:
     return [name for name in EXERCISES if name in names]
 
 
-def grade_folder(folder: Path, names: list[str]) -> list[Grade]:
-    """Exercises side by side, in their order."""
-    names = names or read_marked(folder)
-    bar = progress_bar(total=len(names), desc="grading")
+def grade_side_by_side(solutions: dict[str, dict[str, str] | Grade]) -> list[Grade]:
+    """Grades in their order. They are read before: Python's parser is not for several threads."""
+    grades, bar = [], progress_bar(total=len(solutions), desc="grading")
     with bar, ThreadPoolExecutor(count_jobs()) as pool:
-        grades = []
-        for grade in pool.map(lambda name: grade_exercise(name, folder), names):
+        for grade in pool.map(grade_solution, solutions, solutions.values()):
             grades.append(grade)
             bar.update()
     return grades
+
+
+def grade_folder(folder: Path, names: list[str]) -> list[Grade]:
+    names = names or read_marked(folder)
+    return grade_side_by_side({name: read_solution(name, folder) for name in names})
 
 
 # --- what is said of it

@@ -1,0 +1,158 @@
+"""The bug hunt: every mutant is one line, is planted whole, and a fast test fails on it."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lessons import __main__ as runner
+from lessons import copies
+from lessons.bughunt import __main__ as bughunt
+from lessons.bughunt.mutants import MUTANTS
+
+ROOT = copies.ROOT
+
+
+def play(*arguments) -> int:
+    """The exit code of `python -m lessons.bughunt ...`."""
+    try:
+        return bughunt.main(list(map(str, arguments)))
+    except SystemExit as exit:
+        return exit.code
+
+
+# --- the list
+
+def test_there_are_forty():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_one_line(mutant):
+    """Of a file of the product, still Python, another program; its lesson and its test are there.
+
+    Catches one whose line was rewritten, or now stands twice.
+    """
+    source = (ROOT / mutant.file).read_text()
+    mutated = bughunt.mutate(source, mutant)
+    assert ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(source))
+    pairs = zip(source.splitlines(), mutated.splitlines())
+    changed = [pair for pair in pairs if len(set(pair)) > 1]
+    assert len(changed) == 1 and len(source.splitlines()) == len(mutated.splitlines())
+    assert not mutant.file.startswith("tests")
+    assert mutant.lesson in {*runner.NAMES, "bench"}
+    assert 40 <= len(mutant.said) <= 400
+    file, function = mutant.killer.split("[")[0].split("::")
+    node = copies.find_functions((ROOT / file).read_text())[function]
+    assert "slow" not in "".join(map(ast.unparse, node.decorator_list))
+
+
+def test_seeds_go_through_all_of_them():
+    """Catches a draw with repetition: a class of 40 would share bugs."""
+    n = len(MUTANTS)
+    names = [bughunt.choose_mutant(seed).name for seed in range(2 * n)]
+    assert set(names[:n]) == {mutant.name for mutant in MUTANTS} and names[:n] == names[n:]
+    assert names[:n] != [mutant.name for mutant in MUTANTS]
+
+
+# --- the hunt
+
+def test_a_hunt(tmp_path, capsys):
+    """One line differs, nothing in the copy says which; guesses; mended or moved it is still it."""
+    folder, mutant = tmp_path / "hunt", bughunt.choose_mutant(7)
+    assert play("new", folder, "--seed", 7) == 0
+    printed = capsys.readouterr().out
+    assert f"It breaks lesson {mutant.lesson}." in printed and mutant.file not in printed
+    different = [path for path in copies.list_files(tests=False)
+                 if (folder / path).read_bytes() != (ROOT / path).read_bytes()]
+    assert [str(path) for path in different] == [mutant.file]
+    assert not (folder / "tests").exists() and not (folder / "lessons/bughunt").exists()
+    mark = (folder / bughunt.MARK).read_text()
+    assert mutant.name not in mark and json.loads(mark)["seed"] == 7
+
+    source, ours = (folder / mutant.file).read_text(), (ROOT / mutant.file).read_text()
+    line = bughunt.find_line(ours, mutant.old)
+
+    def guess(file, line):
+        assert play("check", folder, f"{file}:{line}") == 0
+        return capsys.readouterr().out
+
+    other = next(name for name in ("losses.py", "model.py") if name != mutant.file)
+    assert guess(other, 1) == "wrong: it is in another file\n"
+    assert guess(mutant.file, 1) == "wrong: the file is right, the line is not\n"
+    right = guess(mutant.file, line)
+    assert right.startswith(f"right: {mutant.file}:{line}\n") and mutant.said in right
+    assert mutant.old in right and mutant.new in right
+    (folder / mutant.file).write_text("# a note\n" + source)
+    assert guess(mutant.file, line + 1).startswith("right") and "wrong" in guess(mutant.file, line)
+    (folder / mutant.file).write_text(ours)
+    assert guess(mutant.file, line).startswith("right")
+    assert play("reveal", folder) == 0
+    assert capsys.readouterr().out == right.removeprefix("right: ")
+
+
+def test_how_near_a_guess_is(tmp_path):
+    """The function is said where it is right."""
+    mutant = MUTANTS[0]._replace(file="a.py", old="b = 1", new="b = 2")
+    (tmp_path / "a.py").write_text("def f():\n    a = 0\n    b = 2\n\n\nc = 3\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bughunt, "ROOT", tmp_path / "ours")
+        (tmp_path / "ours").mkdir()
+        (tmp_path / "ours/a.py").write_text("def f():\n    a = 0\n    b = 1\n\n\nc = 3\n")
+        verdicts = [bughunt.judge_guess(tmp_path, mutant, "a.py", line) for line in (3, 2, 6)]
+    assert verdicts == ["right", "wrong: the function is right (f), the line is not",
+                        "wrong: the file is right, the line is not"]
+
+
+def test_tests_are_left_in_if_asked(tmp_path):
+    assert play("new", tmp_path / "hunt", "--tests") == 0
+    assert (tmp_path / "hunt/tests/test_losses.py").exists()
+    assert not (tmp_path / "hunt/tests/test_bughunt.py").exists()
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("new", "{full}"), "is there already"), (("new", "{new}", "--seed", "x"), "whole number"),
+    (("check", "{full}", "losses.py:1"), "bughunt.json"), (("reveal", "{new}"), "bughunt.json"),
+    (("check", "{hunt}", "losses.py"), "is not FILE:LINE"),
+    (("check", "{hunt}", "losses.py:0"), "is not FILE:LINE"),
+    (("check", "{hunt}", "no.py:1"), "no file no.py"),
+    (("check", "{hunt}", "a.py:9"), "a.py has 1 lines"),
+    (("reveal", "{old}"), "another version"), ((), "new|check|reveal")])
+def test_bad_input_of_the_hunt_is_one_line(arguments, complaint, tmp_path, capsys):
+    """And exit code 2."""
+    places = {name: tmp_path / name for name in ("full", "hunt", "old", "new")}
+    for name in ("full", "hunt", "old"):
+        places[name].mkdir()
+        (places[name] / "a.py").write_text("a = 1\n")
+    (places["hunt"] / bughunt.MARK).write_text(
+        json.dumps({"bug": bughunt.seal_name(MUTANTS[0].name)}))
+    (places["old"] / bughunt.MARK).write_text('{"bug": "0"}')
+    assert play(*(argument.format(**places) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_every_mutant_is_killed_by_a_fast_test(tmp_path):
+    """Catches a test that no longer sees the bug it is there for. A survivor is a missing test."""
+    def run(mutant):
+        folder = tmp_path / mutant.name
+        folder.mkdir()
+        copies.copy_project(folder)
+        source = (ROOT / mutant.file).read_text()
+        (folder / mutant.file).write_text(bughunt.mutate(source, mutant))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+                   mutant.killer]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
+                              env={**os.environ, "CI": "1", "OMP_NUM_THREADS": "1"})
+        copies.shutil.rmtree(folder)
+        return done.returncode == 1 and re.search("1 failed", done.stdout) is not None
+
+    with ThreadPoolExecutor(2) as pool:
+        killed = dict(zip((mutant.name for mutant in MUTANTS), pool.map(run, MUTANTS)))
+    assert [name for name, dead in killed.items() if not dead] == []
