@@ -4,7 +4,7 @@
 #   ./train.sh                     the quick door: python -m lessons spurious --quick
 #   ./train.sh NAME [...]          a lesson: python -m lessons NAME [...]
 #   ./train.sh list                which lessons there are
-#   ./train.sh test [...]          style, then the tests; more arguments go to pytest
+#   ./train.sh test [...]          style, then the tests, side by side; more arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")"
 python=.venv/bin/python
@@ -23,6 +23,6 @@ case ${1-} in
     test)
         shift
         $python -m ruff check --quiet .
-        exec $python -m pytest "$@" ;;
+        exec $python -m pytest --numprocesses auto --maxprocesses 8 "$@" ;;
     *) exec $python -m lessons "$@" ;;
 esac

@@ -13,7 +13,7 @@ from data.files import check_writable
 from data.plumbing import InputError
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("*.py", "data/*", "lessons/*.py", "lessons/*/*", "tests/*.py", "*.md", "LICENSE",
+COPIED = ("*.py", "data/*", "lessons/*.*", "lessons/*/*", "tests/*.py", "*.md", "LICENSE",
           "pyproject.toml", "requirements.txt", "train.sh")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
 WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
