@@ -342,6 +342,7 @@ def test_presets_are_within_the_controls(preset):
         assert steps == pytest.approx(round(steps), abs=1e-6)
 
 
+@pytest.mark.slow
 @each_preset
 def test_presets_go_where_they_say(preset):
     """In bandit.py: a claim of the wrong direction, or a preset with a control left as it was."""

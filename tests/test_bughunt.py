@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import pytest
 
@@ -32,6 +33,16 @@ def test_there_are_forty():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
 
 
+@cache
+def read_tree(file: str) -> str:
+    return ast.dump(ast.parse((ROOT / file).read_text()))
+
+
+@cache
+def read_functions(file: str) -> dict:
+    return copies.find_functions((ROOT / file).read_text())
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_one_line(mutant):
     """Of a file of the product, still Python, another program; its lesson and its test are there.
@@ -40,7 +51,7 @@ def test_a_mutant_is_one_line(mutant):
     """
     source = (ROOT / mutant.file).read_text()
     mutated = bughunt.mutate(source, mutant)
-    assert ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(source))
+    assert ast.dump(ast.parse(mutated)) != read_tree(mutant.file)
     pairs = zip(source.splitlines(), mutated.splitlines())
     changed = [pair for pair in pairs if len(set(pair)) > 1]
     assert len(changed) == 1 and len(source.splitlines()) == len(mutated.splitlines())
@@ -48,8 +59,7 @@ def test_a_mutant_is_one_line(mutant):
     assert mutant.lesson in {*runner.NAMES, "bench"}
     assert 40 <= len(mutant.said) <= 400
     file, function = mutant.killer.split("[")[0].split("::")
-    node = copies.find_functions((ROOT / file).read_text())[function]
-    assert "slow" not in "".join(map(ast.unparse, node.decorator_list))
+    assert "slow" not in "".join(map(ast.unparse, read_functions(file)[function].decorator_list))
 
 
 def test_seeds_go_through_all_of_them():

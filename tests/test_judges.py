@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
@@ -146,6 +146,7 @@ def test_any_output_of_a_judge_is_a_number(rows):
     assert (verdicts.probability[verdicts.accepted] > 0).all()
 
 
+@settings(max_examples=20)
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=12))
 def test_any_answer_can_be_judged(answer):
     """A policy may put anything into its box: a model of random weights judges it."""
