@@ -246,8 +246,16 @@ def test_results_of_pytest_are_read(tmp_path):
 <testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
 </testsuite></testsuites>''')
     assert exercises.read_cases(path) == {
-        "test_a.py::test_x": ["", "test_x[2]: assert 1"], "test_a.py::test_y": [""],
-        "test_a.py::test_z": ["test_z: no"]}
+        "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"], "test_a.py::test_y": [""],
+        "test_a.py::test_z": ["tests/test_a.py::test_z: no"]}
+
+
+def test_what_a_failure_stands_for():
+    """The known mistake, unless nothing was written that could be one."""
+    check = EXERCISES["clip"].checks[0]
+    assert exercises.Failure(check, "test_x: assert 0").stands_for == check.mistake
+    missing = exercises.Failure(check, "test_x: NotImplementedError")
+    assert missing.stands_for == "a function that it goes through is not written"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import json
 import random
 import re
 import sys
+import textwrap
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def judge_guess(folder: Path, mutant: Mutant, file: str, line: int) -> str:
 
 def explain(folder: Path, mutant: Mutant) -> str:
     return (f"{mutant.file}:{locate_bug(folder, mutant)}\n    here: {mutant.new}\n"
-            f"   right: {mutant.old}\n{mutant.said}\n"
+            f"   right: {mutant.old}\n{textwrap.fill(mutant.said, 100)}\n"
             f"It breaks lesson {mutant.lesson}; {mutant.killer} fails on it.")
 
 

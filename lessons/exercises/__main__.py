@@ -42,7 +42,12 @@ LONGEST = 600             # seconds that the tests of an exercise may take: they
 
 class Failure(NamedTuple):
     check: Check
-    message: str    # the first line of what pytest says
+    message: str    # which case, and the first line of what pytest says of it
+
+    @property
+    def stands_for(self) -> str:
+        missing = "NotImplementedError" in self.message
+        return "a function that it goes through is not written" if missing else self.check.mistake
 
 
 class Grade(NamedTuple):
@@ -164,7 +169,7 @@ def read_cases(path: Path) -> dict[str, list[str]]:
         messages = [bad.get("message") or bad.tag for bad in case
                     if bad.tag in ("failure", "error", "skipped")]
         message = messages[0].split("\n")[0] if messages else ""
-        label = f"{name}: {message}" if message else ""
+        label = f"tests/{module}.py::{name}: {message}" if message else ""
         cases.setdefault(f"{module}.py::{name.split('[')[0]}", []).append(label)
     return cases
 
@@ -203,8 +208,9 @@ def print_grades(grades: list[Grade]) -> None:
     for grade in grades:
         most = list_points(EXERCISES[grade.name])
         print(f"{grade.name:<11}{grade.points:3d} of {most}{'' if grade.begun else ', not begun'}")
-        for check, message in grade.failures if grade.begun else []:
-            print(f"   -{check.points}  {check.mistake}\n       {message[:90]}")
+        for failure in grade.failures if grade.begun else []:
+            print(f"   -{failure.check.points}  {failure.stands_for}\n"
+                  f"       {failure.message[:93]}")
     print(f"{'total':<11}{sum(grade.points for grade in grades):3d} of "
           f"{sum(list_points(EXERCISES[grade.name]) for grade in grades)}")
 
@@ -214,9 +220,10 @@ def describe_grades(grades: list[Grade]) -> dict:
             "most": sum(list_points(EXERCISES[grade.name]) for grade in grades),
             "exercises": [{"name": grade.name, "points": grade.points,
                            "most": list_points(EXERCISES[grade.name]), "begun": grade.begun,
-                           "failed": [{"test": check.test, "points": check.points,
-                                       "mistake": check.mistake, "message": message}
-                                      for check, message in grade.failures]}
+                           "failed": [{"test": failure.check.test,
+                                       "points": failure.check.points,
+                                       "mistake": failure.stands_for, "message": failure.message}
+                                      for failure in grade.failures]}
                           for grade in grades]}
 
 
@@ -224,13 +231,14 @@ def describe_for_gradescope(grades: list[Grade]) -> dict:
     """Gradescope's results.json (gradescope-autograders.readthedocs.io): a test a check."""
     tests = []
     for grade in grades:
-        messages = {failure.check: failure.message for failure in grade.failures}
+        said = {failure.check: f"{failure.stands_for}\n{failure.message}"
+                for failure in grade.failures}
         for check in EXERCISES[grade.name].checks:
-            lost = check in messages
+            lost = check in said
             tests.append({"name": f"{grade.name}: {check.test.split('::')[1]}",
                           "score": 0 if lost else check.points, "max_score": check.points,
                           "status": "failed" if lost else "passed",
-                          "output": f"{check.mistake}\n{messages[check]}" if lost else ""})
+                          "output": said.get(check, "")})
     return {"score": sum(test["score"] for test in tests), "tests": tests}
 
 
