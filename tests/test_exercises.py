@@ -246,7 +246,8 @@ def test_results_of_pytest_are_read(tmp_path):
 <testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
 </testsuite></testsuites>''')
     assert exercises.read_cases(path) == {
-        "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"], "test_a.py::test_y": [""],
+        "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"],
+        "test_a.py::test_y": [""],
         "test_a.py::test_z": ["tests/test_a.py::test_z: no"]}
 
 
