@@ -4,6 +4,7 @@
     python -m lessons spurious              # what is missing is run; then the table and the figure
     python -m lessons spurious --quick      # a small grid, minutes
     python -m lessons spurious --stored     # the table from the reference results: runs nothing
+    python -m lessons spurious --runs       # a line for each of the stored runs
     python -m lessons spurious --commands   # one independent command a line, for any scheduler
 
 Runs go to runs/, tables and figures to runs/lessons/NAME; --store writes them as the reference
@@ -28,7 +29,7 @@ from data.plumbing import InputError, Parser, number, run_command
 from data.pretrain import PretrainConfig, check_pretraining
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, run_jobs
-from lessons.report import collect, draw_to, read_results, write_results
+from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
 
 HERE = Path(__file__).parent
 NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",
@@ -91,6 +92,8 @@ def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
 def teach(args) -> None:
     """Run what is missing of a lesson, then print its table and draw its figure."""
     lesson = load_lesson(args.name)
+    if args.runs is not None:
+        return print(tabulate_runs(read_results(HERE / args.name).runs, args.runs))
     if args.stored:
         check_writable(Path("runs/lessons", args.name))
         results = read_results(HERE / args.name)
@@ -172,6 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=number(int, least=1), help="at once (default: cores)")
     parser.add_argument("--store", action="store_true", help="write the reference results")
     parser.add_argument("--stored", action="store_true", help="show the reference results")
+    parser.add_argument("--runs", nargs="*", metavar="COLUMN",
+                        help="a line for each stored run: these columns of runs.csv")
     parser.add_argument("--commands", action="store_true", help="print what is missing")
     args = parser.parse_args(arguments)
     if args.name is None:
@@ -180,6 +185,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--quick is a grid of its own: not with --store or --seeds")
     if args.stored and (args.quick or args.store or args.seeds or args.jobs or args.commands):
         parser.error("--stored runs nothing: no other flag goes with it")
+    if args.runs is not None and (args.quick or args.store or args.seeds or args.jobs
+                                  or args.commands):
+        parser.error("--runs runs nothing: no other flag goes with it but --stored")
     return run_command(parser.prog, lambda: teach(args))
 
 

@@ -14,6 +14,7 @@ batch, or the mean over some: at most 20 rows a run; `run` counts the rows of ru
 import csv
 import io
 import json
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -33,6 +34,9 @@ UNNAMED = ("base", "reward", "loss", "seed", "out", "micro_batch", "threads", "d
 # of curves.csv, and every share of a mode
 CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl", "grad_norm",
           "no_signal")
+# what is said of each run, unless other columns are asked for
+EACH = ("before_accuracy", "after_accuracy", "before_greedy_accuracy", "after_greedy_accuracy",
+        "before_accuracy_code", "after_accuracy_code", "before_format_rate", "after_format_rate")
 POINTS = 20  # rows of curves.csv for a run
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set
@@ -243,6 +247,27 @@ def tabulate(runs: list[dict]) -> str:
         lines.append([base, reward, loss, str(len(cell)), show_change(cell, "accuracy", 3),
                       show_spread(gains(cell)), f"{min(gains(cell)):+.1f}" if several else "",
                       f"{max(gains(cell)):+.1f}" if several else "", flags])
+    return align(lines)
+
+
+def tabulate_runs(runs: list[dict], columns: list[str]) -> str:
+    """A row for each run: what makes it, its seed, and some columns of runs.csv (EACH if none).
+
+    Flags that all runs share are left out. Raises InputError for a column that is not there.
+    """
+    known = {name for run in runs for name in run}
+    missing = [name for name in columns if name not in known]
+    if missing:
+        raise InputError(f"no column {missing[0]}: the first line of runs.csv has their names")
+    columns = columns or [name for name in EACH if name in known]
+    flags = [re.findall(r"--.+?(?= --|$)", run["flags"]) for run in runs]
+    shared = set.intersection(*map(set, flags)) if flags else set()
+    lines = [[*TEXT[:4], "seed", *columns]]
+    for run, words in zip(runs, flags):
+        own = " ".join(word for word in words if word not in shared)
+        numbers = [run.get(name) for name in columns]
+        lines.append([*(run[name] for name in TEXT[:3]), own, f"{run['seed']:.0f}",
+                      *("" if value is None else f"{value:.4g}" for value in numbers)])
     return align(lines)
 
 

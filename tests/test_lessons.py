@@ -252,13 +252,42 @@ def test_list_names_every_lesson(capsys):
 @pytest.mark.parametrize("arguments", [["nowhere"], ["--seeds", "3", "spurious", "--quick"],
                                        ["spurious", "--seeds", "0"], ["spurious", "--jobs", "0"],
                                        ["spurious", "--quick", "--store"], ["spurious", "--fast"],
-                                       ["spurious", "--stored", "--seeds", "2"]])
+                                       ["spurious", "--stored", "--seeds", "2"],
+                                       ["spurious", "--quick", "--runs"],
+                                       ["spurious", "--commands", "--runs", "seed"]])
 def test_bad_input_is_one_line(arguments, monkeypatch, capsys):
     monkeypatch.setattr(runner, "teach", lambda args: pytest.fail("it runs"))
     with pytest.raises(SystemExit) as exit:
         runner.main(arguments)
     captured = capsys.readouterr()
     assert exit.value.code == 2 and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_each_run_has_a_line():
+    """What makes it, but for flags that all share; the numbers asked for, nothing where there is
+    none. Catches a run that is left out, and a flag taken for shared since it begins alike."""
+    runs = [{"base": "a", "reward": "random", "loss": "grpo", "flags": "--lr 0.01 --p 0.1",
+             "seed": 1.0, "after_accuracy": 0.123456, "gain_total": None},
+            {"base": "b", "reward": "random", "loss": "grpo", "flags": "--lr 0.01 --p 0.15",
+             "seed": 2.0, "after_accuracy": 1.0, "gain_total": -0.5}]
+    lines = [line.split() for line in report.tabulate_runs(runs, []).splitlines()]
+    assert lines == [["base", "reward", "loss", "flags", "seed", "after_accuracy"],
+                     ["a", "random", "grpo", "--p", "0.1", "1", "0.1235"],
+                     ["b", "random", "grpo", "--p", "0.15", "2", "1"]]
+    lines = [line.split() for line in report.tabulate_runs(runs, ["gain_total"]).splitlines()]
+    assert [line[5:] for line in lines] == [["gain_total"], ["1"], ["2", "-0.5"]]
+    with pytest.raises(InputError, match="no column nothing"):
+        report.tabulate_runs(runs, ["seed", "nothing"])
+
+
+@pytest.mark.parametrize("name", runner.NAMES)
+def test_each_stored_run_is_printed(name, capsys):
+    """By the command that every page names."""
+    assert runner.main([name, "--runs"]) == 0
+    stored = report.read_results(runner.HERE / name).runs
+    assert capsys.readouterr().out.count("\n") == len(stored) + 1
+    command = f"`python -m lessons {name} --runs [COLUMN ...]`"
+    assert command in (runner.HERE / name / "README.md").read_text()
 
 
 def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **config) -> Path:
