@@ -29,8 +29,9 @@ def play(*arguments) -> int:
 
 # --- the list
 
-def test_there_are_forty():
+def test_there_are_as_many_as_the_front_page_says():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+    assert f"{len(MUTANTS)} bugs of one line" in (ROOT / "README.md").read_text()
 
 
 @cache
