@@ -23,6 +23,6 @@ case ${1-} in
     test)
         shift
         $python -m ruff check --quiet .
-        exec $python -m pytest --numprocesses auto --maxprocesses 8 "$@" ;;
+        exec $python -m pytest -n auto --maxprocesses 8 --dist worksteal "$@" ;;
     *) exec $python -m lessons "$@" ;;
 esac
