@@ -43,7 +43,8 @@ def option(default, help: str, **checks) -> Field:
 
 # The machine: flags that do not make a run another run.
 MACHINE = ("threads", "device", "micro_batch")
-THREADS = option(None, "CPU threads (default: all cores)", least=1, most=1024)
+THREADS = option(None, "CPU threads (default: all cores; two runs at once: 1)", least=1,
+                 most=1024)
 DEVICE = option("auto", "auto takes a GPU if there is one",
                 choices=("auto", "cpu", "cuda", "mps"))
 
