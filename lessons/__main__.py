@@ -13,7 +13,6 @@ command goes on where it was.
 """
 
 import importlib
-import os
 import re
 import sys
 import textwrap
@@ -22,13 +21,11 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
 from data.files import check_writable, lock, write
 from data.plumbing import InputError, Parser, number, run_command
 from data.pretrain import PretrainConfig, check_pretraining
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
-from lessons.jobs import Job, run_jobs
+from lessons.jobs import Job, count_jobs, run_jobs
 from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
 
 HERE = Path(__file__).parent
@@ -72,13 +69,6 @@ def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
                 seconds)
             for command, makes, base in commands]
     return [job for job in jobs if not job.makes.exists()]
-
-
-def count_jobs() -> int:
-    """One a core that we may use; at most four where a GPU is shared."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(4, cores) if torch.cuda.is_available() else cores
 
 
 def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
@@ -183,11 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command(parser.prog, list_lessons)
     if args.quick and (args.store or args.seeds):
         parser.error("--quick is a grid of its own: not with --store or --seeds")
-    if args.stored and (args.quick or args.store or args.seeds or args.jobs or args.commands):
-        parser.error("--stored runs nothing: no other flag goes with it")
-    if args.runs is not None and (args.quick or args.store or args.seeds or args.jobs
-                                  or args.commands):
-        parser.error("--runs runs nothing: no other flag goes with it but --stored")
+    shows = args.stored or args.runs is not None
+    if shows and (args.quick or args.store or args.seeds or args.jobs or args.commands):
+        parser.error("--stored and --runs run nothing: no other flag goes with them")
     return run_command(parser.prog, lambda: teach(args))
 
 

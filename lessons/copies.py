@@ -6,6 +6,8 @@ A function is named by its file and its name in it: `losses.py:grpo`, `model.py:
 import ast
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,6 +41,11 @@ def copy_project(folder: Path, results: bool = True, tests: bool = True) -> None
         shutil.copy(ROOT / path, folder / path)
 
 
+def write_files(folder: Path, contents: dict[str, str]) -> None:
+    for name, content in contents.items():
+        (folder / name).write_text(content)
+
+
 def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None:
     """A copy in which the files {name: content} are others; it is there whole, or not at all.
 
@@ -53,12 +60,26 @@ def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         copy_project(temporary, tests=tests)
-        for name, content in changed.items():
-            (temporary / name).write_text(content)
+        write_files(temporary, changed)
         temporary.chmod(0o755)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def run_tests(changed: dict[str, str], arguments: list[str], results: bool = True,
+              timeout: float | None = None) -> subprocess.CompletedProcess:
+    """pytest with some arguments in a copy of the project in which some files are others.
+
+    On one thread, and with the same examples each time, as in CI.
+    """
+    environment = {**os.environ, "CI": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    with tempfile.TemporaryDirectory() as temporary:
+        copy_project(Path(temporary), results)
+        write_files(Path(temporary), changed)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        return subprocess.run(command, cwd=temporary, env=environment, timeout=timeout,
+                              capture_output=True, text=True)
 
 
 # --- functions in a source

@@ -34,6 +34,13 @@ class Job(NamedTuple):
     seconds: float         # about, on one core: how far the bar moves
 
 
+def count_jobs() -> int:
+    """One a core that we may use; at most four where a GPU is shared."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(4, cores) if torch.cuda.is_available() else cores
+
+
 @cache
 def choose_context() -> BaseContext:
     """How jobs start: forked from a server that has loaded torch, which saves each two seconds.

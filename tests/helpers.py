@@ -5,10 +5,13 @@ import csv
 import json
 import os
 import resource
+import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -119,12 +122,17 @@ TINY_RUN = ("--steps 4 --prompts 3 --group 4 --updates 2 --pool 9 --max-new-toke
             "--eval-problems 5 --eval-samples 2 --threads 1").split()
 
 
-def run(*arguments) -> int:
-    """The exit code of `python rlvr.py ...`, bad flags included."""
+def call(main, *arguments) -> int:
+    """The exit code of a command, bad flags included."""
     try:
-        return rlvr.main(list(map(str, arguments)))
+        return main(list(map(str, arguments)))
     except SystemExit as exit:
         return exit.code
+
+
+def run(*arguments) -> int:
+    """The exit code of `python rlvr.py ...`."""
+    return call(rlvr.main, *arguments)
 
 
 def train(base, out, *more) -> int:
@@ -186,3 +194,24 @@ def up_to(most: int, least: int = 1) -> dict:
 def interrupt(number) -> None:
     """Send this process a signal, as Ctrl-C does."""
     os.kill(os.getpid(), number)
+
+
+# --- pages in a browser
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
+HEADLESS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"]
+
+
+def open_page(path: Path, anchor: str = "") -> subprocess.CompletedProcess:
+    """What a page is after its scripts have run: stdout; the browser's log: stderr.
+
+    Skips the test where there is no browser.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+    command = [browser, *HEADLESS, f"--user-data-dir={path.parent / 'profile'}",
+               path.as_uri() + anchor]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)

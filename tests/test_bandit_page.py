@@ -7,8 +7,6 @@ numbers. Without one those tests are skipped; what needs no browser is tested al
 import json
 import math
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,13 +15,10 @@ import pytest
 
 import rlvr
 from lessons.clips import bandit, drift
+from tests.helpers import open_page
 
 FOLDER = Path(rlvr.__file__).parent / "lessons/clips"
 PAGE = (FOLDER / "bandit.html").read_text(encoding="utf-8")
-BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--virtual-time-budget=20000", "--dump-dom"]
 OFF = bandit.OFF
 
 
@@ -174,9 +169,6 @@ const started = setInterval(() => {
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> SimpleNamespace:
     """What the page computed and showed, opened at #equal, and what Python has for it."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip("no browser: none of " + ", ".join(BROWSERS) + " is on PATH")
     recorded = {name: record({**BASE, **case}) for name, case in CASES.items()}
     jobs = {"cases": [{"settings": translate({**BASE, **CASES[name]}), **numbers}
                       for name, (_, numbers) in recorded.items()],
@@ -186,9 +178,7 @@ def opened(tmp_path_factory) -> SimpleNamespace:
     page = PAGE.replace("<head>", "<head>" + HEAD, 1)
     page = page.replace("</body>", TAIL % (json.dumps(jobs), DRAWS) + "</body>", 1)
     (folder / "bandit.html").write_text(page, encoding="utf-8")
-    done = subprocess.run([browser, *FLAGS, f"--user-data-dir={folder / 'profile'}",
-                           (folder / "bandit.html").as_uri() + "#equal"],
-                          capture_output=True, encoding="utf-8", timeout=60)
+    done = open_page(folder / "bandit.html", "#equal")
     dom = done.stdout
     assert 'id="result">{' in dom, f"the page's script broke off: {done.stderr[-2000:]}"
     result = read_table("result", dom)

@@ -2,10 +2,7 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -15,16 +12,14 @@ from lessons import __main__ as runner
 from lessons import copies
 from lessons.bughunt import __main__ as bughunt
 from lessons.bughunt.mutants import MUTANTS
+from tests.helpers import call
 
 ROOT = copies.ROOT
 
 
 def play(*arguments) -> int:
     """The exit code of `python -m lessons.bughunt ...`."""
-    try:
-        return bughunt.main(list(map(str, arguments)))
-    except SystemExit as exit:
-        return exit.code
+    return call(bughunt.main, *arguments)
 
 
 # --- the list
@@ -150,19 +145,11 @@ def test_bad_input_of_the_hunt_is_one_line(arguments, complaint, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_every_mutant_is_killed_by_a_fast_test(tmp_path):
+def test_every_mutant_is_killed_by_a_fast_test():
     """Catches a test that no longer sees the bug it is there for. A survivor is a missing test."""
     def run(mutant):
-        folder = tmp_path / mutant.name
-        folder.mkdir()
-        copies.copy_project(folder)
-        source = (ROOT / mutant.file).read_text()
-        (folder / mutant.file).write_text(bughunt.mutate(source, mutant))
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                   mutant.killer]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
-                              env={**os.environ, "CI": "1", "OMP_NUM_THREADS": "1"})
-        copies.shutil.rmtree(folder)
+        mutated = bughunt.mutate((ROOT / mutant.file).read_text(), mutant)
+        done = copies.run_tests({mutant.file: mutated}, ["-x", mutant.killer])
         return done.returncode == 1 and re.search("1 failed", done.stdout) is not None
 
     with ThreadPoolExecutor(2) as pool:

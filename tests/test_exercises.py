@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lessons import copies
 from lessons.exercises import __main__ as exercises
 from lessons.exercises.catalog import EXERCISES, list_points
+from tests.helpers import call
 
 ROOT = copies.ROOT
 PAGES = ROOT / "lessons/exercises"
@@ -17,10 +19,7 @@ PAGES = ROOT / "lessons/exercises"
 
 def play(*arguments) -> int:
     """The exit code of `python -m lessons.exercises ...`."""
-    try:
-        return exercises.main(list(map(str, arguments)))
-    except SystemExit as exit:
-        return exit.code
+    return call(exercises.main, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def handout(tmp_path_factory) -> Path:
 
 def write_solution(handout: Path, folder: Path, name: str, file="", old="", new="") -> Path:
     """The handout with the project's own solution of one exercise, in `file` one line changed."""
-    copies.shutil.copytree(handout, folder)
+    shutil.copytree(handout, folder)
     for path, functions in exercises.group_functions(EXERCISES[name].write).items():
         reference = (ROOT / path).read_text()
         if path == file:

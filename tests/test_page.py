@@ -7,7 +7,6 @@ shown. Without a browser that test is skipped; what needs none is tested all the
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -29,6 +28,7 @@ from tests.helpers import (
     config,
     files,
     load_run,
+    open_page,
     read_json,
     read_rows,
     train,
@@ -36,11 +36,6 @@ from tests.helpers import (
 )
 
 NASTY = ["</script><b>bold</b>", "<!--<script>", "{{DATA}}", "</pre>\u2028'\"\\boxed{<i>}"]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome",
-                                               "chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"]
 
 
 def write_page(folder: Path, *runs: Path) -> str:
@@ -302,7 +297,6 @@ setTimeout(() => {
 </script>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
 def test_the_slider_moves_what_is_shown(both, finished, humble, tmp_path):
     """At every stop the answers of that batch and its numbers; no error; play goes to the end.
 
@@ -310,9 +304,7 @@ def test_the_slider_moves_what_is_shown(both, finished, humble, tmp_path):
     """
     (tmp_path / "page.html").write_text(
         both.replace('<script id="data"', LISTEN + '<script id="data"') + MOVE)
-    done = subprocess.run([BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
-                           f"file://{tmp_path / 'page.html'}"],
-                          capture_output=True, text=True, timeout=120)
+    done = open_page(tmp_path / "page.html")
     found = json.loads(unquote(re.search(r'<i id="seen">(.*?)</i>', done.stdout)[1]))
     assert found["errors"] == [] and found["bold"] == 0 and "CONSOLE" not in done.stderr
     expected = [(folder, batch) for folder in (finished, humble)

@@ -1,4 +1,4 @@
-"""Ten functions of the project to write yourself, graded by the tests that guard them.
+"""Ten parts of the project to write yourself, graded by the tests that guard them.
 
     python -m lessons.exercises                       # which there are
     python -m lessons.exercises new FOLDER            # a copy in which their bodies are gone
@@ -12,7 +12,6 @@ students wrote, with your rights: grade strangers' code in a container.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,17 +23,17 @@ from xml.etree import ElementTree
 
 from data.files import check_writable, to_json, write
 from data.plumbing import InputError, Parser, progress_bar, run_command
-from lessons.__main__ import count_jobs
 from lessons.copies import (
     ROOT,
-    copy_project,
     empty_functions,
     find_functions,
     is_empty,
     make_copy,
     replace_functions,
+    run_tests,
 )
 from lessons.exercises.catalog import EXERCISES, Check, Exercise, list_points
+from lessons.jobs import count_jobs
 
 MARK = "exercises.json"   # in a copy: which exercises it has
 LONGEST = 600             # seconds that the tests of an exercise may take: they need 2 to 20
@@ -56,9 +55,12 @@ class Grade(NamedTuple):
     failures: list[Failure]
 
     @property
+    def most(self) -> int:
+        return list_points(EXERCISES[self.name])
+
+    @property
     def points(self) -> int:
-        lost = sum(failure.check.points for failure in self.failures)
-        return list_points(EXERCISES[self.name]) - lost
+        return self.most - sum(failure.check.points for failure in self.failures)
 
 
 def group_functions(functions: list[str]) -> dict[str, set[str]]:
@@ -137,20 +139,12 @@ def fail_all(name: str, message: str, begun: bool = True) -> Grade:
 
 def run_checks(exercise: Exercise, changed: dict[str, str]) -> list[Failure]:
     """The checks that fail in a copy of the project in which some files are changed."""
+    tests = [f"tests/{check.test}" for check in exercise.checks]
     with tempfile.TemporaryDirectory() as temporary:
-        copy, found = Path(temporary, "copy"), Path(temporary, "results.xml")
-        copy.mkdir()
-        copy_project(copy, results=False)
-        for file, content in changed.items():
-            (copy / file).write_text(content)
-        tests = [f"tests/{check.test}" for check in exercise.checks]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                   f"--junitxml={found}", *tests]
-        # CI: the same examples for everybody
-        environment = {**os.environ, "CI": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+        found = Path(temporary, "results.xml")
         try:
-            done = subprocess.run(command, cwd=copy, env=environment, timeout=LONGEST,
-                                  capture_output=True, text=True)
+            done = run_tests(changed, [f"--junitxml={found}", *tests], results=False,
+                             timeout=LONGEST)
         except subprocess.TimeoutExpired:
             return [Failure(check, f"not done after {LONGEST} seconds")
                     for check in exercise.checks]
@@ -206,20 +200,20 @@ def grade_folder(folder: Path, names: list[str]) -> list[Grade]:
 
 def print_grades(grades: list[Grade]) -> None:
     for grade in grades:
-        most = list_points(EXERCISES[grade.name])
-        print(f"{grade.name:<11}{grade.points:3d} of {most}{'' if grade.begun else ', not begun'}")
+        print(f"{grade.name:<11}{grade.points:3d} of {grade.most}"
+              f"{'' if grade.begun else ', not begun'}")
         for failure in grade.failures if grade.begun else []:
             print(f"   -{failure.check.points}  {failure.stands_for}\n"
                   f"       {failure.message[:93]}")
     print(f"{'total':<11}{sum(grade.points for grade in grades):3d} of "
-          f"{sum(list_points(EXERCISES[grade.name]) for grade in grades)}")
+          f"{sum(grade.most for grade in grades)}")
 
 
 def describe_grades(grades: list[Grade]) -> dict:
     return {"points": sum(grade.points for grade in grades),
-            "most": sum(list_points(EXERCISES[grade.name]) for grade in grades),
+            "most": sum(grade.most for grade in grades),
             "exercises": [{"name": grade.name, "points": grade.points,
-                           "most": list_points(EXERCISES[grade.name]), "begun": grade.begun,
+                           "most": grade.most, "begun": grade.begun,
                            "failed": [{"test": failure.check.test,
                                        "points": failure.check.points,
                                        "mistake": failure.stands_for, "message": failure.message}

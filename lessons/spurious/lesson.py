@@ -91,7 +91,8 @@ def tabulate_coin(runs: list[dict]) -> str:
     lines = [["the coin on", "mean", "95% interval", "median", "least", "most", "seeds up",
               "95% interval"]]
     for (base,), cell in select_coin(runs).items():
-        points, bounds = gains(cell), bound_mean(gains(cell))
+        points = gains(cell)
+        bounds = bound_mean(points)
         up, n = sum(point > 0 for point in points), len(points)
         lines.append([base, f"{mean(points):+.1f}",
                       "{:+.1f} to {:+.1f}".format(*bounds) if bounds else "",
