@@ -14,10 +14,10 @@ from lessons import report
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/**/*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
-LIMITS = {"rlvr.py": 620, "losses.py": 300, "rewards.py": 300, "model.py": 300, "train.sh": 40,
-          "README.md": 220, "evaluation.py": 310, "measures.py": 220, "judges.py": 100,
-          "helpers.py": 180,
-          "data/plumbing.py": 300, "data/files.py": 120, "CONTRIBUTING.md": 40}
+# A tenth above what stands, so that the next line is not packed into the last one.
+LIMITS = {"rlvr.py": 680, "losses.py": 330, "rewards.py": 330, "model.py": 330, "train.sh": 40,
+          "README.md": 240, "evaluation.py": 340, "measures.py": 235, "judges.py": 100,
+          "helpers.py": 180, "data/plumbing.py": 330, "data/files.py": 150, "CONTRIBUTING.md": 50}
 
 PEERS = {"trl", "transformers", "datasets", "tokenizers"}
 
