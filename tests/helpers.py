@@ -165,13 +165,13 @@ def files_of_at_most(size: int):
 
 def read_rows(folder: Path) -> list[dict]:
     """metrics.csv."""
-    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    return list(csv.DictReader((folder / "metrics.csv").read_text("utf-8").splitlines()))
 
 
 def read_json(path: Path) -> dict:
     def refuse(name):
         raise AssertionError(f"{name} in JSON")
-    return json.loads(path.read_text(), parse_constant=refuse)
+    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
 def describe_options(config: type) -> dict:

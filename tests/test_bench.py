@@ -159,14 +159,15 @@ def test_bad_input_is_one_line(arguments, text, capsys):
 
 
 def stored() -> dict:
-    return json.loads((FOLDER / "bench.json").read_text())
+    return json.loads((FOLDER / "bench.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("table", [lambda: bench.tabulate_phases(stored()["phases"]),
                                    lambda: bench.tabulate_sweep(stored()["sweep"])])
 def test_the_page_shows_the_stored_numbers(table):
     """No number of these tables is typed."""
-    blocks = re.findall(r"```text\n(.*?)\n```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    page = (FOLDER / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```text\n(.*?)\n```", page, re.DOTALL)
     assert table() in "\n\n".join(blocks).split("\n\n")
 
 

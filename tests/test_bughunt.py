@@ -26,17 +26,17 @@ def play(*arguments) -> int:
 
 def test_there_are_as_many_as_the_front_page_says():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
-    assert f"{len(MUTANTS)} bugs of one line" in (ROOT / "README.md").read_text()
+    assert f"{len(MUTANTS)} bugs of one line" in (ROOT / "README.md").read_text("utf-8")
 
 
 @cache
 def read_tree(file: str) -> str:
-    return ast.dump(ast.parse((ROOT / file).read_text()))
+    return ast.dump(ast.parse((ROOT / file).read_text("utf-8")))
 
 
 @cache
 def read_functions(file: str) -> dict:
-    return copies.find_functions((ROOT / file).read_text())
+    return copies.find_functions((ROOT / file).read_text("utf-8"))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -45,7 +45,7 @@ def test_a_mutant_is_one_line(mutant):
 
     Catches one whose line was rewritten, or now stands twice.
     """
-    source = (ROOT / mutant.file).read_text()
+    source = (ROOT / mutant.file).read_text("utf-8")
     mutated = bughunt.mutate(source, mutant)
     assert ast.dump(ast.parse(mutated)) != read_tree(mutant.file)
     pairs = zip(source.splitlines(), mutated.splitlines())
@@ -78,10 +78,10 @@ def test_a_hunt(tmp_path, capsys):
                  if (folder / path).read_bytes() != (ROOT / path).read_bytes()]
     assert [str(path) for path in different] == [mutant.file]
     assert not (folder / "tests").exists() and not (folder / "lessons/bughunt").exists()
-    mark = (folder / bughunt.MARK).read_text()
+    mark = (folder / bughunt.MARK).read_text("utf-8")
     assert mutant.name not in mark and json.loads(mark)["seed"] == 7
 
-    source, ours = (folder / mutant.file).read_text(), (ROOT / mutant.file).read_text()
+    source, ours = ((home / mutant.file).read_text("utf-8") for home in (folder, ROOT))
     line = bughunt.find_line(ours, mutant.old)
 
     def guess(file, line):
@@ -95,9 +95,9 @@ def test_a_hunt(tmp_path, capsys):
     assert right.startswith(f"right: {mutant.file}:{line}\n")
     assert mutant.said in right.replace("\n", " ")
     assert mutant.old in right and mutant.new in right
-    (folder / mutant.file).write_text("# a note\n" + source)
+    (folder / mutant.file).write_text("# a note\n" + source, encoding="utf-8")
     assert guess(mutant.file, line + 1).startswith("right") and "wrong" in guess(mutant.file, line)
-    (folder / mutant.file).write_text(ours)
+    (folder / mutant.file).write_text(ours, encoding="utf-8")
     assert guess(mutant.file, line).startswith("right")
     assert play("reveal", folder) == 0
     assert capsys.readouterr().out == right.removeprefix("right: ")
@@ -106,11 +106,12 @@ def test_a_hunt(tmp_path, capsys):
 def test_how_near_a_guess_is(tmp_path):
     """The function is said where it is right."""
     mutant = MUTANTS[0]._replace(file="a.py", old="b = 1", new="b = 2")
-    (tmp_path / "a.py").write_text("def f():\n    a = 0\n    b = 2\n\n\nc = 3\n")
+    (tmp_path / "a.py").write_text("def f():\n    a = 0\n    b = 2\n\n\nc = 3\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bughunt, "ROOT", tmp_path / "ours")
         (tmp_path / "ours").mkdir()
-        (tmp_path / "ours/a.py").write_text("def f():\n    a = 0\n    b = 1\n\n\nc = 3\n")
+        (tmp_path / "ours/a.py").write_text("def f():\n    a = 0\n    b = 1\n\n\nc = 3\n",
+                                            encoding="utf-8")
         verdicts = [bughunt.judge_guess(tmp_path, mutant, "a.py", line) for line in (3, 2, 6)]
     assert verdicts == ["right", "wrong: the function is right (f), the line is not",
                         "wrong: the file is right, the line is not"]
@@ -135,10 +136,10 @@ def test_bad_input_of_the_hunt_is_one_line(arguments, complaint, tmp_path, capsy
     places = {name: tmp_path / name for name in ("full", "hunt", "old", "new")}
     for name in ("full", "hunt", "old"):
         places[name].mkdir()
-        (places[name] / "a.py").write_text("a = 1\n")
+        (places[name] / "a.py").write_text("a = 1\n", encoding="utf-8")
     (places["hunt"] / bughunt.MARK).write_text(
-        json.dumps({"bug": bughunt.seal_name(MUTANTS[0].name)}))
-    (places["old"] / bughunt.MARK).write_text('{"bug": "0"}')
+        json.dumps({"bug": bughunt.seal_name(MUTANTS[0].name)}), encoding="utf-8")
+    (places["old"] / bughunt.MARK).write_text('{"bug": "0"}', encoding="utf-8")
     assert play(*(argument.format(**places) for argument in arguments)) == 2
     error = capsys.readouterr().err
     assert complaint in error and error.count("\n") == 1
@@ -148,7 +149,7 @@ def test_bad_input_of_the_hunt_is_one_line(arguments, complaint, tmp_path, capsy
 def test_every_mutant_is_killed_by_a_fast_test():
     """Catches a test that no longer sees the bug it is there for. A survivor is a missing test."""
     def run(mutant):
-        mutated = bughunt.mutate((ROOT / mutant.file).read_text(), mutant)
+        mutated = bughunt.mutate((ROOT / mutant.file).read_text("utf-8"), mutant)
         done = copies.run_tests({mutant.file: mutated}, ["-x", mutant.killer])
         return done.returncode == 1 and re.search("1 failed", done.stdout) is not None
 

@@ -181,12 +181,12 @@ def test_what_a_killed_process_left_is_removed(base, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     for name in ("model.pt.123.tmp", "model.pt", "notes.tmp", "a.b.tmp"):
-        (out / name).write_text("")
+        (out / name).write_text("", encoding="utf-8")
     (out / "model.pt").unlink()
     assert train(base, out, "--steps", 1) == 0
     assert {path.name for path in out.glob("*.tmp")} == {"notes.tmp", "a.b.tmp"}
     for name in ("own.pt.9.tmp", "own.pt.partial.9.tmp", "own.pt2.9.tmp", ".5.tmp"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("", encoding="utf-8")
     flags = "--steps 1 --batch 1 --layers 1 --width 8 --heads 1 --warmup 0 --threads 1"
     assert run("pretrain", "--out", tmp_path / "own.pt", *flags.split()) == 0
     assert {path.name for path in tmp_path.glob("*.tmp")} == {"own.pt2.9.tmp", ".5.tmp"}
@@ -409,7 +409,7 @@ def test_coins_belong_to_a_base(as_good_code):
 @contextmanager
 def another_process(path: Path):
     """Somebody else holds the lock."""
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
@@ -639,7 +639,7 @@ def unpack(line: str, base: str) -> list[str]:
 def test_bad_input(line, base, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     checkpoint = torch.load(base, weights_only=True)
-    Path("file").write_text("not a checkpoint")
+    Path("file").write_text("not a checkpoint", encoding="utf-8")
     Path("truncated.pt").write_bytes(Path(base).read_bytes()[:-300])
     torch.save({**checkpoint, "model": {**checkpoint["model"], "layers": 2}}, "shape.pt")
     torch.save({**checkpoint, "model": {**checkpoint["model"], "vocabulary_size": 7}},
@@ -716,9 +716,9 @@ def test_as_a_program(base, tmp_path):
     """
     def start(words: list, out) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, ROOT / "rlvr.py", *words], cwd=tmp_path,
-                                stdout=out, stderr=subprocess.PIPE, text=True)
+                                stdout=out, stderr=subprocess.PIPE, encoding="utf-8")
 
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         programs = [start(["train", "--eps", "-1"], subprocess.DEVNULL),
                     start(["sample", base, "37 *4"], full)]
     errors = [program.communicate()[1] for program in programs]

@@ -34,12 +34,12 @@ def write_solution(handout: Path, folder: Path, name: str, file="", old="", new=
     """The handout with the project's own solution of one exercise, in `file` one line changed."""
     shutil.copytree(handout, folder)
     for path, functions in exercises.group_functions(EXERCISES[name].write).items():
-        reference = (ROOT / path).read_text()
+        reference = (ROOT / path).read_text("utf-8")
         if path == file:
             assert reference.count(old) == 1
             reference = reference.replace(old, new)
-        solved = copies.replace_functions((folder / path).read_text(), reference, functions)
-        (folder / path).write_text(solved)
+        solved = copies.replace_functions((folder / path).read_text("utf-8"), reference, functions)
+        (folder / path).write_text(solved, encoding="utf-8")
     return folder
 
 
@@ -56,12 +56,12 @@ def test_functions_and_tests_of_the_catalog_are_there():
     for name, exercise in EXERCISES.items():
         for file, functions in exercises.group_functions(
                 exercise.write + exercise.hide).items():
-            nodes = copies.find_functions((ROOT / file).read_text())
+            nodes = copies.find_functions((ROOT / file).read_text("utf-8"))
             for function in functions:
                 assert ast.get_docstring(nodes[function]), (name, function)
         for check in exercise.checks:
             file, function = check.test.split("::")
-            node = copies.find_functions((ROOT / "tests" / file).read_text())[function]
+            node = copies.find_functions((ROOT / "tests" / file).read_text("utf-8"))[function]
             assert "slow" not in "".join(map(ast.unparse, node.decorator_list)), check.test
             assert check.mistake and len(check.mistake) <= 85
 
@@ -69,7 +69,7 @@ def test_functions_and_tests_of_the_catalog_are_there():
 @pytest.mark.parametrize("name", EXERCISES)
 def test_pages_of_the_exercises(name):
     """Title, points, minutes and functions are the catalog's; hints are folded away."""
-    exercise, page = EXERCISES[name], (PAGES / f"{name}.md").read_text()
+    exercise, page = EXERCISES[name], (PAGES / f"{name}.md").read_text("utf-8")
     assert page.startswith(f"# {exercise.title}\n\n{list_points(exercise)} points, "
                            f"{exercise.minutes} minutes. One of ten [exercises](README.md).\n")
     sections = re.findall(r"^## (.*)$", page, re.MULTILINE)
@@ -87,7 +87,7 @@ def test_pages_of_the_exercises(name):
 def test_the_index_of_the_exercises(capsys):
     """Points and minutes of the table, and of the command, are the catalog's."""
     rows = re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| .* \| (.*) \| (\d+) \| (\d+) \|$",
-                      (PAGES / "README.md").read_text(), re.MULTILINE)
+                      (PAGES / "README.md").read_text("utf-8"), re.MULTILINE)
     assert [row[0] for row in rows] == list(EXERCISES)
     for name, files, points, minutes in rows:
         exercise = EXERCISES[name]
@@ -156,7 +156,7 @@ def test_a_copy_lacks_the_solutions(handout):
     for exercise in EXERCISES.values():
         for function in exercise.write + exercise.hide:
             file, name = function.split(":")
-            node = copies.find_functions((handout / file).read_text())[name]
+            node = copies.find_functions((handout / file).read_text("utf-8"))[name]
             assert copies.is_empty(node) and ast.get_docstring(node), function
     there = {str(path.relative_to(handout)) for path in handout.rglob("*") if path.is_file()}
     assert not {name for name in there if "bench" in name or "bughunt" in name
@@ -164,7 +164,7 @@ def test_a_copy_lacks_the_solutions(handout):
                 or name in ("tests/test_exercises.py", "lessons/clips/bandit.html")}
     assert {"rlvr.py", "tests/adapters.py", "data/vocab.tiktoken", "lessons/exercises/clip.md",
             "lessons/spurious/runs.csv", "train.sh", "pyproject.toml"} <= there
-    lines = " ".join((handout / name).read_text() for name in there if name.endswith(".py")
+    lines = " ".join((handout / name).read_text("utf-8") for name in there if name.endswith(".py")
                      and not name.startswith("tests/"))
     for solution in ("ratio.clamp(", "std(dim=1", "math.comb(n - c", "searchsorted"):
         assert solution not in lines, solution
@@ -173,9 +173,9 @@ def test_a_copy_lacks_the_solutions(handout):
 def test_a_copy_of_some_exercises(tmp_path, capsys):
     """The others keep their bodies; it says which are to be written."""
     assert play("new", tmp_path / "two", "gae", "pass_at_k") == 0
-    nodes = copies.find_functions((tmp_path / "two/losses.py").read_text())
+    nodes = copies.find_functions((tmp_path / "two/losses.py").read_text("utf-8"))
     assert {name for name, node in nodes.items() if copies.is_empty(node)} == {"gae", "value_loss"}
-    assert (tmp_path / "two/rlvr.py").read_text() == (ROOT / "rlvr.py").read_text()
+    assert (tmp_path / "two/rlvr.py").read_text("utf-8") == (ROOT / "rlvr.py").read_text("utf-8")
     assert "losses.py:gae, losses.py:value_loss" in capsys.readouterr().out
     assert exercises.read_marked(tmp_path / "two") == ["gae", "pass_at_k"]
     assert [path.name for path in tmp_path.iterdir()] == ["two"]       # nothing else is left
@@ -192,9 +192,9 @@ def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, 
     full, file, marked = tmp_path / "full", tmp_path / "file", tmp_path / "marked"
     for folder in (full, marked):
         folder.mkdir()
-        (folder / "losses.py").write_text("")
-    file.write_text("")
-    (marked / exercises.MARK).write_text("{")
+        (folder / "losses.py").write_text("", encoding="utf-8")
+    file.write_text("", encoding="utf-8")
+    (marked / exercises.MARK).write_text("{", encoding="utf-8")
     places = {"full": full, "file": file, "new": tmp_path / "new", "marked": marked}
     assert play(*(argument.format(**places) for argument in arguments)) == 2
     error = capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found == {"points": 5, "most": 5, "exercises": [
         {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "failed": []}]}
-    scored = json.loads(result.read_text())
+    scored = json.loads(result.read_text("utf-8"))
     assert scored["score"] == 5 and [test["score"] for test in scored["tests"]] == [3, 2]
     assert {test["status"] for test in scored["tests"]} == {"passed"}
 
@@ -225,11 +225,11 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     assert "k > n gives a number" not in printed
     assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
     assert re.search(r"^total +2 of 15$", printed, re.MULTILINE)
-    scored = json.loads(result.read_text())["tests"][0]
+    scored = json.loads(result.read_text("utf-8"))["tests"][0]
     assert scored["status"] == "failed" and "with replacement" in scored["output"]
 
     for content, complaint in (("def pass_at_k(:\n", "line 1 is no Python"), ("", "no function")):
-        (mistaken / "evaluation.py").write_text(content)
+        (mistaken / "evaluation.py").write_text(content, encoding="utf-8")
         assert play("grade", mistaken, "pass_at_k") == 0
         printed = capsys.readouterr().out
         assert "0 of 5" in printed and complaint in printed
@@ -243,7 +243,7 @@ def test_results_of_pytest_are_read(tmp_path):
 <testcase classname="tests.test_a" name="test_x[2]"><failure message="assert 1&#10;so"/></testcase>
 <testcase classname="tests.test_a" name="test_y"/>
 <testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
-</testsuite></testsuites>''')
+</testsuite></testsuites>''', encoding="utf-8")
     assert exercises.read_cases(path) == {
         "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"],
         "test_a.py::test_y": [""],

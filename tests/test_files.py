@@ -35,12 +35,12 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path, monkeypatch):
         monkeypatch.setattr(Path, "write_bytes", original)
         monkeypatch.setattr(files.os, "getpid", lambda: 2)
         files.write(tmp_path / "file", "the other's")
-        assert (tmp_path / "file").read_text() == "the other's"
+        assert (tmp_path / "file").read_text("utf-8") == "the other's"
 
     monkeypatch.setattr(files.os, "getpid", lambda: 1)
     monkeypatch.setattr(Path, "write_bytes", interleave)
     files.write(tmp_path / "file", "ours")
-    assert (tmp_path / "file").read_text() == "ours" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "file").read_text("utf-8") == "ours" and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("stage", ["in the middle of writing", "before the renaming"])
@@ -63,9 +63,9 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch, stage):
     with pytest.raises(OSError):
         files.write(path, "new content")
     monkeypatch.undo()
-    assert path.read_text() == "old content" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text("utf-8") == "old content" and list(tmp_path.iterdir()) == [path]
     files.write(path, "new content")
-    assert path.read_text() == "new content" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text("utf-8") == "new content" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
@@ -81,23 +81,23 @@ def test_what_is_written_beside_comes_whole(tmp_path):
     """Not before the end of the block, and not at all if that fails; in the same folder."""
     path = tmp_path / "a/file"
     with files.write_beside(path) as temporary:
-        temporary.write_text("first")
+        temporary.write_text("first", encoding="utf-8")
         assert temporary.parent == path.parent and not path.exists()
     with pytest.raises(ZeroDivisionError), files.write_beside(path) as temporary:
-        temporary.write_text("second")
+        temporary.write_text("second", encoding="utf-8")
         raise ZeroDivisionError
-    assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+    assert path.read_text("utf-8") == "first" and list(path.parent.iterdir()) == [path]
 
 
 # --- kept
 
 
 def write_in_place(path: Path):
-    path.write_text("another")
+    path.write_text("another", encoding="utf-8")
 
 
 def replace(path: Path):
-    path.with_name("another").write_text("another")
+    path.with_name("another").write_text("another", encoding="utf-8")
     os.replace(path.with_name("another"), path)
 
 
@@ -105,21 +105,21 @@ def replace(path: Path):
 def test_what_is_kept_stays(tmp_path, change):
     """Whatever becomes of the source. Catches a link: `cp` onto the source writes into it."""
     source, kept = tmp_path / "source", tmp_path / "run/kept"
-    source.write_text("content")
+    source.write_text("content", encoding="utf-8")
     files.keep_file(source, kept)
     change(source)
-    assert kept.read_text() == "content" and list(kept.parent.iterdir()) == [kept]
+    assert kept.read_text("utf-8") == "content" and list(kept.parent.iterdir()) == [kept]
     files.keep_file(kept, kept)                                # a run that resumes
-    assert kept.read_text() == "content" and list(kept.parent.iterdir()) == [kept]
+    assert kept.read_text("utf-8") == "content" and list(kept.parent.iterdir()) == [kept]
 
 
 def test_what_a_link_leads_to_is_kept(tmp_path):
     """Not the link, whose target may go."""
-    (tmp_path / "source").write_text("content")
+    (tmp_path / "source").write_text("content", encoding="utf-8")
     (tmp_path / "link").symlink_to("source")
     files.keep_file(tmp_path / "link", tmp_path / "run/kept")
     (tmp_path / "source").unlink()
-    assert (tmp_path / "run/kept").read_text() == "content"
+    assert (tmp_path / "run/kept").read_text("utf-8") == "content"
 
 
 # --- may one write there?
@@ -127,7 +127,7 @@ def test_what_a_link_leads_to_is_kept(tmp_path):
 
 def test_check_writable(tmp_path):
     """It tries, and takes back what it made; what was there stays, empty or not."""
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
@@ -197,7 +197,7 @@ def test_a_lock_leaves_nothing(tmp_path, error):
         try:
             with files.lock(tmp_path / folder / ".lock"):
                 if folder == "full":
-                    (tmp_path / "full/result").write_text("")
+                    (tmp_path / "full/result").write_text("", encoding="utf-8")
                 if error:
                     raise error
         except RuntimeError:

@@ -156,7 +156,7 @@ def type_line(words: list[str], workshop: Path) -> tuple[int, str, str]:
     if not workshop.exists() or os.listdir(workshop) != ["file"]:
         shutil.rmtree(workshop, ignore_errors=True)
         workshop.mkdir(parents=True)
-        (workshop / "file").write_text("not a checkpoint")
+        (workshop / "file").write_text("not a checkpoint", encoding="utf-8")
     base, here = str(workshop.parents[2] / "base.pt"), os.getcwd()
     out, error = io.StringIO(), io.StringIO()
     os.chdir(workshop)

@@ -30,7 +30,7 @@ FLOORS = ["data.plumbing", "data.files", "data.task", "data.corpus", "data.token
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_files_are_short(name):
-    assert len((ROOT / name).read_text().splitlines()) <= LIMITS[name]
+    assert len((ROOT / name).read_text("utf-8").splitlines()) <= LIMITS[name]
 
 
 def test_the_front_page_is_small():
@@ -40,7 +40,7 @@ def test_the_front_page_is_small():
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_fit_on_a_screen(path):
     """40 rows, the docstring included."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 40, node.name
 
@@ -48,7 +48,7 @@ def test_functions_fit_on_a_screen(path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_are_100_wide(path):
     """Prose, tables and output alike."""
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         assert len(line) <= 100, line
 
 
@@ -60,7 +60,7 @@ def floor_of(module: str) -> int:
 def imports_of(path: Path) -> set[str]:
     """The project's own modules that a file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +94,7 @@ def test_only_what_is_required_is_imported(path):
     inside = {"matplotlib", *(PEERS if theirs else ())}
     ours = {"data", "lessons", "model", "losses", "judges", "rewards", "measures", "evaluation",
             "helpers", "rlvr"}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -107,7 +107,7 @@ def test_only_what_is_required_is_imported(path):
 
 def test_every_module_is_installed():
     """pyproject.toml names what lies at the top; a new file there is easily forgotten."""
-    listed = re.search(r"py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
+    listed = re.search(r"py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text("utf-8"))[1]
     assert set(re.findall(r'"(\w+)"', listed)) == {path.stem for path in ROOT.glob("*.py")}
 
 
@@ -127,7 +127,7 @@ def test_function_names_are_unique_in_the_product():
     for path in CODE:
         if path.parent.parent.name == "lessons":
             continue
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name != "main":
                 seen.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert not {name: places for name, places in seen.items() if len(places) > 1}
@@ -140,7 +140,7 @@ def test_the_page_shows_the_table_of_the_stored_results(name):
     """Every number of the table on a page comes from runs.csv; at most 100 wide, 8 columns."""
     lesson, folder = runner.load_lesson(name), ROOT / "lessons" / name
     table = lesson.table(report.read_results(folder))
-    page = (folder / "README.md").read_text()
+    page = (folder / "README.md").read_text("utf-8")
     below = page.split("## Table\n", 1)[1]
     assert re.search(r"```text\n(.*?)\n```", below, re.DOTALL)[1] == table
     assert all(len(line) <= 100 for line in table.splitlines())
@@ -152,15 +152,15 @@ def test_the_page_shows_the_table_of_the_stored_results(name):
 def test_lessons_are_alike(name):
     """lesson.py has its parts in their order, the page its sections, and the figure is there."""
     folder = ROOT / "lessons" / name
-    body = ast.parse((folder / "lesson.py").read_text()).body
+    body = ast.parse((folder / "lesson.py").read_text("utf-8")).body
     names = [getattr(node, "name", None) or getattr(node.targets[0], "id", None) for node in body
              if isinstance(node, ast.FunctionDef | ast.Assign)]
     parts = [part for part in names if part in ("BASES", "runs", "measure", "table", "figure")]
     assert [part for part in parts if part != "measure"] == ["BASES", "runs", "table", "figure"]
-    question, answer = ast.get_docstring(ast.parse((folder / "lesson.py").read_text())).split(
-        "\n\n")[:2]
+    source = (folder / "lesson.py").read_text("utf-8")
+    question, answer = ast.get_docstring(ast.parse(source)).split("\n\n")[:2]
     assert question.endswith("?") and answer
-    sections = re.findall(r"^## (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    sections = re.findall(r"^## (.*)$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
     wanted = ["Question", "Command", "Table", "Figure", "Why", "Verdict", "Limits"]
     assert [section for section in sections if section in wanted] == wanted
     if name != "template":
@@ -186,7 +186,7 @@ def test_the_results_are_small():
 def test_links_on_pages_lead_somewhere():
     """Files that a page links to exist, and what it names in brackets is defined below."""
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text("utf-8")
         targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
         targets += re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE)
         for target in targets:
@@ -200,11 +200,11 @@ def test_links_on_pages_lead_somewhere():
 
 def test_the_functions_that_the_front_page_names_are_there():
     """Each row leads to a file and what is in it: a newcomer finds it in one hop."""
-    page = (ROOT / "README.md").read_text()
+    page = (ROOT / "README.md").read_text("utf-8")
     rows = re.findall(r"^\| .*\| \[(\S+\.py)\]\(\1\): (.*) \|$", page, re.MULTILINE)
     assert len(rows) >= 14
     for file, names in rows:
-        body = ast.parse((ROOT / file).read_text()).body
+        body = ast.parse((ROOT / file).read_text("utf-8")).body
         there = {node.name for node in body if hasattr(node, "name")}
         there |= {node.targets[0].id for node in body if isinstance(node, ast.Assign)
                   and isinstance(node.targets[0], ast.Name)}

@@ -23,7 +23,7 @@ from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons/clips"
-PAGE = (FOLDER / "README.md").read_text()
+PAGE = (FOLDER / "README.md").read_text("utf-8")
 
 
 # --- the bandit
@@ -168,7 +168,7 @@ def test_the_bandits_figure(small):
 def test_bad_input_of_the_bandit_is_one_line(arguments, tmp_path, capsys, monkeypatch):
     """And exit code 2, before anything is played."""
     monkeypatch.setattr(bandit, "first_arm", lambda *_, **__: pytest.fail("it has begun"))
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     try:
         code = bandit.main([word.format(file=tmp_path / "file") for word in arguments])
     except SystemExit as exit:

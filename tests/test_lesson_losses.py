@@ -318,7 +318,8 @@ def test_matched_command(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert matched.main([]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 20
-    (tmp_path / "runs.csv").write_text("base,loss,flags\ngood-code,nsr,--eval-samples 64\n")
+    (tmp_path / "runs.csv").write_text("base,loss,flags\ngood-code,nsr,--eval-samples 64\n",
+                                       encoding="utf-8")
     for arguments, message in ((["nowhere"], "no runs.csv"), (["."], "no runs with --num-ops"),
                                (["--loss"], "unrecognized")):
         try:
@@ -401,7 +402,7 @@ def test_labels_do_not_overlap():
 
 # --- the page
 
-PAGE = (FOLDER / "README.md").read_text()
+PAGE = (FOLDER / "README.md").read_text("utf-8")
 
 
 def test_the_page_shows_the_stored_results():

@@ -230,7 +230,7 @@ def tiny_runs(monkeypatch):
 
 
 def read_runs(folder: Path, seeds) -> list[dict]:
-    return [json.loads((folder / f"seed{seed}/summary.json").read_text()) for seed in seeds]
+    return [json.loads((folder / f"seed{seed}/summary.json").read_text("utf-8")) for seed in seeds]
 
 
 def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
@@ -252,7 +252,7 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     command = [str(base), "--seed", "7", "--threads", "1", "--out", str(out)]
     assert prober.main(command) == 0
     first = capsys.readouterr().out
-    result = json.loads((out / "probe.json").read_text())
+    result = json.loads((out / "probe.json").read_text("utf-8"))
     seeds = list(range(7, 7 + len(result["gains"])))
     runs = read_runs(out, seeds)
     assert set(splits) == {"training", "probe"}
@@ -276,7 +276,7 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     capsys.readouterr()
     assert prober.main([str(other), *command[1:]]) == 2
     assert "another checkpoint" in capsys.readouterr().err
-    assert json.loads((out / "probe.json").read_text()) == result
+    assert json.loads((out / "probe.json").read_text("utf-8")) == result
 
 
 def check_outcomes(outcomes: dict, gains: list[float]) -> None:
@@ -348,7 +348,7 @@ def test_five_seeds_or_nine(base, tmp_path, monkeypatch, capsys, gains, seeds, l
     monkeypatch.setattr(prober, "elicit", lambda *_: [WAY])
     assert prober.main([str(base), "--seed", "3", "--out", str(out)]) == 0
     assert ran == list(range(3, 3 + seeds)) and len(gains) == seeds
-    result, lines = json.loads((out / "probe.json").read_text()), capsys.readouterr().out
+    result, lines = json.loads((out / "probe.json").read_text("utf-8")), capsys.readouterr().out
     assert result["latent"] == latent and result["gain"] == pytest.approx(np.mean(gains))
     check_outcomes(result["outcomes"], gains)
     assert lines.splitlines()[-1] == f"latent: {latent}"
@@ -422,7 +422,7 @@ def test_the_command_works_from_anywhere(tmp_path):
     """`python -m lessons.probe` is __main__.py, in any folder; nothing is left behind."""
     done = subprocess.run([sys.executable, "-m", "lessons.probe", "none.pt"], cwd=tmp_path,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True)
+                          encoding="utf-8")
     assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
     assert done.stderr.splitlines() == ["python -m lessons.probe: error: cannot read checkpoint "
                                         "none.pt: No such file or directory"]
@@ -532,7 +532,7 @@ def test_measure(tmp_path, monkeypatch, base, tiny_runs):
         assert prober.main(command.split()[3:]) == 0 and made.exists()
     rows = lesson.measure(runs)
     assert list(stored[0]) == format_csv(rows).splitlines()[0].split(",")
-    ran = {name: json.loads(Path(f"runs/{name}/probe/probe.json").read_text())["seeds"]
+    ran = {name: json.loads(Path(f"runs/{name}/probe/probe.json").read_text("utf-8"))["seeds"]
            for name in ("one", "two")}
     assert [(row["base"], row["way"]) for row in rows] == [
         (name, way) for name, seeds in ran.items()
@@ -546,7 +546,7 @@ def test_measure(tmp_path, monkeypatch, base, tiny_runs):
                 run["after"]["accuracy"], run["gain"]["total"], run["before"]["accuracy"])
             assert "code_share" not in row
         else:
-            untrained = json.loads((folder / "probe.json").read_text())["untrained"]
+            untrained = json.loads((folder / "probe.json").read_text("utf-8"))["untrained"]
             assert {row["way"]: untrained[row["way"]]} == {
                 row["way"]: {key: row[key] for key in ("accuracy", "code_share")}}
             assert "gain" not in row
@@ -691,7 +691,7 @@ def test_variance_of_a_pair():
 
 def test_the_page_has_the_stored_table():
     text = lesson.table(read_results(FOLDER))
-    page = (FOLDER / "README.md").read_text()
+    page = (FOLDER / "README.md").read_text("utf-8")
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == text
     assert max(map(len, text.splitlines())) <= 100
     assert max(len(row) for part in split_table(text) for row in part) <= 8
@@ -700,14 +700,14 @@ def test_the_page_has_the_stored_table():
     assert counts.sum() == 13 and f"{counts.trace()} of 13 verdicts agree" in page
     clear, held = counts[:3].sum(), counts[:3].trace()      # all but `unclear`
     doc = lesson.__doc__.replace("\n", " ")
-    for words in (page, doc, (ROOT / "README.md").read_text()):
+    for words in (page, doc, (ROOT / "README.md").read_text("utf-8")):
         assert f"{clear} clear verdicts" in words
     assert f"say the same on {held}" in page and f"say the same on {held}" in doc
     assert "RESULT" not in doc
 
 
 def test_the_page_has_the_simulation():
-    assert f"```text\n{simulate.tabulate_rates()}\n```" in (FOLDER / "README.md").read_text()
+    assert f"```text\n{simulate.tabulate_rates()}\n```" in (FOLDER / "README.md").read_text("utf-8")
 
 
 def read_figure(results: Results) -> dict:

@@ -130,7 +130,7 @@ def test_figure_draws_every_seed():
 def test_the_front_page_shows_the_stored_gains():
     """The README's table is that of lessons/spurious/runs.csv."""
     table = lesson.tabulate_gains(read_results(ROOT / "lessons/spurious").runs)
-    assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text()
+    assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_healthy_ranges_of_the_front_page():
@@ -139,7 +139,7 @@ def test_the_healthy_ranges_of_the_front_page():
     rows = {reward: [row for i, run in enumerate(results.runs)
                      if (run["base"], run["reward"]) == ("good-code", reward)
                      for row in results.curves[i]] for reward in ("random", "correct")}
-    page = (ROOT / "README.md").read_text()
+    page = (ROOT / "README.md").read_text("utf-8")
     assert "`random`: up to 0.5% of a batch" in page and "under 0.02 nats a token" in page
     assert all(row[f"clip_{side}"] <= 0.005 for row in rows["random"] for side in ("high", "low"))
     assert all(row["approx_kl"] < 0.02 for of_reward in rows.values() for row in of_reward)
@@ -270,7 +270,7 @@ def test_the_page_counts_the_stored_seeds():
     results = read_results(ROOT / "lessons/spurious")
     moved = {name: mixed.count_moved(cell)
              for name, cell in mixed.sort_cells(results.runs).items()}
-    text = " ".join((ROOT / "lessons/spurious/README.md").read_text().split())
+    text = " ".join((ROOT / "lessons/spurious/README.md").read_text("utf-8").split())
     for name, prose in (("mixed", "lifts {} of 12 seeds and lowers {}."),
                         ("mixed, p 0.1", "At p = 0.1 it is {} and {},"),
                         ("mixed, p 0.9", "at p = 0.9 it is {} and {}."),

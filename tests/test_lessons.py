@@ -69,7 +69,7 @@ def test_commands_have_every_flag_and_its_place():
 def make_job(folder: Path, name: str, program: str, needs: Path | None = None,
              seconds: float = 1.0) -> work.Job:
     script = folder / f"{name}.py"
-    script.write_text(program)
+    script.write_text(program, encoding="utf-8")
     log = folder / f"{name}.log"
     return work.Job(name, f"python {script}", folder / name, (needs,) if needs else (), log,
                     seconds)
@@ -96,7 +96,7 @@ def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
         return make_job(tmp_path, name, note.format(log=str(log), name=name, made=made), needs)
 
     work.run_jobs("t", [job("run", tmp_path / "base"), job("base"), job("c"), job("d")], 2)
-    events = log.read_text().split()
+    events = log.read_text("utf-8").split()
     running, most = 0, 0
     for event in events:
         running += 1 if event.endswith("+") else -1
@@ -142,23 +142,25 @@ def test_interrupted_jobs_save_once(tmp_path):
              "job = work.Job('job', {command!r}, Path({makes!r}), (), Path({log!r}), 1.0)\n"
              "sys.exit(run_command('x', lambda: work.run_jobs('t', [job], 1)))").format(
         root=str(ROOT), command=job.command, makes=str(job.makes), log=str(job.log))
-    process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.PIPE,
+                               encoding="utf-8", start_new_session=True)
     while not (tmp_path / "up").exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)                       # as a terminal does
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
-    assert (tmp_path / "saved").read_text() == "1"
+    assert (tmp_path / "saved").read_text("utf-8") == "1"
 
 
 def test_progress_comes_from_the_last_line_of_the_log(tmp_path):
     job = make_job(tmp_path, "job", "")
-    job.log.write_text("a:  10%|#| 2/20 [00:01<00:09]\na:  50%|##| 10/20 [00:05<00:05, 2.00it/s]\n")
+    job.log.write_text("a:  10%|#| 2/20 [00:01<00:09]\na:  50%|##| 10/20 [00:05<00:05, 2.00it/s]\n",
+                       encoding="utf-8")
     assert work.read_progress(job) == 0.5
-    job.log.write_text("sampling:  90%|##| 9/10 [00:01<00:01]\n")   # a bar within the bar
+    within = "sampling:  90%|##| 9/10 [00:01<00:01]\n"          # a bar within the bar
+    job.log.write_text(within, encoding="utf-8")
     assert work.read_progress(job) == 0.0
-    job.log.write_text("nothing yet")
+    job.log.write_text("nothing yet", encoding="utf-8")
     assert work.read_progress(job) == 0.0
 
 
@@ -204,9 +206,9 @@ def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys)
 def test_a_job_may_be_a_module(tmp_path):
     """`python -m` runs a module; anything else is a script of the project, from any folder."""
     job = work.Job("j", "python -m this", tmp_path / "x", (), tmp_path / "log", 1.0)
-    assert run_job(job) == 0 and "Beautiful" in job.log.read_text()
+    assert run_job(job) == 0 and "Beautiful" in job.log.read_text("utf-8")
     job = job._replace(command="python rlvr.py --help")
-    assert run_job(job) == 0 and "pretrain" in job.log.read_text()
+    assert run_job(job) == 0 and "pretrain" in job.log.read_text("utf-8")
 
 
 def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
@@ -287,7 +289,7 @@ def test_each_stored_run_is_printed(name, capsys):
     stored = report.read_results(runner.HERE / name).runs
     assert capsys.readouterr().out.count("\n") == len(stored) + 1
     command = f"`python -m lessons {name} --runs [COLUMN ...]`"
-    assert command in (runner.HERE / name / "README.md").read_text()
+    assert command in (runner.HERE / name / "README.md").read_text("utf-8")
 
 
 def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **config) -> Path:
@@ -299,10 +301,10 @@ def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **
                "gain": {"total": gain, "switch": 0.25, "within": -0.5},
                "switches": {"text->code": [0.125, 0.0625]}, "clip": {"high": 0.001, "low": 0.002},
                "seconds": {"total": 3.5}}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     config = {"reward": "random", "loss": "grpo", "command": f"python rlvr.py {seed}", **config}
-    (folder / "config.json").write_text(json.dumps(config))
-    with open(folder / "metrics.csv", "w", newline="") as file:
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "reward", "accuracy", "text_share", "kl"])
         writer.writerows([step, step / 4, 1 - step / 100, 0.5, 7] for step in range(steps))
@@ -363,7 +365,8 @@ def test_flags_are_those_that_are_not_at_their_default(tmp_path):
 def test_a_bases_name_keeps_its_decimals(tmp_path, base):
     """Whether a run names its base or its file: good-code-prior0.3 is not good-code-prior0."""
     path = write_run(tmp_path / "run") / "summary.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"base": base}))
+    summary = json.loads(path.read_text("utf-8")) | {"base": base}
+    path.write_text(json.dumps(summary), encoding="utf-8")
     assert report.read_run(tmp_path / "run")[0]["base"] == "good-code-prior0.3"
 
 
@@ -388,7 +391,7 @@ def test_results_survive_their_files(tmp_path):
     assert again.runs[1]["seed"] == 2 and again.runs[1]["command"] == "python rlvr.py 2"
     assert {i: len(curve) for i, curve in again.curves.items()} == {0: 3, 1: 3}
     assert again.curves[1][2] == {"step": 2, "reward": 0.5, "accuracy": 0.98, "text_share": 0.5}
-    assert (tmp_path / "out/runs.csv").read_text().splitlines()[0].endswith(",command")
+    assert (tmp_path / "out/runs.csv").read_text("utf-8").splitlines()[0].endswith(",command")
     assert again.evidence == evidence
 
 
@@ -472,11 +475,11 @@ def lesson_of_two(tmp_path, monkeypatch) -> Path:
         folder = write_run(grid.locate_run(run), gain=0.2 if run["reward"] == "code" else -0.3)
         for name in ("summary", "config"):
             path = folder / f"{name}.json"
-            content = json.loads(path.read_text()) | {"reward": run["reward"]}
+            content = json.loads(path.read_text("utf-8")) | {"reward": run["reward"]}
             for when in ("before", "after"):
                 if when in content:
                     content[when]["code_share"] = 0.5
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.setattr(runner, "NAMES", ("template",))
     monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
     return tmp_path
@@ -495,11 +498,11 @@ def test_store_writes_the_reference_and_the_page(lesson_of_two, monkeypatch, cap
     page = Path("home/template/README.md")
     page.parent.mkdir(parents=True)
     rest = "```text\nkeep\n```\n"
-    page.write_text(f"# T\n{rest}## Table\nwords\n```text\nold\n```\n{rest}")
+    page.write_text(f"# T\n{rest}## Table\nwords\n```text\nold\n```\n{rest}", encoding="utf-8")
     monkeypatch.setattr(runner, "HERE", Path("home"))
     assert runner.main(["template", "--seeds", "1", "--store"]) == 0
     table = runner.load_lesson("template").table(report.read_results(page.parent))
-    assert page.read_text() == f"# T\n{rest}## Table\nwords\n```text\n{table}\n```\n{rest}"
+    assert page.read_text("utf-8") == f"# T\n{rest}## Table\nwords\n```text\n{table}\n```\n{rest}"
     capsys.readouterr()
     assert runner.main(["template", "--stored"]) == 0
     assert capsys.readouterr().out.startswith(table)
@@ -509,10 +512,10 @@ def test_store_writes_the_reference_and_the_page(lesson_of_two, monkeypatch, cap
 def test_the_first_table_of_a_new_page(tmp_path):
     """Catches a block that is empty yet, taken to reach to the next one; and a missing one."""
     page = tmp_path / "README.md"
-    page.write_text("## Table\n```text\n```\nwords\n```text\nkeep\n```\n")
+    page.write_text("## Table\n```text\n```\nwords\n```text\nkeep\n```\n", encoding="utf-8")
     runner.update_page(page, "a  b")
-    assert page.read_text() == "## Table\n```text\na  b\n```\nwords\n```text\nkeep\n```\n"
-    page.write_text("```text\nkeep\n```\n## Table\n")
+    assert page.read_text("utf-8") == "## Table\n```text\na  b\n```\nwords\n```text\nkeep\n```\n"
+    page.write_text("```text\nkeep\n```\n## Table\n", encoding="utf-8")
     with pytest.raises(InputError, match="no text block"):
         runner.update_page(page, "a")
 

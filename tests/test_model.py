@@ -513,7 +513,7 @@ def test_damaged_checkpoints(damage, complaint, tmp_path):
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:-300])
     elif damage == "text":
-        path.write_text("not a checkpoint")
+        path.write_text("not a checkpoint", encoding="utf-8")
     elif damage == "foreign":
         torch.save({"something": torch.zeros(3)}, path)
     elif damage == "layers":

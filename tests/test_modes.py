@@ -48,7 +48,7 @@ def test_histogram():
 def check(tmp_path, capsys):
     """Run the command on a file with PROBLEMS: its exit code, stdout and stderr."""
     def run_check(model, *flags, problems=PROBLEMS):
-        (tmp_path / "problems.txt").write_text(problems)
+        (tmp_path / "problems.txt").write_text(problems, encoding="utf-8")
         rc = modes.main([str(model), "--problems", str(tmp_path / "problems.txt"),
                          *map(str, flags)])
         return rc, *capsys.readouterr()
@@ -124,7 +124,7 @@ def test_a_chat_template_and_another_sign_of_code(stand_in, check):
     "tiny --problems problems.txt --samples 0", "tiny --problems problems.txt --batch x"])
 def test_bad_input_is_one_line(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "problems.txt").write_text(PROBLEMS)
+    (tmp_path / "problems.txt").write_text(PROBLEMS, encoding="utf-8")
     try:
         rc = modes.main(line.split())
     except SystemExit as stop:

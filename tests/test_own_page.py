@@ -13,7 +13,7 @@ import pytest
 from lessons import copies
 from tests.helpers import TINY_BASE, TINY_RUN, read_json, read_rows
 
-PAGE = (copies.ROOT / "lessons/own/README.md").read_text()
+PAGE = (copies.ROOT / "lessons/own/README.md").read_text("utf-8")
 
 
 def list_blocks(kind: str) -> list[str]:
@@ -32,14 +32,14 @@ def project(tmp_path_factory) -> Path:
         path.parent.mkdir(exist_ok=True)
         if where is None:
             assert not path.exists()
-            path.write_text(code)
+            path.write_text(code, encoding="utf-8")
         elif where == ", at the end":
-            path.write_text(f"{path.read_text()}\n\n{code}")
+            path.write_text(f"{path.read_text('utf-8')}\n\n{code}", encoding="utf-8")
         else:
-            text = path.read_text()
+            text = path.read_text("utf-8")
             assert text.count('"probe")') == 1
             head, tail = re.split(r'(?<="probe"\)).*\n', text)
-            path.write_text(f"{head}\n{code}{tail}")
+            path.write_text(f"{head}\n{code}{tail}", encoding="utf-8")
     return folder
 
 
@@ -64,7 +64,7 @@ def run_commands(project: Path, commands: list[str]) -> dict[str, str]:
     words = [[word for word in shlex.split(command, comments=True) if word not in ("python", "-m")]
              for command in commands]
     done = subprocess.run([sys.executable, "-c", DRIVER, json.dumps(words)], cwd=project,
-                          text=True, capture_output=True)
+                          encoding="utf-8", capture_output=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert [code for code, _ in said] == [0] * len(said), done.stderr

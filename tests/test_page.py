@@ -43,7 +43,7 @@ def write_page(folder: Path, *runs: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "can_draw", lambda: False)
         assert report.main(["--html", *map(str, runs), "--out", str(folder)]) == 0
-    return (folder / "page.html").read_text()
+    return (folder / "page.html").read_text("utf-8")
 
 
 def read_data(html: str) -> list[dict]:
@@ -65,7 +65,7 @@ def humble(base, tmp_path_factory) -> Path:
     kept = read_json(path)
     for i, batch in enumerate(kept["batches"]):
         batch["texts"][:5] = [f"{i} {text}" for text in NASTY] + ["?"]
-    path.write_text(json.dumps(kept))
+    path.write_text(json.dumps(kept), encoding="utf-8")
     return folder / "run"
 
 
@@ -222,7 +222,7 @@ def test_the_page_has_the_answers_of_its_runs(both, finished, humble):
 
 def test_what_a_policy_says_cannot_break_the_page(both):
     """No `<` in the data, no HTML made of it; nothing is fetched from anywhere."""
-    template = page.TEMPLATE.read_text()
+    template = page.TEMPLATE.read_text("utf-8")
     assert both.count("<") == template.count("<")
     assert f"0 {NASTY[0]}" in json.dumps(read_data(both))
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "src=", "url(",
@@ -249,7 +249,7 @@ def test_damaged_answers_are_one_line(content, finished, tmp_path, capsys, monke
     """Exit code 2 before anything is written; without --html nobody reads them."""
     monkeypatch.setattr(report, "can_draw", lambda: False)
     run = shutil.copytree(finished, tmp_path / "run")
-    (run / "answers.json").write_text(content)
+    (run / "answers.json").write_text(content, encoding="utf-8")
     assert report.main(["--html", str(run), "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
     assert captured.err == (f"python -m lessons.report: error: {run / 'answers.json'} is not what "
@@ -261,8 +261,8 @@ def test_damaged_answers_are_one_line(content, finished, tmp_path, capsys, monke
 
 def test_the_page_is_installed():
     """Its template is package data: an installed copy once had no page."""
-    assert re.search(r'"\*" = \[.*"\*\.html".*\]', (ROOT / "pyproject.toml").read_text())
-    assert max(map(len, page.TEMPLATE.read_text().splitlines())) <= 100
+    assert re.search(r'"\*" = \[.*"\*\.html".*\]', (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert max(map(len, page.TEMPLATE.read_text("utf-8").splitlines())) <= 100
 
 
 # --- in a browser
@@ -303,7 +303,7 @@ def test_the_slider_moves_what_is_shown(both, finished, humble, tmp_path):
     Catches a page that does not run, a slider that moves one half of it, and text taken for HTML.
     """
     (tmp_path / "page.html").write_text(
-        both.replace('<script id="data"', LISTEN + '<script id="data"') + MOVE)
+        both.replace('<script id="data"', LISTEN + '<script id="data"') + MOVE, encoding="utf-8")
     done = open_page(tmp_path / "page.html")
     found = json.loads(unquote(re.search(r'<i id="seen">(.*?)</i>', done.stdout)[1]))
     assert found["errors"] == [] and found["bold"] == 0 and "CONSOLE" not in done.stderr

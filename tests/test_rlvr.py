@@ -1049,7 +1049,7 @@ def test_shares_by_kind_reach_the_tables(base, tmp_path):
     for row in rows:
         cells = row["code_share_sums"], row["code_share_products"]
         assert sorted(cells) == ["", row["code_share"]]
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    summary = json.loads((tmp_path / "run/summary.json").read_text("utf-8"))
     assert {"code_share_sums", "greedy_text_share_products"} <= set(summary["after"])
     run, curve = report.read_run(tmp_path / "run")
     assert run["after_code_share_sums"] == summary["after"]["code_share_sums"]
@@ -1105,7 +1105,7 @@ def test_the_loop_is_its_parts(base, tmp_path):
         samples += readable if step == 0 else []
     replayed = flat(model.state_dict().values())
     torch.testing.assert_close(weights(tmp_path / "run/model.pt"), replayed, rtol=1e-4, atol=1e-6)
-    assert (tmp_path / "run/samples.txt").read_text() == "\n".join(samples)
+    assert (tmp_path / "run/samples.txt").read_text("utf-8") == "\n".join(samples)
     saved = load_run(tmp_path / "run")["train"]
     torch.testing.assert_close(saved["stateful"][2]["weight"], critic.weight.detach(),
                                rtol=1e-4, atol=1e-6)
@@ -1143,7 +1143,7 @@ def test_resume_is_bit_for_bit(base, tmp_path, flags, monkeypatch):
         patch.setattr(rlvr, "make_pool", None)               # it is in the checkpoint
         assert train(base, parts, *flags.split()) == 0
     for name in ("metrics.csv", "samples.txt", "answers.json"):
-        assert (whole / name).read_text() == (parts / name).read_text()
+        assert (whole / name).read_text("utf-8") == (parts / name).read_text("utf-8")
     assert torch.equal(weights(whole / "model.pt"), weights(parts / "model.pt"))
     a, b = load_run(whole)["train"], load_run(parts)["train"]
     assert_same_state(a, b)
@@ -1287,7 +1287,7 @@ def test_switches_of_an_unmoved_policy(base, tmp_path):
 def test_samples_are_kept_every_fifth_batch(base, tmp_path):
     """Of steps 0 and 5 here, four each; each says what it is."""
     assert train(base, tmp_path / "run", "--steps", "7") == 0
-    lines = (tmp_path / "run/samples.txt").read_text().splitlines()
+    lines = (tmp_path / "run/samples.txt").read_text("utf-8").splitlines()
     heads = [line for line in lines if line.startswith("step ")]
     assert [int(head.split()[1]) for head in heads] == [0] * 4 + [5] * 4
 
@@ -1436,4 +1436,4 @@ def test_finished_work_is_kept(base, finished, capsys):
     before = files(finished)
     assert train(base, finished) == 0 and files(finished) == before
     assert f"{finished} is finished already" in capsys.readouterr().out
-    assert json.loads((finished / "summary.json").read_text())["steps"] == 4
+    assert json.loads((finished / "summary.json").read_text("utf-8"))["steps"] == 4

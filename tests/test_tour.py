@@ -11,7 +11,7 @@ import pytest
 from lessons import copies
 
 PATH = copies.ROOT / "lessons/tour.ipynb"
-CELLS = json.loads(PATH.read_text())["cells"]
+CELLS = json.loads(PATH.read_text("utf-8"))["cells"]
 
 
 def test_the_notebook_is_short():
@@ -52,5 +52,5 @@ def test_the_tour(tmp_path, monkeypatch):
                    for output in cell.outputs if output.get("name") == "stdout")
     before, after = map(float, re.search(r"accuracy (\S+) -> (\S+), code", said).groups())
     assert after > before + 0.1 and "latent: yes" in said
-    summary = json.loads(Path(tmp_path, "runs/tour/coin/summary.json").read_text())
+    summary = json.loads(Path(tmp_path, "runs/tour/coin/summary.json").read_text("utf-8"))
     assert summary["gain"]["switch"] > summary["gain"]["within"]
