@@ -6,7 +6,8 @@
 #   ./train.sh list                which lessons there are
 #   ./train.sh test [...]          style, then the tests, side by side; more arguments go to pytest
 set -euo pipefail
-cd "$(dirname "$0")"
+CDPATH="" cd -- "$(dirname -- "$0")"
+unset PYTHONSAFEPATH  # it hides this folder from `python -m`
 python=.venv/bin/python
 
 # A virtual environment here, installed anew whenever requirements.txt has changed.
