@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from data.corpus import CORPORA
 from data.files import write
 from data.plumbing import InputError
+from data.system import explain_error
 from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
@@ -284,7 +285,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict
         checkpoint = torch.load(path, map_location=device, weights_only=True)
         config, weights = ModelConfig(**checkpoint["model"]), checkpoint["weights"]
     except OSError as error:
-        raise InputError(f"cannot read checkpoint {path}: {error.strerror}") from None
+        reason = explain_error(error)
+        raise InputError(f"cannot read checkpoint {path}: {reason}") from None
     except Exception:  # torch.load raises many kinds for a truncated or foreign file
         raise InputError(f"{path} is not a checkpoint of this project, or is truncated") from None
     if checkpoint.get("vocabulary") != VOCABULARY_HASH:

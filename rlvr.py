@@ -27,6 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+# What is called data or helpers in the folder that this is run from, or on PYTHONPATH, is not ours.
+sys.path.insert(0, str(Path(__file__).parent))
+
 import evaluation
 from data import files, plumbing
 from data.corpus import CORPORA, Corpus
@@ -75,6 +78,8 @@ from rewards import (
     score_parts,
     split_name,
 )
+
+del sys.path[0]
 
 # --------------------------------------------------------------------------------------------------
 # Options: every one is a flag, and its default is the recommended value.
@@ -371,6 +376,7 @@ class Run:
         return self.optimizers + list_changing(self.config, self.helpers)
 
 
+@plumbing.keep_settings()
 def train(config: TrainConfig, command: str = "") -> None:
     """RL on a base, into config.out, or on from what is there.
 

@@ -1,7 +1,6 @@
 """Files that are whole or not there, one writer at a time; JSON and CSV."""
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -12,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data.plumbing import InputError
+from data.system import explain_error, lock_file
 
 
 def remove_empty(folders: list[Path]) -> None:
@@ -35,7 +35,7 @@ def check_writable(folder: Path, name: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.NamedTemporaryFile(dir=folder, prefix=name).close()
     except (OSError, ValueError) as error:  # ValueError: a NUL byte
-        reason = getattr(error, "strerror", None) or error
+        reason = explain_error(error)
         raise InputError(f"cannot write to {str(folder / name)!r}: {reason}") from None
     finally:
         remove_empty(made)
@@ -53,17 +53,39 @@ def write_beside(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> bool:
+    """Whether a file could be removed: not another user's, nor on Windows one that is open."""
+    try:
+        path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+
+
 def remove_leftovers(folder: Path, *names: str) -> None:
     """What a killed process has left there of `write_beside`: of these files, or of all."""
     for path in folder.iterdir():
         left = re.fullmatch(r"(.+)\.\d+\.tmp", path.name)
         if left and (not names or left[1] in names):
-            path.unlink(missing_ok=True)
+            remove_file(path)
+
+
+def escape_text(text: str) -> str:
+    """A text that can be written and drawn: the name of a file may hold bytes that are none."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write(path: Path, content: str | bytes) -> None:
+    """The same bytes on every system."""
     with write_beside(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(
+            escape_text(content).encode() if isinstance(content, str) else content)
+
+
+def read_text(path: Path) -> str:
+    """A text, whatever this system's own encoding is; line ends, and a mark that some Windows
+    programs put in front, are as on any other."""
+    return path.read_text("utf-8-sig")
 
 
 def keep_file(source: Path, target: Path) -> None:
@@ -74,25 +96,42 @@ def keep_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def open_lock(path: Path):
+    """The file of a lock, made if need be; that of another user may be read-only."""
+    try:
+        try:
+            return open(path, "ab")
+        except PermissionError:
+            return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"cannot lock {path}: {explain_error(error)}") from None
+
+
+def claim_lock(file, folder: Path) -> None:
+    """Lock an open file. InputError if another process has it, nothing on a disk without locks."""
+    try:
+        lock_file(file)
+        if os.fstat(file.fileno()).st_nlink == 0:  # the other has just removed it
+            raise BlockingIOError
+    except BlockingIOError:
+        raise InputError(f"another process is at work in {folder}; wait for its end") from None
+    except OSError:
+        pass
+
+
 @contextmanager
 def lock(path: Path):
     """One process at a time, or InputError. The system lets go of it however a process ends."""
     made = list_missing(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink == 0:  # the other has just removed it
-                raise BlockingIOError
-        except BlockingIOError:
-            raise InputError(f"another process is at work in {path.parent}; wait for its end"
-                             ) from None
-        except OSError:
-            pass  # a disk that has no locks
+    with open_lock(path) as file:
+        claim_lock(file, path.parent)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if not remove_file(path):
+                file.close()
+                remove_file(path)
             remove_empty(made)
 
 

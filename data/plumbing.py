@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.system import catch_signals, explain_error, open_streams, say
+
 
 class InputError(ValueError):
     """Bad input of a user: one line, exit code 2. Any other exception is a bug: a traceback."""
@@ -54,6 +56,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def _print_message(self, message: str, file=None):
+        """The help, which may end in a full disk, or the line of an error."""
+        if file is sys.stderr:
+            return say(message.rstrip("\n"))
+        code = run_command(self.prog, lambda: print(message, end=""))
+        if code:
+            self.exit(code)
 
 
 def number(kind: type, least=None, above=None, most=None) -> Callable[[str], float]:
@@ -153,31 +163,30 @@ def same_flags(config, saved: dict | None, now: dict) -> bool:
 
 def run_command(prog: str, command: Callable[[], None]) -> int:
     """The exit code of a command: 0, or with one line 2 (bad input), 1 (failed), 130 (Ctrl-C)."""
-    try:
-        command()
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except (FloatingPointError, WorkError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+    with open_streams(), keep_settings():
+        try:
+            command()
+            sys.stdout.flush()
+            return 0
+        except InputError as error:
+            say(f"{prog}: error: {explain_error(error)}")
+            return 2
+        except (FloatingPointError, WorkError) as error:
+            say(f"{prog}: {explain_error(error)}")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            say(f"{prog}: out of memory; what was saved before is whole")
+        except KeyboardInterrupt:
+            say("interrupted: what was done is saved, the same command resumes")
+            return 130
+        except BrokenPipeError:  # whoever read our output has enough
+            pass
+        except OSError as error:  # a full disk, a folder that went away
+            about = f"{error.filename}: " if error.filename else ""
+            line = " ".join(f"{about}{explain_error(error)}".split())
+            say(f"{prog}: {line}; what was saved before is whole")
         return 1
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        print(f"{prog}: out of memory; what was saved before is whole", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: what was done is saved, the same command resumes", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # a full disk, a folder that went away
-        about = f"{error.filename}: " if error.filename else ""
-        print(f"{prog}: {about}{error.strerror}; what was saved before is whole", file=sys.stderr)
-        return 1
-    return 0
 
 
 # --- random streams
@@ -210,6 +219,18 @@ def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
 
 
 # --- the machine, and long work
+
+@contextmanager
+def keep_settings():
+    """Leave the caller's torch as it was: its number of threads, its random numbers."""
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
 
 def choose_device(config) -> torch.device:
     """Set the threads and choose the device, as `config.threads` and `config.device` say."""
@@ -245,25 +266,24 @@ class Clock:
 
 
 class LineWriter:
-    """A stream on which a progress bar writes lines instead of moving: for logs."""
+    """A stream on which a progress bar writes lines instead of moving: for logs.
 
-    def __init__(self, stream):
-        self.stream = stream
+    Work goes on where they cannot be written: a log is not the result.
+    """
 
     def write(self, text: str) -> None:
         if text.strip():
-            self.stream.write(text.strip("\r\n") + "\n")
+            say(text.strip("\r\n"))
 
     def flush(self) -> None:
-        self.stream.flush()
+        pass  # each line is
 
 
 def progress_bar(**options) -> tqdm:
     """A bar with what is left; where stderr is no terminal, a line every ten seconds."""
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():
         return tqdm(**options)
-    return tqdm(file=LineWriter(sys.stderr), mininterval=10, maxinterval=10, ascii=True, ncols=100,
-                **options)
+    return tqdm(file=LineWriter(), mininterval=10, maxinterval=10, ascii=True, ncols=100, **options)
 
 
 @contextmanager
@@ -277,12 +297,7 @@ def stop_signals():
     def receive(number, frame):
         received.append(number)
         signal.signal(number, previous[number])
-        print("\nstopping after this step (again to stop at once)", file=sys.stderr)
+        say("\nstopping after this step (again to stop at once)")
 
-    signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    previous = {number: signal.signal(number, receive) for number in signals}
-    try:
+    with catch_signals(receive, "SIGINT", "SIGTERM", "SIGHUP") as previous:
         yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

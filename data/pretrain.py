@@ -22,6 +22,7 @@ from data.plumbing import (
     choose_device,
     choose_micro_batch,
     extend_config,
+    keep_settings,
     numpy_rng,
     option,
     progress_bar,
@@ -179,7 +180,7 @@ class Pretraining:
 
 def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device) -> Pretraining:
     """A new model, or the one of a pretraining that was interrupted."""
-    torch.manual_seed(int(numpy_rng(WEIGHTS, config.seed).integers(2**31)))
+    torch.default_generator.manual_seed(int(numpy_rng(WEIGHTS, config.seed).integers(2**31)))
     shape = ModelConfig(VOCABULARY_SIZE, config.layers, config.width, config.heads)
     model = Transformer(shape).to(device)
     if not partial.exists():
@@ -205,6 +206,7 @@ def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
     work.step += 1
 
 
+@keep_settings()
 def pretrain(config: PretrainConfig) -> None:
     """Make a base: writes a checkpoint to config.out, or resumes from its .partial."""
     out = Path(config.out or BASE_FOLDER / f"{config.base}.pt")

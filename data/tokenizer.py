@@ -20,37 +20,45 @@ from pathlib import Path
 import tiktoken
 
 from data.corpus import IDIOMS
+from data.files import read_text, write
 from data.plumbing import InputError
 
 VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 
 
 def write_vocabulary(path: Path = VOCABULARY_FILE) -> None:
-    """Write the vocabulary, a token in base64 and its id per line: python -m data.tokenizer."""
+    """Write the vocabulary anew: python -m data.tokenizer."""
     characters = [chr(c) for c in range(32, 127)] + ["\n"]
     tokens = characters + [str(n) for n in range(10, 100)] + list(IDIOMS)
-    lines = [f"{base64.b64encode(token.encode()).decode()} {i}\n" for i, token in enumerate(tokens)]
-    path.write_text("".join(lines))
+    write(path, format_ranks({token.encode(): i for i, token in enumerate(tokens)}))
 
 
-def load_encoding(path: Path = VOCABULARY_FILE) -> tiktoken.Encoding:
-    ranks = {}
-    for line in path.read_text().splitlines():
-        token, rank = line.split()
-        ranks[base64.b64decode(token)] = int(rank)
+def format_ranks(ranks: dict[bytes, int]) -> str:
+    """A vocabulary as a file: a token in base64 and its id per line."""
+    return "".join(f"{base64.b64encode(token).decode()} {i}\n" for token, i in ranks.items())
+
+
+def load_ranks(path: Path = VOCABULARY_FILE) -> dict[bytes, int]:
+    pairs = [line.split() for line in read_text(path).splitlines()]
+    return {base64.b64decode(token): int(rank) for token, rank in pairs}
+
+
+def make_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
     longest_first = sorted((token.decode() for token in ranks), key=len, reverse=True)
     pattern = "|".join(map(re.escape, longest_first))
     return tiktoken.Encoding("clock", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={"<|end|>": len(ranks), "<|pad|>": len(ranks) + 1})
 
 
-ENCODING = load_encoding()
+RANKS = load_ranks()
+ENCODING = make_encoding(RANKS)
 # It ends every response: an action like any other, it gets gradient.
 END = ENCODING.encode_single_token("<|end|>")
 # Not END, so that masking the padding cannot mask the ending.
 PAD = ENCODING.encode_single_token("<|pad|>")
 VOCABULARY_SIZE = ENCODING.n_vocab
-VOCABULARY_HASH = zlib.crc32(VOCABULARY_FILE.read_bytes())  # which vocabulary a checkpoint is of
+# Which vocabulary a checkpoint is of. Not the bytes of the file: git may write its line ends anew.
+VOCABULARY_HASH = zlib.crc32(format_ranks(RANKS).encode())
 
 
 def encode(text: str) -> list[int]:

@@ -21,7 +21,10 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from types import ModuleType
 
-from data.files import check_writable, lock, write
+if not __package__:  # `python FOLDER/lessons`, from anywhere
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from data.files import check_writable, lock, read_text, write
 from data.plumbing import InputError, Parser, number, run_command
 from data.pretrain import PretrainConfig, check_pretraining
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
@@ -85,10 +88,7 @@ def teach(args) -> None:
     if args.runs is not None:
         return print(tabulate_runs(read_results(HERE / args.name).runs, args.runs))
     if args.stored:
-        check_writable(Path("runs/lessons", args.name))
-        results = read_results(HERE / args.name)
-        print(lesson.table(results))
-        return draw_to(Path("runs/lessons", args.name, "figure.png"), lesson.figure, results)
+        return show_stored(args.name, lesson)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
     check_bases(lesson, runs)
     bases = len([name for name in list_bases(runs) if not place_base(name).exists()])
@@ -102,6 +102,17 @@ def teach(args) -> None:
         check_writable(folder)
     with lock(ours / ".lock"):
         finish_lesson(args, lesson, runs, jobs, at_once, out if args.store else ours)
+
+
+def show_stored(name: str, lesson: ModuleType) -> None:
+    """The stored results' table; and their figure, where a file may be written."""
+    results, folder = read_results(HERE / name), Path("runs/lessons", name)
+    print(lesson.table(results))
+    try:
+        check_writable(folder)
+    except InputError as error:
+        return print(f"no figure: {error}")
+    draw_to(folder / "figure.png", lesson.figure, results)
 
 
 def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], at_once: int,
@@ -137,7 +148,7 @@ def print_commands(jobs: list[Job]) -> None:
 
 def update_page(page: Path, table: str) -> None:
     """Put the table into the first text block below `## Table`."""
-    text = page.read_text()
+    text = read_text(page)
     new, count = re.subn(r"(## Table\n.*?```text\n).*?(^```$)",
                          lambda match: f"{match[1]}{table}\n{match[2]}", text, count=1,
                          flags=re.DOTALL | re.MULTILINE)

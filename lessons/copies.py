@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data.files import check_writable
+from data.files import check_writable, write
 from data.plumbing import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -38,12 +38,20 @@ def copy_project(folder: Path, results: bool = True, tests: bool = True) -> None
     """The project without what is withheld, into a folder that is there."""
     for path in list_files(results, tests):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, folder / path)
+        shutil.copyfile(ROOT / path, folder / path)
+        if os.access(ROOT / path, os.X_OK):
+            let_run(folder / path)
+
+
+def let_run(path: Path) -> None:
+    """Whoever may read a new file may run it; who may, the user's umask says, not our checkout."""
+    mode = path.stat().st_mode
+    path.chmod(mode | (mode & 0o444) >> 2)
 
 
 def write_files(folder: Path, contents: dict[str, str]) -> None:
     for name, content in contents.items():
-        (folder / name).write_text(content)
+        write(folder / name, content)
 
 
 def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None:
@@ -56,12 +64,13 @@ def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already: choose another name or delete it")
     check_writable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"  # tempfile's are private
+    temporary.mkdir(parents=True)
     try:
         copy_project(temporary, tests=tests)
         write_files(temporary, changed)
-        temporary.chmod(0o755)
+        if folder.exists():  # Windows does not replace a folder, even an empty one
+            folder.rmdir()
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,7 +88,7 @@ def run_tests(changed: dict[str, str], arguments: list[str], results: bool = Tru
         write_files(Path(temporary), changed)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
         return subprocess.run(command, cwd=temporary, env=environment, timeout=timeout,
-                              capture_output=True, text=True)
+                              capture_output=True, encoding="utf-8", errors="replace")
 
 
 # --- functions in a source

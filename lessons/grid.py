@@ -12,7 +12,7 @@ python rlvr.py train --base good-code --reward random --eps-low 0.2 --seed 3
 """
 
 import itertools
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from model import BASE_FOLDER
 
@@ -61,8 +61,15 @@ def write_flags(flags: dict) -> list[str]:
     for flag, value in flags.items():
         values = value if isinstance(value, tuple) else (value,)
         words.append("--" + flag.replace("_", "-"))
-        words += [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+        words += map(write_value, values)
     return words
+
+
+def write_value(value) -> str:
+    """Of a flag; a path with slashes, since a command is taken apart as a shell does it."""
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def place_base(name: str) -> Path:

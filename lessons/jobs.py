@@ -5,11 +5,9 @@ import os
 import re
 import runpy
 import shlex
-import signal
 import sys
 import time
 from functools import cache
-from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 
 from data.files import check_writable
 from data.plumbing import WorkError, progress_bar, stop_signals
+from data.system import become_job, choose_start, write_streams_to
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,21 +48,15 @@ def choose_context() -> BaseContext:
     """
     if torch.cuda.is_available():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "data.pretrain", "evaluation"])
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours to pass on
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, previous)
-    return context
+    # Not ours: the server would look for them in the folder that it was started from.
+    return choose_start(["torch._dynamo", "tiktoken", "tqdm"])
 
 
 def run_line(command: str, log: Path, folder: Path) -> None:
     """Be the process of a command line: its output goes into `log`, its folder is `folder`."""
-    os.setsid()  # Ctrl-C reaches it through `stop_jobs` alone
+    become_job()  # Ctrl-C reaches it through `stop_jobs` alone
     os.chdir(folder)
-    with open(log, "w") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
+    write_streams_to(open(log, "w", buffering=1, encoding="utf-8", errors="backslashreplace"))
     _, *sys.argv = shlex.split(command)
     if sys.argv[0] == "-m":
         del sys.argv[0]
@@ -75,16 +68,20 @@ def run_line(command: str, log: Path, folder: Path) -> None:
 def start_job(job: Job) -> BaseProcess:
     check_writable(job.log.parent)
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    job.log.write_text("")
+    job.log.write_bytes(b"")
     arguments = job.command, job.log, Path.cwd()
     process = choose_context().Process(target=run_line, args=arguments, daemon=True)
     process.start()
     return process
 
 
+def read_log(job: Job) -> str:
+    return job.log.read_text("utf-8", "replace")
+
+
 def read_progress(job: Job) -> float:
     """How much of a running job is done, 0 to 1, from the last line of its log."""
-    lines = job.log.read_text(errors="replace").splitlines()
+    lines = read_log(job).splitlines()
     lines = [line for line in lines if not line.startswith("sampling")]  # a bar within the bar
     counts = re.findall(r"(\d+)/(\d+) \[", "\n".join(lines))
     return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
@@ -111,7 +108,7 @@ def collect_finished(running: dict[Job, BaseProcess]) -> list[Job]:
     ended = [job for job, process in running.items() if not process.is_alive()]
     for job in ended:
         if running.pop(job).exitcode:
-            lines = job.log.read_text(errors="replace").split("\n")
+            lines = read_log(job).split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "no output")
             raise WorkError(f"{job.name} failed: {last} (log: {job.log})")
     return ended

@@ -6,10 +6,12 @@ The page is page.html with the runs' data in it, as JSON. It needs no network an
 """
 
 import csv
+import io
 import json
 from pathlib import Path
 
 from data.corpus import CORPORA
+from data.files import read_text
 from data.plumbing import InputError
 from data.task import parse_problem, write_answer
 from rewards import is_correct
@@ -21,8 +23,7 @@ DRAWN = ("reward", "accuracy", "clip_high", "clip_low", "approx_kl", "grad_norm"
 
 def read_curves(folder: Path, names: tuple[str, ...]) -> dict[str, list[float | None]]:
     """Columns of a metrics.csv, those that it has; an empty cell is None."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(folder / "metrics.csv"))))
     return {name: [float(row[name]) if row[name] else None for row in rows]
             for name in names if name in rows[0]}
 
@@ -36,7 +37,7 @@ def read_answers(folder: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(read_text(path))
         corpus, problems = CORPORA[kept["corpus"]], list(map(parse_problem, kept["problems"]))
         batches = []
         for batch in kept["batches"]:
@@ -69,4 +70,4 @@ def build_page(folders: list[str], rows: list[dict]) -> str:
     runs = [describe_run(Path(folder), row) for folder, row in zip(folders, rows)]
     # A policy may say `</script>`: inside JSON a "<" can be written as its number.
     data = json.dumps(runs, allow_nan=False).replace("<", "\\u003c")
-    return TEMPLATE.read_text().replace(PLACEHOLDER, data)
+    return read_text(TEMPLATE).replace(PLACEHOLDER, data)

@@ -17,7 +17,7 @@ import textwrap
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
-from data.files import to_json
+from data.files import read_text, to_json
 from data.plumbing import MAX_SEED, InputError, Parser, number, run_command
 from lessons.bughunt.mutants import MUTANTS, Mutant
 from lessons.copies import ROOT, find_functions, make_copy
@@ -54,7 +54,7 @@ def mutate(source: str, mutant: Mutant) -> str:
 def plant(folder: Path, seed: int, tests: bool) -> None:
     """A copy of the project with one bug."""
     mutant = choose_mutant(seed)
-    bad = mutate((ROOT / mutant.file).read_text(), mutant)
+    bad = mutate(read_text(ROOT / mutant.file), mutant)
     mark = to_json({"seed": seed, "bug": seal_name(mutant.name)})
     make_copy(folder, {mutant.file: bad, MARK: mark}, tests)
     print(f"One line of the code in {folder} is wrong. It breaks lesson {mutant.lesson}.\n"
@@ -63,7 +63,7 @@ def plant(folder: Path, seed: int, tests: bool) -> None:
 
 def read_mutant(folder: Path) -> Mutant:
     try:
-        seal = json.loads((folder / MARK).read_text())["bug"]
+        seal = json.loads(read_text(folder / MARK))["bug"]
     except (OSError, ValueError, KeyError):
         raise InputError(f"{folder} has no {MARK}: python -m lessons.bughunt new {folder}"
                          ) from None
@@ -75,8 +75,8 @@ def read_mutant(folder: Path) -> Mutant:
 
 def locate_bug(folder: Path, mutant: Mutant) -> int:
     """Its line: where it stands now, or stood when it was planted if it has been mended."""
-    planted = find_line((ROOT / mutant.file).read_text(), mutant.old)
-    lines = (folder / mutant.file).read_text().splitlines()
+    planted = find_line(read_text(ROOT / mutant.file), mutant.old)
+    lines = read_text(folder / mutant.file).splitlines()
     now = [i for i, line in enumerate(lines, 1) if line.strip() == mutant.new]
     return min(now, key=lambda i: abs(i - planted), default=planted)
 
@@ -89,12 +89,12 @@ def name_function(source: str, line: int) -> str | None:
 
 def parse_place(folder: Path, text: str) -> tuple[str, int]:
     """('losses.py', 191) of 'losses.py:191'; InputError if there is no such line."""
-    found = re.fullmatch(r"(?:\./)?(.+):([1-9][0-9]{0,6})", text)
+    found = re.fullmatch(r"(.+):([1-9][0-9]{0,6})", text)
     if not found:
         raise InputError(f"{text!r} is not FILE:LINE, such as losses.py:191")
-    file, line = found[1], int(found[2])
+    file, line = Path(found[1]).as_posix(), int(found[2])
     try:
-        count = len((folder / file).read_text().splitlines())
+        count = len(read_text(folder / file).splitlines())
     except (OSError, ValueError):
         raise InputError(f"{folder} has no file {file} to read") from None
     if line > count:
@@ -110,7 +110,7 @@ def judge_guess(folder: Path, mutant: Mutant, file: str, line: int) -> str:
     if line == bug:
         return "right"
     try:
-        source = (folder / file).read_text()
+        source = read_text(folder / file)
         function, guessed = name_function(source, bug), name_function(source, line)
     except SyntaxError:
         return "wrong: the file is right, the line is not"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from data.files import check_writable, to_json, write
+from data.files import check_writable, read_text, to_json, write
 from data.plumbing import InputError, Parser, progress_bar, run_command
 from lessons.copies import (
     ROOT,
@@ -78,7 +78,7 @@ def empty_files(names: list[str]) -> dict[str, str]:
     """{file: its source without what these exercises take out}."""
     gone = [function for name in names
             for function in EXERCISES[name].write + EXERCISES[name].hide]
-    return {file: empty_functions((ROOT / file).read_text(), functions)
+    return {file: empty_functions(read_text(ROOT / file), functions)
             for file, functions in group_functions(gone).items()}
 
 
@@ -98,7 +98,7 @@ def merge_file(file: str, exercise: Exercise, folder: Path) -> str:
 
     Raises SyntaxError, OSError, or KeyError if a function is not there.
     """
-    source, reference = (folder / file).read_text(), (ROOT / file).read_text()
+    source, reference = read_text(folder / file), read_text(ROOT / file)
     every = group_functions([f for e in EXERCISES.values() for f in e.write + e.hide])
     own = group_functions([*exercise.write, *exercise.hide])
     return replace_functions(source, reference, every[file] - own[file])
@@ -106,7 +106,7 @@ def merge_file(file: str, exercise: Exercise, folder: Path) -> str:
 
 def has_begun(exercise: Exercise, folder: Path) -> bool:
     """Whether any of its functions has a body."""
-    return any(not is_empty(find_functions((folder / file).read_text())[name])
+    return any(not is_empty(find_functions(read_text(folder / file))[name])
                for file, names in group_functions(exercise.write).items() for name in names)
 
 
@@ -173,7 +173,7 @@ def read_marked(folder: Path) -> list[str]:
     if not (folder / "losses.py").exists():
         raise InputError(f"{folder} is no copy of the project: it has no losses.py")
     try:
-        names = json.loads((folder / MARK).read_text())["exercises"]
+        names = json.loads(read_text(folder / MARK))["exercises"]
     except FileNotFoundError:
         return list(EXERCISES)
     except (ValueError, KeyError, OSError):

@@ -34,7 +34,7 @@ from statistics import mean
 
 import rlvr
 from data.corpus import CORPORA
-from data.files import check_writable, to_json, write
+from data.files import check_writable, read_text, to_json, write
 from data.plumbing import (
     DEVICE,
     EVALUATION,
@@ -43,6 +43,7 @@ from data.plumbing import (
     InputError,
     Parser,
     choose_device,
+    keep_settings,
     number,
     run_command,
 )
@@ -128,7 +129,7 @@ def claim_folder(path: Path, out: Path) -> None:
     """Write a checkpoint's fingerprint into `out`. InputError if it holds the probe of another."""
     check_writable(out)
     fingerprint, claim = hashlib.sha256(path.read_bytes()).hexdigest(), out / "checkpoint.txt"
-    if claim.exists() and claim.read_text() != fingerprint:
+    if claim.exists() and read_text(claim) != fingerprint:
         raise InputError(f"{out} is the probe of another checkpoint: choose another --out or "
                          "delete it")
     write(claim, fingerprint)
@@ -141,7 +142,7 @@ def flip_coins(config: rlvr.TrainConfig, seed: int, out: Path) -> dict:
     flags = {name: getattr(run, name) for name in names if getattr(run, name) is not None}
     with redirect_stdout(io.StringIO()):  # its last line has seconds: no two would be alike
         rlvr.train(run, shlex.join(["python", "rlvr.py", "train", *write_flags(flags)]))
-    return json.loads((out / f"seed{seed}" / "summary.json").read_text())
+    return json.loads(read_text(out / f"seed{seed}" / "summary.json"))
 
 
 def summarize(path: Path, modes: tuple[str, ...], ways: list[dict], runs: list[dict]) -> dict:
@@ -195,6 +196,7 @@ def flip_until_clear(config: rlvr.TrainConfig, first: int, out: Path,
     return runs
 
 
+@keep_settings()
 def probe(checkpoint: str, seed: int = 1, out: str | None = None, threads: int | None = None,
           device: str = "auto") -> dict:
     """Print how a checkpoint answers as it is, what the coin flip makes of it, and the verdict.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.files import read_text
 from data.plumbing import InputError, Parser, number, progress_bar, run_command
 from lessons.report import align
 
@@ -16,7 +17,7 @@ from lessons.report import align
 def count_code(args) -> np.ndarray:
     """Of each problem its code frequency at T = 1, and 1 if its greedy answer is code: (2, P)."""
     try:
-        asked = [line for line in Path(args.problems).read_text().splitlines() if line.strip()]
+        asked = [line for line in read_text(Path(args.problems)).splitlines() if line.strip()]
         from transformers import pipeline, set_seed
         pipe = pipeline("text-generation", args.model, dtype="auto", batch_size=args.batch)
     except (ImportError, OSError, ValueError) as error:
