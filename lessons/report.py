@@ -23,8 +23,9 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from data.files import check_writable, to_csv, write
+from data.files import check_writable, escape_text, read_text, to_csv, write
 from data.plumbing import InputError, Parser, run_command
+from data.system import explain_error
 from lessons.grid import write_flags
 from lessons.page import build_page
 from rlvr import TrainConfig, check_config
@@ -45,6 +46,8 @@ PAPER = {"correct": 29.1, "majority": 27.1, "incorrect": 24.1, "random": 21.4, "
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#777777"
+STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+         "axes.titlesize": 10, "axes.titlelocation": "left", "figure.dpi": 100}
 
 
 class Results(NamedTuple):
@@ -93,13 +96,12 @@ def read_run(folder: Path, curves: tuple[str, ...] = CURVES) -> tuple[dict, list
     """The row of a finished run and its curve of some columns. Raises InputError if there is none.
     """
     try:
-        summary, config = (json.loads((folder / f"{name}.json").read_text())
+        summary, config = (json.loads(read_text(folder / f"{name}.json"))
                            for name in ("summary", "config"))
-        with open(folder / "metrics.csv", newline="") as file:
-            metrics = list(csv.DictReader(file))
+        metrics = list(csv.DictReader(io.StringIO(read_text(folder / "metrics.csv"))))
         numbers = {key: value for key, value in flatten(summary).items() if key not in TEXT}
         base = Path(summary["base"].removesuffix(".pt")).name  # a name may have a dot: prior0.3
-        row = {"base": base, "reward": summary["reward"],
+        row = {"base": escape_text(base), "reward": summary["reward"],
                "loss": summary["loss"], "flags": describe_flags(config), **numbers,
                "command": config["command"]}
         return row, thin_out(metrics, curves)
@@ -165,7 +167,7 @@ def read_results(folder: Path) -> Results:
     for name in ("runs", "curves", "evidence"):
         path = folder / f"{name}.csv"
         words = TEXT if name == "runs" else ()
-        texts[name] = parse_csv(path.read_text(), words) if path.exists() else []
+        texts[name] = parse_csv(read_text(path), words) if path.exists() else []
     if not texts["runs"]:
         raise InputError(f"{folder} holds no runs.csv")
     curves = {}
@@ -274,28 +276,35 @@ def tabulate_runs(runs: list[dict], columns: list[str]) -> str:
 # --- figures
 
 def can_draw() -> bool:
-    """Whether matplotlib is there, set to draw into files; if not, a line says so."""
+    """Whether matplotlib is there; if not, a line says so."""
     try:
-        import matplotlib
+        import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError:
         print("no figure: pip install matplotlib")
         return False
-    matplotlib.use("Agg")
-    matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False,
-                                "axes.spines.right": False, "axes.titlesize": 10,
-                                "axes.titlelocation": "left", "figure.dpi": 100})
+    except OSError as error:  # it finds no folder for its cache
+        print(f"no figure: {explain_error(error)}")
+        return False
     return True
+
+
+def open_canvas(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options):
+    """A figure and its axes, as plt.subplots makes them; pyplot and its window are the caller's."""
+    from matplotlib.figure import Figure
+
+    canvas = Figure(figsize=figsize, layout="constrained")
+    return canvas, canvas.subplots(rows, columns, **options)
 
 
 def draw_to(path: Path, draw: Callable, *arguments) -> None:
     """Write the figure that `draw` returns, if we can draw."""
     if not can_draw():
         return
-    import matplotlib.pyplot as plt
+    import matplotlib
 
-    figure, image = draw(*arguments), io.BytesIO()
-    figure.savefig(image, dpi=130, format="png")
-    plt.close(figure)
+    image = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        draw(*arguments).savefig(image, dpi=130, format="png")
     write(path, image.getvalue())
     print(f"wrote {path}")
 
@@ -316,10 +325,8 @@ def draw_mean(axis, x: list[float], lines: list[list[float]], color: str) -> Non
 
 def draw_gains(results: Results):
     """A row for each cell: the gain in points, a dot a seed; the rows are labelled directly."""
-    import matplotlib.pyplot as plt
-
     cells = group_runs(results.runs, *TEXT[:4])
-    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.4 * len(cells)), layout="constrained")
+    figure, axis = open_canvas(figsize=(8, 1.2 + 0.4 * len(cells)))
     for y, cell in enumerate(cells.values()):
         draw_seeds(axis, y, gains(cell), BLUE if mean(gains(cell)) >= 0 else RED)
     names = [" ".join(filter(None, name)) for name in cells]

@@ -22,7 +22,6 @@ most that the whole process has held so far, torch itself included: it never fal
 
 import copy
 import platform
-import resource
 import sys
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import asdict, dataclass
@@ -45,6 +44,7 @@ from data.pretrain import (
     make_pretraining_optimizers,
     take_step,
 )
+from data.system import peak_memory_of_process
 from data.task import draw_problems, render_problem
 from data.tokenizer import END, VOCABULARY_SIZE, encode
 from lessons.bench.bound import (
@@ -55,7 +55,7 @@ from lessons.bench.bound import (
     record_calls,
     take_time,
 )
-from lessons.report import BLUE, GREY, ORANGE, align, draw_to
+from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
 from losses import Batch
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
 
@@ -195,12 +195,11 @@ def list_phases(work: Work) -> list[Phase]:
                   lambda model: update_copy(work, batch, model))]
 
 
-def peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float | None:
     """MiB: since the last reset on a GPU, of the whole process so far elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_memory_of_process()
 
 
 def record_phase(phase: Phase, device: torch.device) -> tuple[list[tuple[str, int]], float, list]:
@@ -254,7 +253,8 @@ def tabulate_phases(rows: list[dict]) -> str:
                       f"{row['seconds']:.3f}", f"{row['median']:.3f}",
                       f"{row['tokens'] / row['seconds']:,.0f}",
                       f"{100 * row['matmul_seconds'] / row['seconds']:.0f}%",
-                      f"{100 * rate:.1f}%" if rate else "", f"{row['peak_mib']:.0f}"])
+                      f"{100 * rate:.1f}%" if rate else "",
+                      f"{row['peak_mib']:.0f}" if row["peak_mib"] else ""])
     return align(lines)
 
 
@@ -281,11 +281,8 @@ def tabulate_sweep(rows: list[dict]) -> str:
 
 def draw_sweep(rows: list[dict]):
     """Cost per token over width, a panel a phase and a line a batch; dashed: the bare products."""
-    import matplotlib.pyplot as plt
-
     phases, batches = (list(dict.fromkeys(row[key] for row in rows)) for key in ("phase", "batch"))
-    figure, axes = plt.subplots(1, len(phases), figsize=(9, 3.6), sharey=True,
-                                layout="constrained")
+    figure, axes = open_canvas(1, len(phases), figsize=(9, 3.6), sharey=True)
     for axis, phase in zip(axes, phases):
         lines = [[row for row in rows if (row["phase"], row["batch"]) == (phase, batch)]
                  for batch in batches]

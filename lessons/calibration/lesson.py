@@ -18,6 +18,7 @@ from lessons.report import (
     curves_of,
     draw_mean,
     list_rows,
+    open_canvas,
     select_runs,
     show_spread,
 )
@@ -167,9 +168,7 @@ def draw_curves(axis, results: Results, flags: dict, color: str, label: str) -> 
 
 def figure(results: Results):
     """Reliability of the base, after `correct` and after `brier`; calibration over training."""
-    import matplotlib.pyplot as plt
-
-    canvas, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
+    canvas, axes = open_canvas(1, 4, figsize=(12, 3.4))
     found = {name: (when, cell) for name, when, cell in find_rows(results, FULL, REWARDS)}
     titles = {"(base)": "base", "correct": "after correct", "brier": "after brier (RLCR)"}
     for axis, (name, title) in zip(axes, titles.items()):

@@ -20,7 +20,7 @@ import numpy as np
 
 from data.files import check_writable
 from data.plumbing import Parser, number, run_command
-from lessons.report import BLUE, GREY, RED, align, draw_to
+from lessons.report import BLUE, GREY, RED, align, draw_to, open_canvas
 
 SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9
 GROUP = 16   # pulls whose rewards are compared
@@ -90,10 +90,7 @@ def tabulate(runs: dict[tuple[str, float], np.ndarray]) -> str:
 
 def draw(runs: dict[tuple[str, float], np.ndarray]):
     """A column for each bandit: with the clip above, without below; 5% to 95%, mean, ten seeds."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, len(BANDITS), figsize=(8, 4), sharex=True, sharey=True,
-                                layout="constrained")
+    figure, axes = open_canvas(2, len(BANDITS), figsize=(8, 4), sharex=True, sharey=True)
     for axis, ((name, eps), shares) in zip(axes.T.flat, runs.items()):
         color, clip = (BLUE, f"clip 1 ± {eps}") if eps < OFF else (RED, "no clip")
         low, high = np.quantile(shares, (0.05, 0.95), axis=1)

@@ -25,6 +25,7 @@ from lessons.report import (
     gains,
     greedy_gains,
     group_runs,
+    open_canvas,
     show_spread,
 )
 from rlvr import TrainConfig
@@ -239,10 +240,8 @@ def table(results: Results) -> str:
 
 def figure(results: Results):
     """A dot a cell: the drift that the bandit predicts, and that of the runs, ± 2 s.e."""
-    import matplotlib.pyplot as plt
-
     drifts, predicted = estimate_drifts(results), read_predictions(results)
-    canvas, axis = plt.subplots(figsize=(7, 6), layout="constrained")
+    canvas, axis = open_canvas(figsize=(7, 6))
     axis.axhline(0, color=GREY, linewidth=0.6)
     axis.axvline(0, color=GREY, linewidth=0.6)
     axis.plot([-0.3, 0.3], [-0.3, 0.3], color="black", linewidth=0.8)

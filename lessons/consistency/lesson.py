@@ -19,6 +19,7 @@ from lessons.report import (
     curves_of,
     draw_mean,
     gains,
+    open_canvas,
     select_runs,
     show_spread,
 )
@@ -159,16 +160,13 @@ def draw_course(axis, results: Results, cell: list[dict]) -> None:
 
 def figure(results: Results):
     """A panel a reward, and consensus on a younger base: agreement rises while truth falls."""
-    import matplotlib.pyplot as plt
-
     titles = {"consensus": "own votes, now", "frozen": "16 votes before RL",
               "correct": "the right answer", "random": "a coin"}
     panels = [(titles[name], {"base": HALF} | flags) for name, flags in LABELS.items()]
     panels += [("own votes, younger base", {"base": YOUNG[1]} | LABELS["consensus"])]
     found = [(title, select_runs(results.runs, RECIPE | flags)) for title, flags in panels]
     found = [(title, cell) for title, cell in found if cell]
-    canvas, axes = plt.subplots(1, len(found), figsize=(2.4 * len(found), 3.2), sharey=True,
-                                layout="constrained")
+    canvas, axes = open_canvas(1, len(found), figsize=(2.4 * len(found), 3.2), sharey=True)
     for axis, (title, cell) in zip(axes, found):
         draw_course(axis, results, cell)
         axis.set(title=title, xlabel="rollout batches", ylim=(0, 1), xlim=(0, 49))

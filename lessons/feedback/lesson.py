@@ -19,6 +19,7 @@ from lessons.report import (
     align,
     curves_of,
     draw_mean,
+    open_canvas,
     read_run,
     select_runs,
     show_spread,
@@ -316,12 +317,9 @@ def draw_teachers(axis, results: Results) -> None:
 
 def figure(results: Results):
     """A panel a prior: accuracy against rollouts; right: teachers over 40 batches."""
-    import matplotlib.pyplot as plt
-
     priors = [prior for prior in PRIORS if select_runs(results.runs, main_cell(prior, "scalar"))]
     panels = len(priors) + (len(priors) > 1)     # --quick has one prior, and no teachers
-    canvas, axes = plt.subplots(1, panels, figsize=(2.6 * panels, 3.2), sharey=True, squeeze=False,
-                                layout="constrained")
+    canvas, axes = open_canvas(1, panels, figsize=(2.6 * panels, 3.2), sharey=True, squeeze=False)
     for axis, prior in zip(axes[0], priors):
         draw_forms(axis, results, prior)
     axes[0, 0].set_ylabel("accuracy of a batch (thin: a seed)")

@@ -17,6 +17,7 @@ from lessons.report import (
     Results,
     align,
     draw_mean,
+    open_canvas,
     show_spread,
 )
 
@@ -119,10 +120,8 @@ def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
 
 def figure(results: Results):
     """What becomes of easy and hard problems under each reward; abstention by length."""
-    import matplotlib.pyplot as plt
-
     rows = find_rows(results, LENGTH, REWARDS)
-    canvas, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    canvas, axes = open_canvas(1, 3, figsize=(12, 3.2))
     for axis, kind in zip(axes, ("easy", "hard")):
         draw_outcomes(axis, rows, kind)
     axes[1].set_yticks([])

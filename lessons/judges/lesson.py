@@ -11,6 +11,7 @@ from statistics import mean
 
 import torch
 
+from data.files import read_text
 from lessons.chance import chance
 from lessons.grid import base_grid, grid, locate_run, place_base
 from lessons.judges.measure import SIZES, measure_answers_given
@@ -24,6 +25,7 @@ from lessons.report import (
     curves_of,
     draw_gains,
     draw_mean,
+    open_canvas,
     select_runs,
     show_spread,
 )
@@ -98,7 +100,7 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
     """
     places = {judge: Path("runs", judge, "judge.json") for judge in list_judges(runs)}
     first = {judge for judges in FIRST.values() for judge in judges}
-    return [(f"python -m lessons.judges.measure {judge} --out {path}"
+    return [(f"python -m lessons.judges.measure {judge} --out {path.as_posix()}"
              + (" --votes" if judge in first else ""), path, judge)
             for judge, path in places.items()]
 
@@ -107,7 +109,7 @@ def measure(runs: list[dict]) -> list[dict]:
     """Rows of every judge: its belief and its gap; and of its votes."""
     rows = []
     for _, path, judge in evidence_commands(runs):
-        found = json.loads(path.read_text())
+        found = json.loads(read_text(path))
         rows.append({"judge": judge, "what": "belief", **found["belief"], **found["gap"]})
         rows += [{"judge": judge, "what": f"votes{noise}", **row}
                  for noise, votes in found["voting"].items() for row in votes]
@@ -386,12 +388,9 @@ def draw_hacking(axis, results: Results) -> None:
 
 def figure(results: Results):
     """Accuracy against tokens; what the edge says; a judge that is hacked."""
-    import matplotlib.pyplot as plt
-
     if not results.evidence:   # of --quick
         return draw_gains(results)
-    canvas, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained",
-                                width_ratios=(1.3, 1.3, 1))
+    canvas, axes = open_canvas(1, 3, figsize=(12, 3.6), width_ratios=(1.3, 1.3, 1))
     draw_votes(axes[0], results)
     draw_edges(axes[1], results)
     draw_hacking(axes[2], results)

@@ -21,7 +21,7 @@ from lessons.losses.cells import (
     raised,
 )
 from lessons.losses.matched import Match, count_inside, match_cells, show_ahead
-from lessons.report import BLUE, GREY, ORANGE, RED, Results, align, gains, show_spread
+from lessons.report import BLUE, GREY, ORANGE, RED, Results, align, gains, open_canvas, show_spread
 
 BASES = {"good-code": {"base": "good-code"},
          "tenths-code": {"base": "tenths-code", "steps": 2600}}  # 1,000 possible answers
@@ -223,13 +223,11 @@ def draw_lambdas(axis, cells: Cells) -> None:
 
 def figure(results: Results):
     """What PSR and NSR gain in pass@k from k = 4 on; on the right what lambda does between them."""
-    import matplotlib.pyplot as plt
-
     cells = {cell: of_cell for cell, of_cell in group_cells(results.runs, mixed=True).items()
              if cell.loss in COLORS and cell.step in SHAPES}
     bases = list_bases(cells)
-    canvas, axes = plt.subplots(1, len(bases) + 1, figsize=(4.6 * len(bases) + 3.2, 3.7),
-                                squeeze=False, layout="constrained")
+    canvas, axes = open_canvas(1, len(bases) + 1, figsize=(4.6 * len(bases) + 3.2, 3.7),
+                               squeeze=False)
     for axis in axes[0, 1:-1]:
         axis.sharey(axes[0, 0])
     for axis, base in zip(axes[0], bases):

@@ -24,6 +24,7 @@ from lessons.report import (
     gains,
     greedy_gains,
     group_runs,
+    open_canvas,
     show_change,
     show_spread,
 )
@@ -264,15 +265,12 @@ def draw_volumes(axis, results: Results) -> None:
 
 def figure(results: Results):
     """The final share of code against the prior, a panel a kind of text; gains by pretraining."""
-    import matplotlib.pyplot as plt
-
     cells = group_cells(results.runs)
     predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
     has_volumes = any(map(is_long, results.runs))
     panels = len(kinds) + has_volumes
-    canvas, axes = plt.subplots(1, panels, figsize=(4 * panels, 3.6), squeeze=False,
-                                layout="constrained")
+    canvas, axes = open_canvas(1, panels, figsize=(4 * panels, 3.6), squeeze=False)
     for axis, openers in zip(axes[0], kinds):
         draw_panel(axis, openers, cells, predicted)
         axis.set(title=f"the rest is text on {name_text(openers)}", xlim=(0, 1),

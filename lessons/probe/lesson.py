@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import StatisticsError, correlation, mean
 from typing import NamedTuple
 
+from data.files import read_text
 from data.plumbing import InputError
 from lessons.grid import base_grid, grid
 from lessons.probe.probe import (
@@ -21,7 +22,7 @@ from lessons.probe.probe import (
     count_outcomes,
     judge,
 )
-from lessons.report import BLUE, GREY, RED, Results, align, group_runs
+from lessons.report import BLUE, GREY, RED, Results, align, group_runs, open_canvas
 from model import locate_base
 
 KNOWN = ["good-code", "no-code", "bad-code"]  # known when the rule was made: not counted
@@ -56,7 +57,8 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
     commands = []
     for base, in group_runs(runs, "base"):
         folder = Path("runs", base, "probe")
-        command = f"python -m lessons.probe {base} --seed {FIRST_SEED} --threads 1 --out {folder}"
+        command = (f"python -m lessons.probe {base} --seed {FIRST_SEED} --threads 1 "
+                   f"--out {folder.as_posix()}")
         commands.append((command, folder / "probe.json", base))
     return commands
 
@@ -66,7 +68,7 @@ def measure(runs: list[dict]) -> list[dict]:
     rows = []
     for _, path, base in evidence_commands(runs):
         claim_folder(locate_base(base), path.parent)  # refuses that of another checkpoint
-        result = json.loads(path.read_text())
+        result = json.loads(read_text(path))
         for way, numbers in result["untrained"].items():
             rows.append({"base": base, "way": way, **numbers})
         before = result["before"]["accuracy"]
@@ -229,12 +231,10 @@ def title_figure(cases: list[Case]) -> str:
 
 def figure(results: Results):
     """A row for each base, sorted by verdict and gain."""
-    import matplotlib.pyplot as plt
-
     cases = list_cases(results)
     cases.sort(key=lambda case: (VERDICTS.index(case.verdicts[0] or case.verdicts[1]),
                                  -mean(case.probed or case.others)))
-    canvas, axis = plt.subplots(figsize=(8, 1.2 + 0.235 * len(cases)), layout="constrained")
+    canvas, axis = open_canvas(figsize=(8, 1.2 + 0.235 * len(cases)))
     axis.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.87", linewidth=0)
     axis.axvline(0, color="black", linewidth=0.8)
     for y, case in enumerate(cases):

@@ -18,6 +18,7 @@ from lessons.report import (
     gains,
     greedy_gains,
     group_runs,
+    open_canvas,
     show_change,
     show_spread,
 )
@@ -60,10 +61,8 @@ def table(results: Results) -> str:
 
 def figure(results: Results):
     """A row for each base and reward: bar and dots."""
-    import matplotlib.pyplot as plt
-
     cells = group_runs(results.runs, "base", "reward")
-    canvas, axis = plt.subplots(figsize=(8, 1.0 + 0.32 * len(cells)), layout="constrained")
+    canvas, axis = open_canvas(figsize=(8, 1.0 + 0.32 * len(cells)))
     for y, ((_, reward), cell) in enumerate(cells.items()):
         draw_seeds(axis, y, gains(cell), ORANGE if reward == "random" else BLUE)
         axis.text(1.02, y, show_spread(gains(cell)), va="center", fontsize=9,

@@ -160,13 +160,13 @@ def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
 
 def figure(results: Results):
     """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     main, below = select_main(results.runs), mixed.sort_cells(results.runs)
     bases, cells = group_runs(main, "base"), group_runs(main, "reward")
     rewards = [reward for reward, in cells]
     height = 0.6 + 0.28 * len(below) if below else 0
-    canvas = plt.figure(figsize=(3.2 * len(bases), 3.2 + height), layout="constrained")
+    canvas = Figure(figsize=(3.2 * len(bases), 3.2 + height), layout="constrained")
     top, *bottom = canvas.subfigures(*((2, 1) if below else (1, 1)), squeeze=False,
                                      height_ratios=[3.2, height] if below else None).flat
     axes = top.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
