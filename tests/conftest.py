@@ -5,6 +5,7 @@ project: only test_rlvr.py, test_cli.py and test_registries.py do.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ settings.register_profile("repeatable", deadline=None, print_blob=True, max_exam
                           derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
+# A shell's `command &` ignores Ctrl-C, and some tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait
 
 

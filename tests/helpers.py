@@ -4,7 +4,6 @@ import copy
 import csv
 import json
 import os
-import resource
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -154,7 +153,11 @@ def files(folder: Path) -> dict:
 
 @contextmanager
 def files_of_at_most(size: int):
-    """The system refuses to write more, in the middle of a file, as on a disk that is full."""
+    """The system refuses to write more, in the middle of a file, as on a disk that is full.
+
+    Skips the test on Windows.
+    """
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

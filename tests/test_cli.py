@@ -1,22 +1,30 @@
 """The command line: the files it writes, what it passes on, and one clear line for bad input."""
 
-import fcntl
 import functools
 import json
+import locale
 import math
+import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import rlvr
 from data import plumbing
+from data.system import lock_file
+from lessons import report
 from losses import LOSSES
 from tests.helpers import (
     DEVICES,
@@ -25,6 +33,7 @@ from tests.helpers import (
     TINY_RUN,
     files,
     files_of_at_most,
+    interrupt,
     read_json,
     read_rows,
     run,
@@ -403,6 +412,88 @@ def test_coins_belong_to_a_base(as_good_code):
     assert a["entropy"] == c["entropy"]               # the first rollouts are those of the seed
 
 
+# --- what the caller set stays set
+
+
+def test_ignored_signals_do_not_end_a_run(base, finished, tmp_path, monkeypatch):
+    """nohup, then a hang-up; a shell's `command &`, then a Ctrl-C meant for another."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+               if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    original = rlvr.update
+    monkeypatch.setattr(rlvr, "update", lambda *args: [
+        original(*args), *map(interrupt, numbers)][0])
+    try:
+        assert train(base, tmp_path / "run") == 0
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in numbers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert metrics == (finished / "metrics.csv").read_bytes()
+
+
+def read_settings() -> dict:
+    """What belongs to a notebook, not to a function that it calls."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return {"threads": torch.get_num_threads(), "dtype": torch.get_default_dtype(),
+            "random": torch.get_rng_state().tolist(), "numpy": repr(np.random.get_state()),
+            "python": random.getstate(), "gradients": torch.is_grad_enabled(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "environment": dict(os.environ), "folder": os.getcwd(), "umask": umask,
+            "path": list(sys.path), "arguments": list(sys.argv), "hook": sys.excepthook,
+            "streams": (sys.stdout, sys.stderr, sys.stdout.errors),
+            "locale": locale.setlocale(locale.LC_ALL), "warnings": list(warnings.filters),
+            "signals": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]}
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_library_leaves_all_as_it_was(base, tmp_path, in_thread):
+    """rlvr.pretrain and rlvr.train from a notebook, or a thread of a server; and the command.
+
+    Catches threads that stay set, a seed of torch's own stream, handlers outside the main thread.
+    """
+    flags = dict(zip([flag[2:].replace("-", "_") for flag in TINY_RUN[::2]],
+                     map(int, TINY_RUN[1::2]))) | {"steps": 1, "threads": 2}
+    shape = {"steps": 1, "batch": 2, "layers": 1, "width": 8, "heads": 2, "threads": 2}
+    config = rlvr.TrainConfig(base=base, out=str(tmp_path / "run"), **flags)
+
+    def work():
+        try:
+            rlvr.pretrain(rlvr.PretrainConfig(out=str(tmp_path / "b.pt"), **shape))
+            rlvr.train(config)
+            assert run("sample", base, "37 *4", "--threads", 2) == 0
+        except Exception as error:
+            failed.append(error)
+
+    failed, thread, before = [], threading.Thread(target=work), read_settings()
+    thread.start() if in_thread else work()
+    if in_thread:
+        thread.join()
+    after = read_settings()
+    assert not failed and {key for key in before if before[key] != after[key]} == set()
+    assert read_json(tmp_path / "run/config.json")["threads"] == 2
+    assert (tmp_path / "run/summary.json").exists() and (tmp_path / "b.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["a b\n\u00fc'\"$(x)", "\udcff"])
+def test_any_name_of_a_folder(name, base, tmp_path, capsys):
+    """As its files, its command and its report say it; also one that is no text."""
+    out = tmp_path / name / "run"
+    Path(shutil.copy(base, tmp_path / "b.pt")).rename(tmp_path / f"{name}.pt")
+    base = str(tmp_path / f"{name}.pt")
+    for code, more in ((0, []), (0, []), (2, ["--seed", 9])):
+        assert train(base, out, "--steps", 1, *more) == code
+    if name != "\udcff":
+        assert shlex.split(read_json(out / "config.json")["command"])[6] == str(out)
+    capsys.readouterr()
+    assert run("evaluate", tmp_path / name / "none.pt") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert report.main([str(out), "--html", "--out", str(tmp_path / name / "report")]) == 0
+    assert report.read_results(tmp_path / name / "report").runs[0]["seed"] == 1
+
+
 # --- one process in a folder
 
 
@@ -410,7 +501,7 @@ def test_coins_belong_to_a_base(as_good_code):
 def another_process(path: Path):
     """Somebody else holds the lock."""
     with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file)
         yield
 
 

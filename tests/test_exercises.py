@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -168,6 +169,32 @@ def test_a_copy_lacks_the_solutions(handout):
                      and not name.startswith("tests/"))
     for solution in ("ratio.clamp(", "std(dim=1", "math.comb(n - c", "searchsorted"):
         assert solution not in lines, solution
+
+
+def test_who_may_read_a_copy_says_the_umask(tmp_path, monkeypatch):
+    """In a folder that a group shares, and of a checkout in which nothing may be written.
+
+    Catches the private folder that tempfile makes, a mode that is set, and modes that are copied.
+    """
+    home = tmp_path / "home"
+    (home / "tests").mkdir(parents=True)
+    for name, mode in (("train.sh", 0o555), ("losses.py", 0o444), ("tests/test_a.py", 0o400)):
+        (home / name).write_bytes(b"")
+        (home / name).chmod(mode)
+    monkeypatch.setattr(copies, "ROOT", home)
+    for umask in (0o002, 0o027):
+        before, folder = os.umask(umask), tmp_path / f"copy{umask}"
+        folder.mkdir()
+        try:
+            copies.make_copy(folder, {"losses.py": "new"})
+        finally:
+            os.umask(before)
+        modes = {path.name: path.stat().st_mode & 0o777
+                 for path in (folder, *folder.rglob("*"))}
+        assert modes == {folder.name: 0o777 & ~umask, "tests": 0o777 & ~umask,
+                         "train.sh": 0o777 & ~umask, "losses.py": 0o666 & ~umask,
+                         "test_a.py": 0o666 & ~umask}
+        assert {path.name for path in tmp_path.iterdir()} <= {"home", "copy2", "copy23"}
 
 
 def test_a_copy_of_some_exercises(tmp_path, capsys):

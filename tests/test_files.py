@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import io
 import os
 import subprocess
@@ -210,10 +209,12 @@ def test_a_killed_process_blocks_nothing(tmp_path):
     """Catches a lock that is the file and not the system's: after kill -9 it would be for ever."""
     path = tmp_path / "run/.lock"
     path.parent.mkdir()
-    program = ("import fcntl, sys, time\nfile = open(sys.argv[1], 'w')\n"
-               "fcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
+    program = ("import sys, time\nfrom data.system import lock_file\n"
+               "file = open(sys.argv[1], 'w')\nlock_file(file)\nprint('held', flush=True)\n"
+               "time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE,
+                          cwd=Path(files.__file__).parents[1]) as holder:
+        assert holder.stdout.readline().strip() == b"held"
         with pytest.raises(InputError), files.lock(path):
             pass
         holder.kill()
@@ -228,7 +229,7 @@ def test_a_disk_without_locks(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(files, "lock_file", refuse)
     with files.lock(tmp_path / ".lock"):
         pass
     assert not list(tmp_path.iterdir())
@@ -256,12 +257,12 @@ def test_a_lock_that_was_just_removed_is_none(tmp_path, monkeypatch):
 
     Catches two writers who each hold a file of the same name.
     """
-    path, original = tmp_path / ".lock", files.fcntl.flock
+    path, original = tmp_path / ".lock", files.lock_file
 
-    def lock_late(file, how):
+    def lock_late(file):
         path.unlink()
-        return original(file, how)
-    monkeypatch.setattr(files.fcntl, "flock", lock_late)
+        return original(file)
+    monkeypatch.setattr(files, "lock_file", lock_late)
     with pytest.raises(InputError, match="another process"):
         with files.lock(path):
             pytest.fail("it goes on")

@@ -1,9 +1,12 @@
 """How the house is built: sizes, widths, imports; pages that say what the stored results say."""
 
 import ast
+import functools
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,19 +16,20 @@ from lessons import report
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
 LIMITS = {"rlvr.py": 680, "losses.py": 330, "rewards.py": 330, "model.py": 330, "train.sh": 40,
           "README.md": 240, "evaluation.py": 340, "measures.py": 235, "judges.py": 100,
-          "helpers.py": 180, "data/plumbing.py": 330, "data/files.py": 150, "CONTRIBUTING.md": 50}
+          "helpers.py": 180, "data/plumbing.py": 340, "data/files.py": 170, "data/system.py": 190,
+          "CONTRIBUTING.md": 50}
 
 PEERS = {"trl", "transformers", "datasets", "tokenizers"}
 
 # Who may import whom: only what stands further left.
-FLOORS = ["data.plumbing", "data.files", "data.task", "data.corpus", "data.tokenizer", "model",
-          "data.pretrain", "losses", "judges", "rewards", "measures", "evaluation", "helpers",
-          "rlvr",
-          "lessons"]
+FLOORS = ["data.system", "data.plumbing", "data.files", "data.task", "data.corpus",
+          "data.tokenizer", "model", "data.pretrain", "losses", "judges", "rewards", "measures",
+          "evaluation", "helpers", "rlvr", "lessons"]
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -100,15 +104,84 @@ def test_only_what_is_required_is_imported(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module]
+        assert "matplotlib.pyplot" not in names  # it, and its window, are the caller's
         for name in {name.split(".")[0] for name in names} - ours:
             allowed = name in {"torch", "tiktoken", "numpy", "tqdm"} | set(sys.stdlib_module_names)
             assert allowed or (name in inside and node.col_offset > 0), name
 
 
-def test_every_module_is_installed():
-    """pyproject.toml names what lies at the top; a new file there is easily forgotten."""
-    listed = re.search(r"py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text("utf-8"))[1]
-    assert set(re.findall(r'"(\w+)"', listed)) == {path.stem for path in ROOT.glob("*.py")}
+def test_nothing_of_ours_is_installed(tmp_path):
+    """`pip install .` brings what is needed, and no `data` or `model` beside everybody's.
+
+    Neither does `pip install -e .` make ours importable from anywhere.
+    """
+    pytest.importorskip("setuptools")
+    checkout = tmp_path / "checkout"
+    for path in ("pyproject.toml", "README.md", "LICENSE", "rlvr.py", "data/task.py",
+                 "lessons/__init__.py", "lessons/bench/bench.py", "lessons/bench/bench.json"):
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, checkout / path)
+    program = ("from setuptools import build_meta as build\n"
+               "build.build_wheel('..')\nbuild.build_editable('..')")
+    subprocess.run([sys.executable, "-c", program], cwd=checkout, check=True, capture_output=True)
+    whole, editable = sorted(tmp_path.glob("*.whl"), key=lambda path: "editable" in path.name)
+    with zipfile.ZipFile(whole) as wheel:
+        assert {name.split("/")[0] for name in wheel.namelist()} == {"minimal_rlvr-0.2.0.dist-info"}
+        needed = wheel.read("minimal_rlvr-0.2.0.dist-info/METADATA").decode()
+    assert all(f"Requires-Dist: {name}" in needed for name in ("torch", "tiktoken", "numpy"))
+    with zipfile.ZipFile(editable) as wheel:
+        for name in wheel.namelist():
+            assert str(checkout) not in wheel.read(name).decode(), name
+
+
+# What Windows has not: modules, and names in os and signal. Tests may skip where they are missing.
+UNIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "msvcrt", "winreg"}
+UNIX_NAMES = {"setsid", "getsid", "setpgid", "getpgid", "killpg", "fork", "forkpty", "wait",
+              "sched_getaffinity", "sched_setaffinity", "getuid", "geteuid", "getgid", "chown",
+              "mkfifo", "uname", "nice", "getloadavg", "statvfs", "SIGHUP", "SIGKILL", "SIGUSR1",
+              "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGCONT", "SIGSTOP", "alarm", "pause",
+              "setitimer", "pthread_kill", "sigwait"}
+
+
+@functools.cache
+def parse_file(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_of_one_system_alone(path):
+    """No such import where it ends the program on Windows, no such name outside data/system.py."""
+    tree = parse_file(path)
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            assert not names & {*UNIX, "multiprocessing.forkserver"}, ast.unparse(node)
+    for node in ast.walk(tree) if path in CODE else []:
+        if isinstance(node, ast.Attribute) and node.attr in UNIX_NAMES:
+            allowed = path.name == "system.py" and node.attr == "setsid"
+            assert allowed or ast.unparse(node.value) not in ("os", "signal"), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_texts_say_their_encoding(path):
+    """Wherever one is read, written, or taken from a process: Windows has another of its own."""
+    for node in ast.walk(parse_file(path)):
+        if isinstance(node, ast.Call):
+            name, words = ast.unparse(node.func), {word.arg for word in node.keywords}
+            given = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            assert not words & {"text", "universal_newlines"}, ast.unparse(node)
+            says = "encoding" in words or {"utf-8", "utf-8-sig"} & set(given)
+            binary = any(re.fullmatch("[rwax+]*b[rwax+]*", str(word)) for word in given)
+            if name == "open" or name.endswith((".read_text", ".open")) and name[:3] != "os.":
+                assert says or binary or name == "files.read_text", ast.unparse(node)
+            if name.endswith(".write_text") and len(node.args) == 1:
+                assert says, ast.unparse(node)
+
+
+def test_git_writes_the_same_bytes_everywhere():
+    """Catches a checkout of core.autocrlf=true, in which `env: 'bash\\r'` is not found."""
+    attributes = (ROOT / ".gitattributes").read_text("utf-8")
+    assert "\n* text=auto eol=lf\n" in attributes and "\n*.png binary\n" in attributes
 
 
 @pytest.mark.slow

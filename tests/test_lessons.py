@@ -1,13 +1,15 @@
 """The lessons' house: grids, the runner, results as rows and back. Each lesson has its own file."""
 
+import builtins
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import matplotlib.pyplot as plt
 import pytest
@@ -518,6 +520,69 @@ def test_the_first_table_of_a_new_page(tmp_path):
     page.write_text("```text\nkeep\n```\n## Table\n", encoding="utf-8")
     with pytest.raises(InputError, match="no text block"):
         runner.update_page(page, "a")
+
+
+@pytest.mark.parametrize("flags", [["--stored"], ["--runs"]])
+@pytest.mark.parametrize("name", runner.NAMES)
+def test_stored_results_where_nothing_can_be_written(name, flags, tmp_path, monkeypatch, capsys):
+    """The table, and a line that the figure is not there; on a stream of ASCII as well."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_bytes(b"")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert runner.main([name, *flags]) == 0
+    lines = stream.buffer.getvalue().decode("ascii").splitlines()
+    assert len(lines) > 4 and capsys.readouterr().err == ""
+    assert lines[-1].startswith("no figure: cannot write to ") == (flags == ["--stored"])
+
+
+def test_drawing_leaves_pyplot_as_it_was(tmp_path):
+    """Catches a backend, a style or an open figure of a notebook that a lesson replaces."""
+    results = report.collect([write_run(tmp_path / "a")])
+    mine = plt.figure()
+    plt.rcParams["font.size"] = 7
+    try:
+        before = dict(plt.rcParams.copy()), plt.get_fignums()
+        report.draw_to(tmp_path / "a.png", report.draw_gains, results)
+        assert (dict(plt.rcParams.copy()), plt.get_fignums()) == before and plt.gcf() is mine
+        with pytest.raises(ZeroDivisionError):
+            report.draw_to(tmp_path / "b.png", lambda: 1 / 0)
+        assert dict(plt.rcParams.copy()) == before[0]
+    finally:
+        plt.rcdefaults()
+        plt.close(mine)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_for_a_cache_may_be_missing(tmp_path, monkeypatch, capsys):
+    """Where nothing at all may be written matplotlib cannot be imported: the table is there."""
+    original = builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("matplotlib"):
+            raise OSError("Matplotlib requires access to a writable cache directory")
+        return original(name, *rest)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert not report.can_draw()
+    assert capsys.readouterr().out.startswith("no figure: Matplotlib requires access")
+
+
+def test_stored_results_with_the_line_ends_of_windows(tmp_path):
+    """As git may have written them."""
+    for name in ("runs", "curves", "evidence"):
+        content = (runner.HERE / "clips" / f"{name}.csv").read_bytes()
+        (tmp_path / f"{name}.csv").write_bytes(content.replace(b"\n", b"\r\n"))
+    assert report.read_results(tmp_path) == report.read_results(runner.HERE / "clips")
+
+
+def test_paths_in_commands_have_slashes():
+    """Catches `--out runs\\b.pt`, of which shlex leaves `runsb.pt`, on Windows."""
+    assert grid.write_flags({"out": PureWindowsPath("runs/bases/b.pt")}) == [
+        "--out", "runs/bases/b.pt"]
+    for name in runner.NAMES:
+        lesson = runner.load_lesson(name)
+        commands = getattr(lesson, "evidence_commands", lambda runs: [])(lesson.runs())
+        assert all("\\" not in command for command, _, _ in commands)
 
 
 def test_evidence_is_measured_beside_the_runs(lesson_of_two, monkeypatch):

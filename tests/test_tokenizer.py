@@ -20,6 +20,17 @@ def test_vocabulary_file_is_what_its_script_writes(tmp_path):
     assert tokenizer.VOCABULARY_HASH == zlib.crc32(written)
 
 
+def test_the_vocabulary_is_its_content(tmp_path):
+    """A checkout that git has given \\r\\n, or an editor no last line end, holds the same one."""
+    path, whole = tmp_path / "vocab", tokenizer.VOCABULARY_FILE.read_bytes()
+    for content in (whole.replace(b"\n", b"\r\n"), whole.rstrip(), b"\xef\xbb\xbf" + whole):
+        path.write_bytes(content)
+        ranks = tokenizer.load_ranks(path)
+        assert ranks == tokenizer.RANKS
+        assert zlib.crc32(tokenizer.format_ranks(ranks).encode()) == tokenizer.VOCABULARY_HASH
+    assert tokenizer.VOCABULARY_HASH == 2937471063               # checkpoints have it in them
+
+
 def test_every_entry_is_its_own_token():
     """Numbers 0..99, characters and idioms, once each, before the two special tokens."""
     entries = [tokenizer.decode([i]) for i in range(tokenizer.END)]
