@@ -14,6 +14,7 @@ data.plumbing.InputError: cannot encode '\\xe9': only printable ASCII and newlin
 
 import base64
 import re
+import sys
 import zlib
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import tiktoken
 
 from data.corpus import IDIOMS
 from data.files import read_text, write
-from data.plumbing import InputError
+from data.plumbing import InputError, run_command
 
 VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 
@@ -80,4 +81,4 @@ def decode(ids: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    write_vocabulary()
+    sys.exit(run_command("python -m data.tokenizer", write_vocabulary))

@@ -15,7 +15,8 @@ import pytest
 from lessons import copies
 from tests.helpers import ROOT, SMALL_BASE, TINY_RUN, read_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    os.name == "nt" or not os.path.exists("/dev/full"), reason="it wants Linux")]
 
 # A lesson of one tiny base and two runs, side by side. Arguments: the checkout, steps of a run.
 LESSON = """
