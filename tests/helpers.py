@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -137,6 +139,16 @@ def run(*arguments) -> int:
 
 def train(base, out, *more) -> int:
     return run("train", "--base", base, "--out", out, *TINY_RUN, *more)
+
+
+def make_once(made: Path, *arguments) -> Path:
+    """`python rlvr.py ...`, unless what it makes is there; waits where another worker makes it."""
+    command = [sys.executable, ROOT / "rlvr.py", *map(str, arguments), "--threads", "1"]
+    while not made.exists():
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0 or "another process" in done.stderr, done.stderr
+        time.sleep(0.5 if done.returncode else 0)
+    return made
 
 
 def load_run(out: Path) -> dict:
