@@ -205,6 +205,7 @@ def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, 
 
 # --- grades
 
+@pytest.mark.slow
 def test_grades_of_one_exercise(handout, tmp_path, capsys):
     """Solved, wrong, not begun, no Python, gone: points, the known mistake, JSON, Gradescope."""
     old, wrong = "1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k"
