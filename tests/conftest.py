@@ -1,18 +1,19 @@
 """Fixtures and the profile of hypothesis.
 
-The session's base and run are made by the command line itself, so what uses them needs all of the
-project: only test_rlvr.py, test_cli.py and test_registries.py do.
+Bases and runs are made by the command line itself, so what uses them needs all of the project. They
+are made once for all workers: nothing may change them.
 """
 
 import os
 import signal
 from pathlib import Path
+from typing import Callable
 
 import pytest
 import torch
 from hypothesis import settings
 
-from tests.helpers import SMALL_BASE, run, train
+from tests.helpers import SMALL_BASE, TINY_RUN, make_once, read_json
 
 # Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline:
 # time is no verdict.
@@ -27,16 +28,43 @@ torch.set_num_threads(1)  # models are tiny: a second thread would only wait
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> str:
-    """A checkpoint that answers in both modes, mostly boxes its answer, and ends its responses."""
-    path = str(tmp_path_factory.mktemp("base") / "small.pt")
-    assert run("pretrain", "--base", "good-code", "--out", path, *SMALL_BASE) == 0
-    return path
+def shared(tmp_path_factory) -> Path:
+    """A folder that all workers of this session see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def finished(base, tmp_path_factory) -> Path:
-    """The folder of a finished run on it; nothing may change it."""
-    out = tmp_path_factory.mktemp("runs") / "random"
-    assert train(base, out) == 0
+def base(shared) -> str:
+    """A checkpoint that answers in both modes, mostly boxes its answer, and ends its responses."""
+    path = shared / "small" / "small.pt"
+    return str(make_once(path, "pretrain", "--base", "good-code", "--out", path, *SMALL_BASE))
+
+
+@pytest.fixture(scope="session")
+def finished(base, shared) -> Path:
+    """The folder of a finished run on it."""
+    out = shared / "finished" / "random"
+    make_once(out / "summary.json", "train", "--base", base, "--out", out, *TINY_RUN)
     return out
+
+
+@pytest.fixture(scope="session")
+def pretrain_once(shared) -> Callable[..., Path]:
+    """(base, *flags) -> its checkpoint, of a pretraining seed that no page uses."""
+    def pretrain_once(name: str, *flags: str) -> Path:
+        path = shared / "bases" / f"{name}.pt"
+        return make_once(path, "pretrain", "--base", name, "--seed", 7, "--out", path, *flags)
+    return pretrain_once
+
+
+@pytest.fixture(scope="session")
+def train_once(shared) -> Callable[..., dict]:
+    """(checkpoint, *flags) -> the summary of a run on it, of an RL seed that no page uses."""
+    def train_once(path: Path, *flags: str, seed: int = 11) -> dict:
+        words = [Path(str(word)).name.lstrip("-") for word in (path.stem, *flags, seed)]
+        out = shared / "runs" / "-".join(words)
+        made = make_once(out / "summary.json", "train", "--base", path, "--seed", seed, "--out",
+                         out, *flags)
+        return read_json(made)
+    return train_once

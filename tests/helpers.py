@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -136,6 +138,17 @@ def run(*arguments) -> int:
 
 def train(base, out, *more) -> int:
     return run("train", "--base", base, "--out", out, *TINY_RUN, *more)
+
+
+def make_once(made: Path, *arguments) -> Path:
+    """`python rlvr.py ...`, unless what it makes is there; waits where another worker makes it."""
+    command = [sys.executable, ROOT / "rlvr.py", *map(str, arguments), "--threads", "1"]
+    while not made.exists():
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              encoding="utf-8")
+        assert done.returncode == 0 or "another process" in done.stderr, done.stderr
+        time.sleep(0.5 if done.returncode else 0)
+    return made
 
 
 def load_run(out: Path) -> dict:

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import random
 import re
 import shutil
 from pathlib import Path
@@ -231,6 +232,7 @@ def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, 
 
 # --- grades
 
+@pytest.mark.slow
 def test_grades_of_one_exercise(handout, tmp_path, capsys):
     """Solved, wrong, not begun, no Python, gone: points, the known mistake, JSON, Gradescope."""
     old, wrong = "1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k"
@@ -285,22 +287,32 @@ def test_what_a_failure_stands_for():
     assert missing.stands_for == "a function that it goes through is not written"
 
 
-@pytest.mark.slow
-def test_a_solved_exercise_has_all_its_points(handout, tmp_path):
+# Slow: three of them, others each time, also in CI. Full: all.
+each_choice = pytest.mark.parametrize("count", [
+    pytest.param(3, marks=pytest.mark.slow), pytest.param(len(EXERCISES), marks=pytest.mark.full)])
+
+
+def choose_exercises(count: int) -> list[str]:
+    return random.SystemRandom().sample(list(EXERCISES), count)
+
+
+@each_choice
+def test_a_solved_exercise_has_all_its_points(count, handout, tmp_path):
     """Though nothing else is written: an exercise that is not begun costs no other one anything."""
+    names = choose_exercises(count)
     solutions = {name: exercises.read_solution(
-        name, write_solution(handout, tmp_path / name, name)) for name in EXERCISES}
+        name, write_solution(handout, tmp_path / name, name)) for name in names}
     grades = exercises.grade_side_by_side(solutions)
     assert [(grade.name, grade.begun, grade.failures) for grade in grades] == [
-        (name, True, []) for name in EXERCISES]
+        (name, True, []) for name in names]
 
 
-@pytest.mark.slow
-def test_an_empty_exercise_has_no_points(handout):
+@each_choice
+def test_an_empty_exercise_has_no_points(count, handout):
     """None of its tests passes on `raise NotImplementedError`."""
-    solutions = {name: {file: exercises.merge_file(file, exercise, handout)
-                        for file in exercises.group_functions(exercise.write)}
-                 for name, exercise in EXERCISES.items()}
+    solutions = {name: {file: exercises.merge_file(file, EXERCISES[name], handout)
+                        for file in exercises.group_functions(EXERCISES[name].write)}
+                 for name in choose_exercises(count)}
     for grade in exercises.grade_side_by_side(solutions):
         assert [failure.check for failure in grade.failures] == list(EXERCISES[grade.name].checks)
 
@@ -330,11 +342,12 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
                "return [weight, weight]", "test_which_clip_lifts")}
 
 
-@pytest.mark.slow
-def test_wrong_solutions_lose_points(handout, tmp_path):
+@each_choice
+def test_wrong_solutions_lose_points(count, handout, tmp_path):
     """One of each exercise, and the failure stands for the mistake that was made."""
     solutions = {}
-    for name, (*change, _) in WRONG.items():
+    for name in choose_exercises(count):
+        *change, _ = WRONG[name]
         folder = write_solution(handout, tmp_path / name, name, *change)
         solutions[name] = exercises.read_solution(name, folder)
     for grade in exercises.grade_side_by_side(solutions):

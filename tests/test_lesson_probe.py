@@ -772,16 +772,14 @@ def test_figure_without_the_probe():
 # --- the claim, on bases of another pretraining seed: minutes
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("base", ["good-code", "no-code"])
-def test_the_probe_finds_the_latent_mode_and_only_where_it_is(tmp_path, base):
+def test_the_probe_finds_the_latent_mode_and_only_where_it_is(pretrain_once, base):
     """`yes` on one base, never on the other, where noise may cost more than the 3 points of `no`.
 
     On good-code nine seeds are needed: the first loses 2 points, the other eight gain 12 to 24.
     """
-    path = tmp_path / f"{base}.pt"
-    rlvr.pretrain(rlvr.PretrainConfig(base=base, seed=7, out=str(path)))
-    result = prober.probe(str(path), seed=21)
+    result = prober.probe(str(pretrain_once(base)), seed=21)
     assert (result["latent"] == "yes") == (base == "good-code")
     if base == "good-code":
         assert result["untrained"]["forced code"]["accuracy"] > 0.97

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lessons import copies
-from tests.helpers import ROOT, SMALL_BASE, TINY_RUN, read_rows
+from tests.helpers import ROOT, TINY_RUN, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     os.name == "nt" or not os.path.exists("/dev/full"), reason="it wants Linux")]
@@ -161,15 +161,6 @@ def test_a_hang_up_saves(tmp_path):
     assert not list(tmp_path.rglob(".lock")) and not list(tmp_path.rglob("summary.json"))
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("small") / "b.pt"
-    code, _, error = call_python(ROOT / "rlvr.py", "pretrain", "--out", path, *SMALL_BASE,
-                                 cwd=path.parent)
-    assert code == 0, error
-    return path
-
-
 NARROW = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
           "PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
 
@@ -177,9 +168,9 @@ NARROW = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
 @pytest.mark.parametrize("redirect, code", [
     (">&- 2>&-", 0), ("2>&-", 0), (">&-", 0), ("<&-", 0), ("2>/dev/full", 0),
     (">/dev/full", 1), (">/dev/full 2>/dev/full", 1), ("2>&1 | true", 0)])
-def test_streams_that_are_not_there(redirect, code, small, tmp_path):
+def test_streams_that_are_not_there(redirect, code, base, tmp_path):
     """Closed, full, or with nobody behind: the run is whole, and there is no traceback."""
-    words = [sys.executable, ROOT / "rlvr.py", "train", "--base", small, "--out", "run", *TINY_RUN]
+    words = [sys.executable, ROOT / "rlvr.py", "train", "--base", base, "--out", "run", *TINY_RUN]
     process = start("sh", "-c", f'"$@" {redirect}', "sh", *words, cwd=tmp_path)
     done, _, error = finish(process)
     assert done == code and "Traceback" not in error and "Exception ignored" not in error, error
@@ -193,7 +184,7 @@ def test_help_on_a_disk_that_is_full(tmp_path):
     assert code == 1 and error.count("\n") == 1, error
 
 
-def test_a_narrow_terminal_of_ascii(small, tmp_path):
+def test_a_narrow_terminal_of_ascii(tmp_path):
     """Every stored table, every run, every help, and a lesson: in the locale C, 40 wide."""
     program = """
 import sys
@@ -254,9 +245,9 @@ def foreign(tmp_path) -> Path:
     return tmp_path
 
 
-def test_modules_of_the_same_names(foreign, small):
+def test_modules_of_the_same_names(foreign, base):
     """In the folder that a command is run from, and on PYTHONPATH; with Python's -P and -I too."""
-    sample = "sample", small, "37 *4"
+    sample = "sample", base, "37 *4"
     for flag in [[], ["-I"], *([["-P"]] if sys.version_info >= (3, 11) else [])]:
         code, out, error = call_python(*flag, ROOT / "rlvr.py", *sample, cwd=foreign,
                                        PYTHONPATH=str(foreign))

@@ -88,6 +88,7 @@ def test_every_example_is_under_20_lines():
         assert all(len(line) <= 100 for line in block.splitlines())
 
 
+@pytest.mark.slow
 def test_the_page_as_it_stands(project, base):
     """Every command of it runs, small: rewards, loss, base, lesson; and the test it shows passes.
 

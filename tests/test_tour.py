@@ -39,7 +39,7 @@ def test_links_of_the_notebook_lead_somewhere():
         assert (PATH.parent / target).exists(), target
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_tour(tmp_path, monkeypatch):
     """From a clone, in one process: it pretrains, the coin lifts, the probe says yes."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
