@@ -65,6 +65,7 @@ from model import (
     sample_responses,
     sampling_logprobs,
     save_checkpoint,
+    scale_logits,
 )
 from rewards import (
     REWARDS,
@@ -91,7 +92,9 @@ class TrainConfig:
     # the rollouts: 64 x 16 as in 2506.10947
     prompts: int = option(64, "prompts per rollout batch", least=1, most=10**5)
     group: int = option(16, "rollouts per prompt, which are compared", least=2, most=10**4)
-    temperature: float = option(1.0, "of sampling; the loss scores under it too", above=0)
+    # below 0.01 what differs between reading and sampling, 1e-6, is a loss of its own
+    temperature: float = option(
+        1.0, "of sampling; the loss scores under it too", least=0.01, most=100)
     max_new_tokens: int = option(40, "longest response; right ones: 35", least=1, most=1000)
     # 1 is one-shot RLVR (2504.20571)
     pool: int = option(256, "training prompts to draw from, in epochs", least=1, most=10**6)
@@ -269,7 +272,7 @@ def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[T
         # the gradient of k3 is that of KL(base || pi).
         yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.base_logprobs))
     if config.entropy_coef:
-        yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)
+        yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))
 
 
 def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Tensor,

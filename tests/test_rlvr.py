@@ -88,7 +88,7 @@ def test_options():
         "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
         "steps": (20, up_to(10 ** 6)), "out": ("runs/train", {}),
         "prompts": (64, up_to(10 ** 5)), "group": (16, up_to(10 ** 4, 2)),
-        "temperature": (1.0, above0), "max_new_tokens": (40, up_to(1000)),
+        "temperature": (1.0, {"least": 0.01, "most": 100}), "max_new_tokens": (40, up_to(1000)),
         "pool": (256, up_to(10 ** 6)), "num_ops": (None, ks),
         "updates": (32, whole), "optimizer": ("sgd", {"choices": "sgd adamw"}),
         "lr": (0.015, above0), "max_grad_norm": (3.0, above0),
