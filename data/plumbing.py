@@ -206,7 +206,7 @@ def numpy_rng(purpose: int, seed: int, *rest: int) -> np.random.Generator:
 
 def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
     state = seed_stream(purpose, seed, *rest).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
+    return torch.Generator().manual_seed(int(state) >> 1)  # torch takes a seed below 2^63
 
 
 # --- the machine, and long work
