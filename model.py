@@ -23,6 +23,7 @@ from data.plumbing import InputError
 from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
+CUT = 0.02            # where more responses than this are cut before their end, a line says so
 BFLOAT16_WIDTH = 256  # from here on a GPU multiplies in bfloat16; what is kept is float32
 
 
@@ -191,6 +192,13 @@ class Rollouts(NamedTuple):
     mask: Tensor      # (N, T) bool, True on every sampled token
     logprobs: Tensor  # (N, T) under the distribution sampled from, 0 on padding
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
+
+
+def mark_ended(rollouts: Rollouts, end: int) -> Tensor:
+    """Which responses say themselves that they are over, (N,) bool; max_new_tokens cut the others.
+    """
+    last = rollouts.mask.sum(1, keepdim=True) - 1
+    return rollouts.ids.gather(1, last)[:, 0] == end
 
 
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:

@@ -56,8 +56,9 @@ from helpers import (
     token_logprobs,
 )
 from losses import DIVERGENCES, LOSSES, Batch, kl_k3, value_loss
-from measures import mark_confidence, measure_rollouts
+from measures import mark_confidence, measure_rollouts, note_cut
 from model import (
+    CUT,
     Transformer,
     entropy,
     load_checkpoint,
@@ -125,7 +126,8 @@ class TrainConfig:
     eval_split: str = option("evaluation", "which problems", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(
         EASY, "k of the evaluation problems", many=True, choices=EASY + HARD)
-    # the machine; the size of a forward pass changes speed and memory, not the gradient
+    # the machine: it changes speed and memory, and of the results the last bits alone, about 1e-7;
+    # so a resumed run is bit for bit an uninterrupted one where these three stay as they are
     micro_batch: int | None = option(
         None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
     threads: int | None = plumbing.THREADS
@@ -158,9 +160,13 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     answers = evaluation.answer_problems(
         model, corpus, problems, n, (plumbing.LABELS, config.seed),
         evaluation.Sampling(max_new_tokens=config.max_new_tokens))
+    note_cut(answers.rollouts, config.max_new_tokens)
     labels = [find_majority(answers.texts[i:i + n]) for i in range(0, len(answers.texts), n)]
     pool = list(zip(problems, labels))
     if "wrong_labels" not in needs:
+        if None in labels:
+            plumbing.note(f"{labels.count(None)} of the {len(pool)} prompts have no majority "
+                          "answer, since no response had a box: they never pay")
         return pool
     wrong = [(problem, label) for problem, label in pool
              if label not in (None, write_answer(problem))]
@@ -168,6 +174,9 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
         raise InputError(f"reward {config.reward}: the base's majority answer is right on all "
                          f"{config.pool} prompts of the pool; take a larger --pool or a harder "
                          "--num-ops")
+    if len(wrong) < config.prompts:
+        plumbing.note(f"the pool has {len(wrong)} prompts, of {config.pool}, whose majority answer "
+                      "is wrong: fewer than --prompts, so that a batch has some twice")
     return wrong
 
 
@@ -381,6 +390,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     batch, and summary.json at the end.
     """
     check_config(config)
+    note_settings(config)
     files.check_writable(Path(config.out))
     with files.lock(Path(config.out, ".lock")):
         files.remove_leftovers(Path(config.out))
@@ -430,8 +440,18 @@ def check_config(config: TrainConfig) -> None:
     plumbing.refuse_unread(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
 
 
+def note_settings(config: TrainConfig) -> None:
+    """Say of flags what their numbers in metrics.csv and summary.json do not."""
+    if config.temperature != 1:
+        plumbing.note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
+                      "before and after at 1")
+    bounds = config.eps_low, config.eps_high
+    if config.updates == 1 and bounds != (TrainConfig.eps_low, TrainConfig.eps_high):
+        plumbing.note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
+
+
 def identity(config: TrainConfig) -> dict:
-    """The flags that make a run what it is; the same run may be longer, or elsewhere."""
+    """The flags that make a run what it is; it may be longer, or elsewhere (`note_changes`)."""
     return {k: v for k, v in asdict(config).items() if k not in ("out", "steps", *plumbing.MACHINE)}
 
 
@@ -457,9 +477,10 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
     run.clock.booked.update(run.state["seconds"])  # adds them
     for thing, saved in zip(run.stateful, run.state["stateful"]):
         thing.load_state_dict(saved)
-    used = {**asdict(config), "device": str(device),
-            "micro_batch": plumbing.choose_micro_batch(config, device, MICRO_BATCH),
-            "lr": optimizers[0].param_groups[0]["lr"], "torch": torch.__version__,
+    machine = plumbing.describe_machine(config, device, MICRO_BATCH)
+    plumbing.note_changes(run.state.get("machine", {}), machine)
+    run.state["machine"] = machine
+    used = {**asdict(config), **machine, "lr": optimizers[0].param_groups[0]["lr"],
             "parameters": sum(p.numel() for p in model.parameters()), "command": command}
     for name in helpers.keys() & KEPT:  # so that the run resumes where the originals are gone
         used[f"{name}_fingerprint"] = fingerprint(locate_kept(config, name))
@@ -566,8 +587,12 @@ def finish_run(run: Run) -> None:
                "switches": evaluation.count_switches(then, answers, modes),
                "clip": clip, "seconds": {"total": sum(seconds.values()), **seconds}}
     files.write(Path(config.out) / "summary.json", files.to_json(summary))
+    if all(row["grad_norm"] == 0 for row in state["rows"]):
+        plumbing.note("no update had a gradient: nothing was learned")
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
              [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
+    if 1 - after["ended"] > CUT:
+        moved.append(f"{1 - after['ended']:.1%} of the answers cut by --max-new-tokens")
     print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
           f"{', '.join(moved)}, {sum(seconds.values()):.0f} s")
 

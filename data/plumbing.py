@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Callable, get_args
 
@@ -41,7 +42,7 @@ def option(default, help: str, **checks) -> Field:
     return field(default=default, metadata={"help": help, **checks})
 
 
-# The machine: flags that do not make a run another run.
+# The machine: flags that do not make a run another run, though sums are rounded in another order.
 MACHINE = ("threads", "device", "micro_batch")
 THREADS = option(None, "CPU threads (default: all cores; two runs at once: 1)", least=1,
                  most=1024)
@@ -180,11 +181,17 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
     return 0
 
 
+@cache
+def note(text: str) -> None:
+    """A line on stderr, once, of what a reader of the results would not think of."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 # --- random streams
 
 # Every random number comes from a generator made of (purpose, seed, step ...). So no generator's
-# state has to be saved for a resumed run to be the same, and two rewards with one seed see the same
-# prompts.
+# state has to be saved for a resumed run to be the same, bit for bit on the same machine with the
+# same --threads and --micro-batch, and two rewards with one seed see the same prompts.
 (WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION, HINT,
  SHOWN) = range(11)
 MAX_SEED = 2**32 - 1  # one word of a key
@@ -226,6 +233,25 @@ def choose_device(config) -> torch.device:
 def choose_micro_batch(config, device: torch.device, on_cpu: int) -> int:
     """Sequences in a forward pass: a CPU wants few, that fit its cache; a GPU many."""
     return config.micro_batch or (on_cpu if device.type == "cpu" else 512)
+
+
+def describe_machine(config, device: torch.device, on_cpu: int) -> dict:
+    """What the last bits of a result depend on, beside the flags that make a run what it is."""
+    return {"threads": torch.get_num_threads(), "device": str(device),
+            "micro_batch": choose_micro_batch(config, device, on_cpu),
+            "torch": str(torch.__version__)}  # a class that a checkpoint refuses
+
+
+def note_changes(before: dict, now: dict) -> None:
+    """Say it where a resume is on another machine than what it goes on with.
+
+    A number that was not recorded, as by an earlier release, says nothing.
+    """
+    changed = [f"{name} {before[name]} -> {value}" for name, value in now.items()
+               if before.get(name) not in (None, value)]
+    if changed:
+        note(f"resumed with {', '.join(changed)}: sums are rounded in another order, so the result "
+             "is that of an uninterrupted run to about 1e-7 a step, not bit for bit")
 
 
 class Clock:

@@ -24,7 +24,7 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 
 from data.files import check_writable, to_csv, write
-from data.plumbing import InputError, Parser, run_command
+from data.plumbing import InputError, Parser, note, run_command
 from lessons.grid import write_flags
 from lessons.page import build_page
 from rlvr import TrainConfig, check_config
@@ -332,6 +332,10 @@ def draw_gains(results: Results):
 
 def report(folders: list[str], out: str, html: bool) -> None:
     """Table, rows and figure of somebody's runs, and if wanted their page."""
+    given = len(folders)
+    folders = list({Path(folder).resolve(): folder for folder in folders}.values())
+    if len(folders) < given:
+        note("a folder that is given twice counts as one run")
     results = collect(map(Path, folders))
     page = build_page(folders, results.runs) if html else None
     check_writable(Path(out))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from data import plumbing
 from tests.helpers import SMALL_BASE, run, train
 
 # Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline:
@@ -21,6 +22,12 @@ settings.register_profile("repeatable", deadline=None, print_blob=True, max_exam
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait
+
+
+@pytest.fixture(autouse=True)
+def notes_are_new():
+    """What is said once in a process is said once in a test."""
+    plumbing.note.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def test_what_is_sampled_is_scored_the_same_at_the_ends_of_the_range(temperature
 @pytest.mark.parametrize("temperature", ["0.01", "100"])
 def test_training_works_at_the_ends_of_the_range(temperature, base, tmp_path):
     """With all terms that divide by it, the entropy bonus and KL too; at a step that fits."""
-    more = ["--lr", 1e-5, "--reward", "code", "--kl-coef", 0.1, "--entropy-coef", 0.01, "--loss", "ppo"]
+    more = "--lr 1e-5 --reward code --kl-coef 0.1 --entropy-coef 0.01 --loss ppo".split()
     assert train(base, tmp_path / "run", "--temperature", temperature, *more) == 0
     rows = read_rows(tmp_path / "run")
     assert all(math.isfinite(float(cell)) for row in rows for cell in row.values() if cell)
