@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from data import plumbing
 from tests.helpers import SMALL_BASE, run, train
 
-# Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline:
-# time is no verdict.
-settings.register_profile("random", deadline=None, print_blob=True, max_examples=60)
-settings.register_profile("repeatable", deadline=None, print_blob=True, max_examples=60,
-                          derandomize=True)
+# Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline,
+# and no complaint that examples come slowly: time is no verdict.
+patient = settings(deadline=None, print_blob=True, max_examples=60,
+                   suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", patient)
+settings.register_profile("repeatable", patient, derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait

@@ -211,7 +211,7 @@ def test_a_killed_process_blocks_nothing(tmp_path):
     path = tmp_path / "run/.lock"
     path.parent.mkdir()
     program = ("import fcntl, sys, time\nfile = open(sys.argv[1], 'w')\n"
-               "fcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)")
+               "fcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(InputError), files.lock(path):

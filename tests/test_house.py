@@ -105,6 +105,43 @@ def test_only_what_is_required_is_imported(path):
             assert allowed or (name in inside and node.col_offset > 0), name
 
 
+CLOCKS = {"time", "monotonic", "perf_counter", "process_time", "thread_time", "getrusage", "times"}
+
+
+def find_verdicts(text: str) -> list[str]:
+    """What of a test would fail on a busy machine: clocks that are read, timeouts under 5 minutes.
+
+    A clock may be read to choose when something is killed: in a function `wait_until`.
+    """
+    tree, found = ast.parse(text), []
+    waits = {inner for node in ast.walk(tree) if getattr(node, "name", "") == "wait_until"
+             for inner in ast.walk(node)}
+    for node in set(ast.walk(tree)) - waits:
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name.split(".")[-1] in CLOCKS and name.split(".")[0] in ("time", "os", "resource"):
+                found.append(name)
+            found += [f"timeout={ast.unparse(keyword.value)}" for keyword in node.keywords
+                      if keyword.arg == "timeout" and isinstance(keyword.value, ast.Constant)
+                      and keyword.value.value is not None and keyword.value.value < 300]
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            found += [alias.name for alias in node.names if alias.name in CLOCKS]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/*.py")), ids=lambda path: path.name)
+def test_no_test_asserts_seconds(path):
+    """Of wall or CPU: other work on the machine is no bug."""
+    assert not find_verdicts(path.read_text())
+
+
+@pytest.mark.parametrize("text", [
+    "import time\nassert time.process_time() - a < 1", "from time import perf_counter",
+    "subprocess.run(command, timeout=20)", "import os\nassert os.times().user < 1"])
+def test_a_test_that_asserts_seconds_is_found(text):
+    assert find_verdicts(text)
+
+
 def test_every_module_is_installed():
     """pyproject.toml names what lies at the top; a new file there is easily forgotten."""
     listed = re.search(r"py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
