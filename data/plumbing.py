@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.limits import count_cores
+
 
 class InputError(ValueError):
     """Bad input of a user: one line, exit code 2. Any other exception is a bug: a traceback."""
@@ -44,10 +46,12 @@ def option(default, help: str, **checks) -> Field:
 
 # The machine: flags that do not make a run another run, though sums are rounded in another order.
 MACHINE = ("threads", "device", "micro_batch")
-THREADS = option(None, "CPU threads (default: all cores; two runs at once: 1)", least=1,
-                 most=1024)
+THREADS = option(None, "CPU threads (default: all cores that we may use; two runs at once: 1)",
+                 least=1, most=1024)
 DEVICE = option("auto", "auto takes a GPU if there is one",
                 choices=("auto", "cpu", "cuda", "mps"))
+DEFAULT_THREADS = torch.get_num_threads()  # another number later on is a caller's choice,
+THREAD_VARIABLES = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}  # and so are these
 
 
 class Parser(argparse.ArgumentParser):
@@ -225,6 +229,10 @@ def choose_device(config) -> torch.device:
         raise InputError(f"--device {config.device}: torch sees none here")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    elif not THREAD_VARIABLES & os.environ.keys():
+        # torch does not ask what time a container gets: threads above that wait for each other.
+        if torch.get_num_threads() == DEFAULT_THREADS > count_cores():
+            torch.set_num_threads(count_cores())
     # Apple's GPU only if asked for: nothing here has been run on one yet.
     chosen = "cuda" if present["cuda"] else "cpu"
     return torch.device(chosen if config.device == "auto" else config.device)
