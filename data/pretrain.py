@@ -239,6 +239,8 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
                                 machine=describe_machine(config, device, MICRO_BATCH))
             if stopped:
                 raise KeyboardInterrupt
+    if not all(p.isfinite().all() for p in work.model.parameters()):  # no loss has seen them yet
+        raise FloatingPointError("pretraining diverged in its last step: weights are no numbers")
     save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")

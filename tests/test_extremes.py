@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import model as project
-from tests.helpers import END, read_rows, run, tiny, token_logprobs, train
+from tests.helpers import END, read_rows, run, tiny, token_logprobs, train, weights
 
 VALUES = [0.0, -0.0, 1.0, 1.0000001, -1.0, 20.0, 88.0, -104.0, 1e-7, 1e-30, -1e-30, 1e30, -1e30,
           3e38, -3e38, -math.inf]
@@ -145,3 +145,17 @@ def test_the_entropy_bonus_is_a_number_at_any_temperature():
     logits = torch.tensor([[1e30, 0.0, -1e30]])
     for temperature in (0.01, 1.0, 100.0):
         assert project.entropy(project.scale_logits(logits, temperature)).isfinite().all()
+
+
+@pytest.mark.parametrize("flag", ["--lr-adamw", "--lr-muon"])
+@pytest.mark.parametrize("rate", ["1e-30", "1e9", "1e12", "1e29"])
+def test_no_base_is_written_that_is_no_numbers(flag, rate, tmp_path, capsys):
+    """The last step makes weights that no loss has seen: without a look at them, exit code 0."""
+    shape = "--steps 3 --batch 6 --layers 1 --width 8 --heads 2 --threads 1 --warmup 0".split()
+    code = run("pretrain", "--out", tmp_path / "b.pt", *shape, flag, rate)
+    error = capsys.readouterr().err.splitlines()
+    assert code in (0, 1) and (tmp_path / "b.pt").exists() == (code == 0)
+    if code == 0:
+        assert weights(tmp_path / "b.pt").isfinite().all()
+    else:
+        assert "diverged" in error[-1]

@@ -17,8 +17,8 @@ CODE = [path for folder in (".", "data", "lessons", "tests")
         for path in sorted((ROOT / folder).glob("*.py" if folder == "." else "**/*.py"))]
 BASE = "--steps 40 --batch 24 --layers 1 --width 32 --heads 2 --warmup 5 --threads 1".split()
 
-# Of the modules that are used here: what came with Python 3.11 or later, by name of the module, or
-# under "" of a method, a keyword argument or a builtin.
+# Of the modules that are used here: what came with Python 3.11 or later, or with numpy 2, by name of
+# the module, or under "" of a method, a keyword argument or a builtin.
 NEWER = {"": "ExceptionGroup BaseExceptionGroup PythonFinalizationError add_note enterContext "
              "enterClassContext full_match is_junction with_segments from_uri binomialvariate "
              "co_qualname co_positions delete_on_close walk_up case_sensitive",
@@ -27,6 +27,9 @@ NEWER = {"": "ExceptionGroup BaseExceptionGroup PythonFinalizationError add_note
          "copy": "replace", "csv": "QUOTE_NOTNULL QUOTE_STRINGS", "datetime": "UTC",
          "enum": "StrEnum ReprEnum EnumType member nonmember verify global_enum",
          "glob": "translate", "hashlib": "file_digest", "inspect": "getmembers_static",
+         "np": "trapezoid concat permute_dims pow acos asin atan acosh asinh atanh astype isdtype "
+               "bool long ulong strings unstack vecdot matrix_transpose cumulative_sum "
+               "cumulative_prod unique_all unique_counts unique_inverse unique_values",
          "itertools": "batched", "math": "cbrt exp2 fma sumprod", "operator": "call",
          "os": "process_cpu_count unshare setns login_tty", "random": "binomialvariate",
          "re": "NOFLAG PatternError", "statistics": "kde kde_random", "sys": "exception monitoring",
@@ -70,7 +73,10 @@ def list_newer(text: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_oldest_python_has_what_is_used(path):
-    """3.10, as requires-python says; what is newer is reached by getattr, with a way around it."""
+    """3.10, as requires-python says, and the oldest numpy.
+
+    What is newer is reached by getattr, with a way around it.
+    """
     assert not list_newer(path.read_text(encoding="utf-8"))
 
 
@@ -79,7 +85,8 @@ def test_the_oldest_python_has_what_is_used(path):
     "raise ExceptionGroup('', [])", "import os\nos.process_cpu_count()",
     "import enum\nenum.StrEnum", "from itertools import batched", "def f[T](x): 0",
     "import contextlib\ncontextlib.chdir('.')",
-    "try: 0\nexcept* ValueError: 0", "type X = int", "error.add_note('')"])
+    "try: 0\nexcept* ValueError: 0", "type X = int", "error.add_note('')",
+    "np.trapezoid(y, x)", "mask.astype(np.bool)"])
 def test_what_is_newer_is_noticed(text):
     """The test above sees it."""
     try:
