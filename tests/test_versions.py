@@ -17,8 +17,8 @@ CODE = [path for folder in (".", "data", "lessons", "tests")
         for path in sorted((ROOT / folder).glob("*.py" if folder == "." else "**/*.py"))]
 BASE = "--steps 40 --batch 24 --layers 1 --width 32 --heads 2 --warmup 5 --threads 1".split()
 
-# Of the modules that are used here: what came with Python 3.11 or later, or with numpy 2, by name of
-# the module, or under "" of a method, a keyword argument or a builtin.
+# Of the modules that are used here: what came with Python 3.11 or later, or with numpy 2, by name
+# of the module, or under "" of a method, a keyword argument or a builtin.
 NEWER = {"": "ExceptionGroup BaseExceptionGroup PythonFinalizationError add_note enterContext "
              "enterClassContext full_match is_junction with_segments from_uri binomialvariate "
              "co_qualname co_positions delete_on_close walk_up case_sensitive",
