@@ -23,6 +23,7 @@ from data.plumbing import (
     THREADS,
     InputError,
     choose_device,
+    note,
     numpy_rng,
     option,
     progress_bar,
@@ -45,9 +46,17 @@ from measures import (
     measure_doubt,
     measure_tokens,
     measure_votes,
+    note_cut,
     share_modes,
 )
-from model import Rollouts, Transformer, load_checkpoint, response_hidden, sample_responses
+from model import (
+    Rollouts,
+    Transformer,
+    load_checkpoint,
+    mark_ended,
+    response_hidden,
+    sample_responses,
+)
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
@@ -168,6 +177,7 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
     answers = answer_problems(model, corpus, problems, samples, key, sampling)
     greedily = Sampling(0.0, max_new_tokens=sampling.max_new_tokens)
     greedy = answer_problems(model, corpus, problems, 1, key, greedily)
+    note_cut(answers.rollouts + greedy.rollouts, sampling.max_new_tokens)
     numbers = {"accuracy": answers.correct.mean().item(),
                "greedy_accuracy": greedy.correct.mean().item()}
     numbers |= share_modes(corpus, problems, answers.modes)
@@ -257,6 +267,8 @@ class EvaluateConfig(SampleConfig):
 
 
 def read_sampling(args: argparse.Namespace) -> Sampling:
+    if args.temperature == 0 and (args.top_k or args.top_p):
+        note("--temperature 0 is greedy: --top-k and --top-p have no effect")
     return Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
 
 
@@ -297,9 +309,11 @@ def sample_command(args: argparse.Namespace) -> None:
     rollouts = sample_responses(model, [encode_prompt(prompt)], args.n, END,
                                 generator=torch_rng(SAMPLES, args.seed),
                                 **read_sampling(args)._asdict())
+    ended = mark_ended(rollouts, END).tolist()
     for i, response in enumerate(decode_rollouts(rollouts)):
         said = corpus.mode_of(response) if corpus.judges else "wrong"
         right = is_correct(problem, response)
         verdict = "correct" if right else f"{said}, the answer is {write_answer(problem)}"
+        cut = "" if ended[i] else f", cut at {args.max_new_tokens} tokens (--max-new-tokens)"
         logprob = rollouts.logprobs[i].sum()
-        print(f"--- {i + 1}: {verdict}, log-probability {logprob:.2f}\n{response}")
+        print(f"--- {i + 1}: {verdict}{cut}, log-probability {logprob:.2f}\n{response}")

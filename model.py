@@ -24,6 +24,7 @@ from data.system import explain_error
 from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
+CUT = 0.02            # where more responses than this are cut before their end, a line says so
 BFLOAT16_WIDTH = 256  # from here on a GPU multiplies in bfloat16; what is kept is float32
 
 
@@ -142,27 +143,41 @@ class Transformer(nn.Module):
         return self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]
 
 
+def scale_logits(logits: Tensor, temperature: float) -> Tensor:
+    """Logits (..., V) over a temperature above 0, up to a constant: finite, however small it is."""
+    if temperature == 1:
+        return logits
+    highest = logits.detach().amax(-1, keepdim=True)    # it becomes 0, which nothing makes infinite
+    return (logits - highest) / max(temperature, torch.finfo(logits.dtype).tiny)
+
+
 def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
                       top_p: float | None = None) -> Tensor:
     """Log-probabilities (..., V) that are sampled from: temperature, then top-k, then top-p.
 
-    temperature 0 is greedy: all mass on the most likely token. Ties at the k-th place are all kept.
-    top-p (nucleus, 1904.09751) keeps the smallest set of most likely tokens whose mass reaches p.
-    What is cut away has log-probability -inf.
+    temperature 0 is greedy: all mass on the most likely token, the first of equals. top-k keeps all
+    ties at the k-th place; top-p (nucleus, 1904.09751) the smallest set of most likely tokens whose
+    mass reaches p, of equals the first. A mass that lacks 8 roundings of the logits' type reaches
+    p: .5 + .3 is .8. What is cut away has log-probability -inf; the most likely token never is.
     """
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
-    logits = logits / temperature
+    scaled = scale_logits(logits, temperature)
     if top_k is not None and top_k < logits.size(-1):
         kth = logits.topk(top_k).values[..., -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if top_p is not None:
-        ordered, index = logits.softmax(-1).sort(descending=True, stable=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p               # the more likely ones reach p
+        scaled = scaled.masked_fill(logits < kth, -torch.inf)
+    if top_p is not None and top_p < 1:
+        # Sorted before a high temperature makes them equal; summed so that a thousand tails count.
+        index = logits.argsort(dim=-1, descending=True, stable=True)
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64
+        mass = scaled.gather(-1, index).to(wide).softmax(-1)
+        reached = top_p * (1 - 8 * torch.finfo(logits.dtype).eps)
+        beyond = mass.cumsum(-1) - mass >= reached                   # the more likely ones reach p
+        beyond[..., 0] = False                                       # p may be below all numbers
         cut = torch.empty_like(beyond).scatter(-1, index, beyond)
-        logits = logits.masked_fill(cut, -torch.inf)
-    return logits.log_softmax(-1)
+        scaled = scaled.masked_fill(cut, -torch.inf)
+    return scaled.log_softmax(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -178,6 +193,13 @@ class Rollouts(NamedTuple):
     mask: Tensor      # (N, T) bool, True on every sampled token
     logprobs: Tensor  # (N, T) under the distribution sampled from, 0 on padding
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
+
+
+def mark_ended(rollouts: Rollouts, end: int) -> Tensor:
+    """Which responses say themselves that they are over, (N,) bool; max_new_tokens cut the others.
+    """
+    last = rollouts.mask.sum(1, keepdim=True) - 1
+    return rollouts.ids.gather(1, last)[:, 0] == end
 
 
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
@@ -238,7 +260,7 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
         cache.select(branches // V)
         hidden = model(branches[:, None] % V, cache)
     rollouts = Rollouts(*(x[:, :t + 1].cpu() for x in out))
-    if not rollouts.logprobs.isfinite().all():
+    if not (rollouts.logprobs + rollouts.entropy).isfinite().all():
         raise FloatingPointError("the model has diverged: its logits are not numbers")
     return rollouts
 

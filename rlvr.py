@@ -59,8 +59,9 @@ from helpers import (
     token_logprobs,
 )
 from losses import DIVERGENCES, LOSSES, Batch, kl_k3, value_loss
-from measures import mark_confidence, measure_rollouts
+from measures import mark_confidence, measure_rollouts, note_cut
 from model import (
+    CUT,
     Transformer,
     entropy,
     load_checkpoint,
@@ -68,6 +69,7 @@ from model import (
     sample_responses,
     sampling_logprobs,
     save_checkpoint,
+    scale_logits,
 )
 from rewards import (
     REWARDS,
@@ -96,7 +98,9 @@ class TrainConfig:
     # the rollouts: 64 x 16 as in 2506.10947
     prompts: int = option(64, "prompts per rollout batch", least=1, most=10**5)
     group: int = option(16, "rollouts per prompt, which are compared", least=2, most=10**4)
-    temperature: float = option(1.0, "of sampling; the loss scores under it too", above=0)
+    # below 0.01 what differs between reading and sampling, 1e-6, is a loss of its own
+    temperature: float = option(
+        1.0, "of sampling; the loss scores under it too", least=0.01, most=100)
     max_new_tokens: int = option(40, "longest response; right ones: 35", least=1, most=1000)
     # 1 is one-shot RLVR (2504.20571)
     pool: int = option(256, "training prompts to draw from, in epochs", least=1, most=10**6)
@@ -127,7 +131,8 @@ class TrainConfig:
     eval_split: str = option("evaluation", "which problems", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(
         EASY, "k of the evaluation problems", many=True, choices=EASY + HARD)
-    # the machine; the size of a forward pass changes speed and memory, not the gradient
+    # the machine: it changes speed and memory, and of the results the last bits alone, about 1e-7;
+    # so a resumed run is bit for bit an uninterrupted one where these three stay as they are
     micro_batch: int | None = option(
         None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
     threads: int | None = plumbing.THREADS
@@ -160,9 +165,13 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     answers = evaluation.answer_problems(
         model, corpus, problems, n, (plumbing.LABELS, config.seed),
         evaluation.Sampling(max_new_tokens=config.max_new_tokens))
+    note_cut(answers.rollouts, config.max_new_tokens)
     labels = [find_majority(answers.texts[i:i + n]) for i in range(0, len(answers.texts), n)]
     pool = list(zip(problems, labels))
     if "wrong_labels" not in needs:
+        if None in labels:
+            plumbing.note(f"{labels.count(None)} of the {len(pool)} prompts have no majority "
+                          "answer, since no response had a box: they never pay")
         return pool
     wrong = [(problem, label) for problem, label in pool
              if label not in (None, write_answer(problem))]
@@ -170,6 +179,9 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
         raise InputError(f"reward {config.reward}: the base's majority answer is right on all "
                          f"{config.pool} prompts of the pool; take a larger --pool or a harder "
                          "--num-ops")
+    if len(wrong) < config.prompts:
+        plumbing.note(f"the pool has {len(wrong)} prompts, of {config.pool}, whose majority answer "
+                      "is wrong: fewer than --prompts, so that a batch has some twice")
     return wrong
 
 
@@ -274,7 +286,7 @@ def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[T
         # the gradient of k3 is that of KL(base || pi).
         yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.base_logprobs))
     if config.entropy_coef:
-        yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)
+        yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))
 
 
 def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Tensor,
@@ -384,6 +396,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     batch, and summary.json at the end.
     """
     check_config(config)
+    note_settings(config)
     files.check_writable(Path(config.out))
     with files.lock(Path(config.out, ".lock")):
         files.remove_leftovers(Path(config.out))
@@ -433,8 +446,18 @@ def check_config(config: TrainConfig) -> None:
     plumbing.refuse_unread(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
 
 
+def note_settings(config: TrainConfig) -> None:
+    """Say of flags what their numbers in metrics.csv and summary.json do not."""
+    if config.temperature != 1:
+        plumbing.note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
+                      "before and after at 1")
+    bounds = config.eps_low, config.eps_high
+    if config.updates == 1 and bounds != (TrainConfig.eps_low, TrainConfig.eps_high):
+        plumbing.note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
+
+
 def identity(config: TrainConfig) -> dict:
-    """The flags that make a run what it is; the same run may be longer, or elsewhere."""
+    """The flags that make a run what it is; it may be longer, or elsewhere (`note_changes`)."""
     return {k: v for k, v in asdict(config).items() if k not in ("out", "steps", *plumbing.MACHINE)}
 
 
@@ -460,9 +483,10 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
     run.clock.booked.update(run.state["seconds"])  # adds them
     for thing, saved in zip(run.stateful, run.state["stateful"]):
         thing.load_state_dict(saved)
-    used = {**asdict(config), "device": str(device),
-            "micro_batch": plumbing.choose_micro_batch(config, device, MICRO_BATCH),
-            "lr": optimizers[0].param_groups[0]["lr"], "torch": torch.__version__,
+    machine = plumbing.describe_machine(config, device, MICRO_BATCH)
+    plumbing.note_changes(run.state.get("machine", {}), machine)
+    run.state["machine"] = machine
+    used = {**asdict(config), **machine, "lr": optimizers[0].param_groups[0]["lr"],
             "parameters": sum(p.numel() for p in model.parameters()), "command": command}
     for name in helpers.keys() & KEPT:  # so that the run resumes where the originals are gone
         used[f"{name}_fingerprint"] = fingerprint(locate_kept(config, name))
@@ -569,8 +593,12 @@ def finish_run(run: Run) -> None:
                "switches": evaluation.count_switches(then, answers, modes),
                "clip": clip, "seconds": {"total": sum(seconds.values()), **seconds}}
     files.write(Path(config.out) / "summary.json", files.to_json(summary))
+    if all(row["grad_norm"] == 0 for row in state["rows"]):
+        plumbing.note("no update had a gradient: nothing was learned")
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
              [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
+    if 1 - after["ended"] > CUT:
+        moved.append(f"{1 - after['ended']:.1%} of the answers cut by --max-new-tokens")
     print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
           f"{', '.join(moved)}, {sum(seconds.values()):.0f} s")
 

@@ -514,8 +514,8 @@ MUTANTS = (
            "while kl_to_base grows.",
            "tests/test_rlvr.py::test_kl_term"),
     Mutant("bonus-as-penalty", "rlvr.py",
-           'yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)',
-           'yield "bonus", config.entropy_coef, entropy(logits / config.temperature)',
+           'yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
+           'yield "bonus", config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
            "losses",
            "A loss is minimised, so a bonus has a minus. Without it --entropy-coef drives the "
            "entropy down: the policy becomes sure of its mode sooner, which looks like fast "
