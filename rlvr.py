@@ -312,14 +312,17 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
 
     Returns the metrics over all of them. Raises FloatingPointError if the gradient is no number.
     """
-    lengths, sums, norms = batch.mask.sum(1), Counter(), []
+    lengths, sums = batch.mask.sum(1), Counter()
+    # Where the model is: the norm of a minibatch without signal, which has no gradient, is on the
+    # CPU whatever the device is.
+    norms = model.head.weight.new_zeros(config.updates)
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
     all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None
                     or batch.teacher_distribution is not None)
     micro_batch = plumbing.choose_micro_batch(config, model.head.weight.device, MICRO_BATCH)
     shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
-    for rows in map(torch.from_numpy, np.array_split(shuffled, config.updates)):
+    for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
         divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
         trained = rows if all_rows else rows[signal[rows]]
@@ -330,10 +333,10 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
             loss, more = minibatch_loss(model, batch, micro, divisors[micro], config, critic)
             loss.backward()
             sums.update(more)
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for optimizer in optimizers:
             optimizer.step()
-    return average_metrics(sums, torch.stack(norms).tolist(), lengths.sum().item(), step)
+    return average_metrics(sums, norms.tolist(), lengths.sum().item(), step)
 
 
 def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:

@@ -572,9 +572,8 @@ MUTANTS = (
            "are 0 in all batches, and a coin leads nowhere.",
            "tests/test_rlvr.py::test_first_update_has_ratio_one_and_later_ones_clip"),
     Mutant("norm-clip-stays-on", "rlvr.py",
-           "norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))",
-           "norms.append(nn.utils.clip_grad_norm_(model.parameters(), min(config.max_grad_norm, "
-           "3)))",
+           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)",
+           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), min(config.max_grad_norm, 3))",
            "clips",
            '--max-grad-norm 1e9 should turn the norm clip off; 3 stays. So a "no clip" control '
            "still has a drift where rewards are skewed: with a coin of p = 0.1 towards code, at "
