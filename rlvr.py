@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import evaluation
 from data import files, plumbing
 from data.corpus import CORPORA, Corpus
-from data.plumbing import InputError, numpy_rng, option, torch_rng
+from data.plumbing import InputError, numpy_rng, option, torch_rng, upload
 from data.pretrain import PretrainConfig, pretrain
 from data.task import (
     EASY,
@@ -262,7 +262,7 @@ def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[T
         # All that could have been said where the policy went: so it needs no ratio.
         divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
                                                  pick(batch.teacher_distribution))
-        taught = pick(batch.taught[:, None] & batch.mask)                          # (R,)
+        taught = pick(batch.taught[:, None].expand_as(batch.mask))                 # (R,)
         yield "divergence", config.directive_weight, divergence * taught
     if config.kl_coef:
         # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
@@ -284,7 +284,7 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
 
     def pick(field: Tensor) -> Tensor:
         """What a field (N, T) of the batch has on the response tokens: (R,), where the model is."""
-        return field[rows, :T][mask].to(hidden.device)
+        return upload(field[rows, :T][mask], hidden.device)
 
     logits = model.head(hidden)                                                    # (R, V)
     logprobs = token_logprobs(logits, pick(batch.ids), config.temperature)         # (R,)
@@ -302,8 +302,8 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
     for name, weight, term in list_terms(batch, logits, logprobs, pick, config):
         sums[name] = term.detach().sum()
         loss = loss + weight * term
-    per_token = divisors[:, None].expand_as(mask)[mask]                            # (R,)
-    return (loss / per_token.to(loss)).sum(), sums
+    per_token = divisors[:, None].expand_as(mask)[mask].to(loss.dtype)             # (R,)
+    return (loss / upload(per_token, loss.device)).sum(), sums
 
 
 def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch,
@@ -521,15 +521,22 @@ def evaluate_run(run: Run) -> tuple[dict, evaluation.Answers]:
                                ks, (plumbing.EVALUATION, 0), sampling, run.helpers["base"])
 
 
+def list_kept_steps(steps: int) -> list[int]:
+    """After which batches of a run its answers are kept: evenly spaced, at most 12, the last too.
+
+    A longer run keeps some of a shorter one's: every batch up to 10, every second up to 20 ...
+    """
+    stride = 1 << max(0, (steps - 1) // 10).bit_length()
+    return [*range(0, steps, stride), steps]
+
+
 def keep_answers(run: Run, step: int) -> None:
     """Keep how the policy answers three problems after `step` batches, on the same random numbers.
-
-    After every batch up to 10, every second up to 20, every fourth up to 40 ...: at most 12 in all.
     """
-    stride = 1 << max(0, (step - 1) // 10).bit_length()
+    wanted = list_kept_steps(run.config.steps)
     kept = [entry for entry in run.state.get("answers", [])
-            if entry["step"] < step and entry["step"] % stride == 0]
-    if step % stride == 0 or step == run.config.steps:
+            if entry["step"] < step and entry["step"] in wanted]
+    if step in wanted:
         sampling = evaluation.Sampling(max_new_tokens=run.config.max_new_tokens)
         answers = evaluation.answer_problems(run.model, CORPORA[run.corpus], run.problems[:3], 4,
                                              (plumbing.SHOWN, 0), sampling)

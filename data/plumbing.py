@@ -228,6 +228,13 @@ def choose_micro_batch(config, device: torch.device, on_cpu: int) -> int:
     return config.micro_batch or (on_cpu if device.type == "cpu" else 512)
 
 
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on the device. A GPU copies pinned memory while the host goes on."""
+    if device.type in ("cpu", "mps"):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class Clock:
     """Seconds spent per stage: `lap(name)` books the time since the last lap."""
 
