@@ -318,8 +318,8 @@ def test_updates_are_waited_for_once():
         policy, critic = tiny().float().to(AWAY), torch.nn.Linear(8, 1, device=AWAY)
         optimizers = rlvr.make_optimizers(settings, policy, {"critic": critic})
         for settings.updates, settings.micro_batch in ((1, 4), (1, 1), (2, 1), (4, 1)):
-            counted = counts.count_call(machine, rlvr.update, policy, optimizers, batch, settings,
-                                        0, critic)
+            counted = counts.count_away(lambda: rlvr.update(
+                policy, optimizers, batch, settings, 0, critic))
             waits[settings.updates, settings.micro_batch] = counted["waits"]
     assert len(set(waits.values())) == 1 and waits[1, 1] <= 8, machine.places
 
@@ -331,16 +331,16 @@ def test_what_is_scored_is_waited_for_once(loss, more, machine):
     beside = {"base": policy, "teacher": policy, "critic": critic}
     settings = config(loss=loss, kl_coef=0.1)
     pool = rlvr.make_pool(settings, policy, CORPORA["good-code"])
-    counted = counts.count_call(machine, rlvr.rollout, policy, CORPORA["good-code"], settings, pool,
-                                0, beside)
+    counted = counts.count_away(lambda: rlvr.rollout(
+        policy, CORPORA["good-code"], settings, pool, 0, beside))
     assert counted["waits"] == settings.max_new_tokens + 2 + more + 1, machine.places
 
 
 def test_a_judge_waits_once_a_token(machine):
     judge = tiny(end=-20.0).float().to(AWAY)
     claims = [(problem, "48") for problem in evaluation.draw_evaluation(3, "training", (1,))]
-    counted = counts.count_call(machine, judges.ask_judge, judge, "judge-direct", claims, 2,
-                                plumbing.torch_rng(0, 0))
+    counted = counts.count_away(lambda: judges.ask_judge(
+        judge, "judge-direct", claims, 2, plumbing.torch_rng(0, 0)))
     assert counted["waits"] == judges.MAX_TOKENS + 2
 
 
