@@ -183,22 +183,17 @@ class Rollouts(NamedTuple):
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
 
 
-def make_rollouts(N: int, T: int, dtype: torch.dtype) -> Rollouts:
-    """Nothing but padding: (N, T)."""
-    return Rollouts(*(torch.zeros(N, T, dtype=kind)
-                      for kind in (torch.long, torch.bool, dtype, dtype)))
+def collect_rollouts(ids: Tensor, mask: Tensor, noted: list[tuple[Tensor, ...]]) -> Rollouts:
+    """With what was noted at each of T positions: (index in ids, log-probability, entropy).
 
-
-def fill_in(out: Rollouts, noted: list[tuple[Tensor, ...]], T: int) -> Rollouts:
-    """The first T columns, with what was noted at each: (where, log-probability, entropy).
-
-    where: row and column as one number. Raises FloatingPointError if a number is none.
+    Raises FloatingPointError if a log-probability is no number.
     """
-    where, *numbers = (torch.cat(parts).cpu() for parts in zip(*noted))
-    out.logprobs.view(-1)[where], out.entropy.view(-1)[where] = numbers
-    if not out.logprobs.isfinite().all():
+    index, *numbers = (torch.cat(parts).cpu() for parts in zip(*noted))
+    if not numbers[0].isfinite().all():
         raise FloatingPointError("the model has diverged: its logits are not numbers")
-    return Rollouts(*(field[:, :T] for field in out))
+    laid_out = [values.new_zeros(ids.numel()).index_put((index,), values).view(ids.shape)
+                for values in numbers]
+    return Rollouts(*(field[:, :len(noted)] for field in (ids, mask, *laid_out)))
 
 
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
@@ -242,7 +237,8 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
     cache, hidden = read_prompts(model, prompts)   # hidden (S, 1, C): S beginnings of responses
     alive = torch.arange(N)                        # the rows that have not ended
     beginning = alive // n                         # (alive,) which of the S each of them has
-    out, noted = make_rollouts(N, max_new_tokens, hidden.dtype), []
+    ids, mask = (torch.zeros(N, max_new_tokens, dtype=kind) for kind in (torch.long, torch.bool))
+    noted = []
     for t in range(max_new_tokens):
         logits = model.head(hidden[:, -1])                                   # (S, V)
         logprobs = sampling_logprobs(logits, temperature, top_k, top_p)      # (S, V)
@@ -252,7 +248,7 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
                       logprobs[source, tokens],
                       entropy(logits)[source]))
         tokens = tokens.cpu()                                                # (alive,)
-        out.ids[alive, t], out.mask[alive, t] = tokens, True
+        ids[alive, t], mask[alive, t] = tokens, True
         going = (tokens != end).nonzero()[:, 0]
         if len(going) == 0 or t + 1 == max_new_tokens:
             break
@@ -261,7 +257,7 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
         branches, beginning = torch.unique(branches, return_inverse=True)
         cache.select(branches // V)
         hidden = model(upload(branches[:, None] % V, device), cache)
-    return fill_in(out, noted, t + 1)
+    return collect_rollouts(ids, mask, noted)
 
 
 def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,

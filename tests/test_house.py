@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("lessons/**/*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
-LIMITS = {"rlvr.py": 680, "losses.py": 330, "rewards.py": 330, "model.py": 330, "train.sh": 40,
+LIMITS = {"rlvr.py": 680, "losses.py": 330, "rewards.py": 330, "model.py": 350, "train.sh": 40,
           "README.md": 240, "evaluation.py": 340, "measures.py": 235, "judges.py": 100,
           "helpers.py": 180, "data/plumbing.py": 330, "data/files.py": 150, "CONTRIBUTING.md": 50}
 

@@ -362,8 +362,8 @@ MUTANTS = (
            "prompts, and the first ratio is far from 1.",
            "tests/test_model.py::test_rows_answer_their_own_prompt"),
     Mutant("ending-is-no-action", "model.py",
-           "out.ids[alive, t], out.mask[alive, t] = tokens, True",
-           "out.ids[alive, t], out.mask[alive, t] = tokens, tokens != end",
+           "ids[alive, t], mask[alive, t] = tokens, True",
+           "ids[alive, t], mask[alive, t] = tokens, tokens != end",
            "losses",
            "The ending is masked, as in code where pad == eos. It gets no gradient, so no reward "
            "ever teaches a policy when to stop: responses grow, and who is paid for a short answer "
