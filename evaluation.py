@@ -28,6 +28,7 @@ from data.plumbing import (
     option,
     progress_bar,
     torch_rng,
+    upload,
 )
 from data.task import (
     EASY,
@@ -135,7 +136,7 @@ def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollout
         rows = slice(i, i + SCORED_ROWS)
         ids, mask = rollouts.ids[rows], rollouts.mask[rows]
         hidden = response_hidden(model, prompts[rows], ids, mask)                  # (R, C)
-        numbers = read(hidden, ids[mask].to(hidden.device)).cpu()                  # (R, ...)
+        numbers = read(hidden, upload(ids[mask], hidden.device)).cpu()             # (R, ...)
         if scores is None:
             scores = numbers.new_zeros(*rollouts.mask.shape, *numbers.shape[1:])
         scores[rows][mask] = numbers

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import evaluation
 from data import files, plumbing
 from data.corpus import CORPORA, Corpus
-from data.plumbing import InputError, numpy_rng, option, torch_rng
+from data.plumbing import InputError, numpy_rng, option, torch_rng, upload
 from data.pretrain import PretrainConfig, pretrain
 from data.task import (
     EASY,
@@ -279,7 +279,7 @@ def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[T
         # All that could have been said where the policy went: so it needs no ratio.
         divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
                                                  pick(batch.teacher_distribution))
-        taught = pick(batch.taught[:, None] & batch.mask)                          # (R,)
+        taught = pick(batch.taught[:, None].expand_as(batch.mask))                 # (R,)
         yield "divergence", config.directive_weight, divergence * taught
     if config.kl_coef:
         # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
@@ -301,7 +301,7 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
 
     def pick(field: Tensor) -> Tensor:
         """What a field (N, T) of the batch has on the response tokens: (R,), where the model is."""
-        return field[rows, :T][mask].to(hidden.device)
+        return upload(field[rows, :T][mask], hidden.device)
 
     logits = model.head(hidden)                                                    # (R, V)
     logprobs = token_logprobs(logits, pick(batch.ids), config.temperature)         # (R,)
@@ -319,8 +319,8 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
     for name, weight, term in list_terms(batch, logits, logprobs, pick, config):
         sums[name] = term.detach().sum()
         loss = loss + weight * term
-    per_token = divisors[:, None].expand_as(mask)[mask]                            # (R,)
-    return (loss / per_token.to(loss)).sum(), sums
+    per_token = divisors[:, None].expand_as(mask)[mask].to(loss.dtype)             # (R,)
+    return (loss / upload(per_token, loss.device)).sum(), sums
 
 
 def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch,
@@ -329,14 +329,17 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
 
     Returns the metrics over all of them. Raises FloatingPointError if the gradient is no number.
     """
-    lengths, sums, norms = batch.mask.sum(1), Counter(), []
+    lengths, sums = batch.mask.sum(1), Counter()
+    # Where the model is: the norm of a minibatch without signal, which has no gradient, is on the
+    # CPU whatever the device is.
+    norms = model.head.weight.new_zeros(config.updates)
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
     all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None
                     or batch.teacher_distribution is not None)
     micro_batch = plumbing.choose_micro_batch(config, model.head.weight.device, MICRO_BATCH)
     shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
-    for rows in map(torch.from_numpy, np.array_split(shuffled, config.updates)):
+    for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
         divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
         trained = rows if all_rows else rows[signal[rows]]
@@ -347,10 +350,10 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
             loss, more = minibatch_loss(model, batch, micro, divisors[micro], config, critic)
             loss.backward()
             sums.update(more)
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for optimizer in optimizers:
             optimizer.step()
-    return average_metrics(sums, torch.stack(norms).tolist(), lengths.sum().item(), step)
+    return average_metrics(sums, norms.tolist(), lengths.sum().item(), step)
 
 
 def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
@@ -548,15 +551,22 @@ def evaluate_run(run: Run) -> tuple[dict, evaluation.Answers]:
                                ks, (plumbing.EVALUATION, 0), sampling, run.helpers["base"])
 
 
+def list_kept_steps(steps: int) -> list[int]:
+    """After which batches of a run its answers are kept: evenly spaced, at most 12, the last too.
+
+    A longer run keeps some of a shorter one's: every batch up to 10, every second up to 20 ...
+    """
+    stride = 1 << max(0, (steps - 1) // 10).bit_length()
+    return [*range(0, steps, stride), steps]
+
+
 def keep_answers(run: Run, step: int) -> None:
     """Keep how the policy answers three problems after `step` batches, on the same random numbers.
-
-    After every batch up to 10, every second up to 20, every fourth up to 40 ...: at most 12 in all.
     """
-    stride = 1 << max(0, (step - 1) // 10).bit_length()
+    wanted = list_kept_steps(run.config.steps)
     kept = [entry for entry in run.state.get("answers", [])
-            if entry["step"] < step and entry["step"] % stride == 0]
-    if step % stride == 0 or step == run.config.steps:
+            if entry["step"] < step and entry["step"] in wanted]
+    if step in wanted:
         sampling = evaluation.Sampling(max_new_tokens=run.config.max_new_tokens)
         answers = evaluation.answer_problems(run.model, CORPORA[run.corpus], run.problems[:3], 4,
                                              (plumbing.SHOWN, 0), sampling)

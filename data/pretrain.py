@@ -31,6 +31,7 @@ from data.plumbing import (
     refuse_unread,
     same_flags,
     stop_signals,
+    upload,
 )
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, encode, encode_prompt
 from model import (
@@ -126,7 +127,7 @@ def sum_cross_entropy(model: Transformer, prompts: list[list[int]],
     rows = [torch.tensor(response) for response in responses]
     ids = pad_sequence(rows, batch_first=True, padding_value=PAD)                  # (B, T)
     logits = model.head(response_hidden(model, prompts, ids, ids != PAD))          # (R, V)
-    targets = ids[ids != PAD].to(logits.device)                                    # (R,)
+    targets = upload(ids[ids != PAD], logits.device)                               # (R,)
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
