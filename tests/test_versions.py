@@ -103,7 +103,7 @@ def install_lowest(folder: Path) -> dict[str, str]:
     lowest = {name: version for name, version in read_lowest().items() if name != "torch"}
     wanted = [f"{name}=={version}" for name, version in lowest.items()]
     done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder,
-                           "--only-binary", ":all:", *wanted], capture_output=True, text=True)
+                           "--only-binary", ":all:", *wanted], capture_output=True, encoding="utf-8")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no pip"
         # An index that answers lists what it has.
@@ -126,7 +126,7 @@ def run_all(folder: Path, environment: dict) -> None:
     for command in commands:
         first = [str(ROOT / command[0])] if command[0] != "-m" else ["-m"]
         done = subprocess.run([sys.executable, *first, *command[1:]], cwd=folder, env=environment,
-                              capture_output=True, text=True)
+                              capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stderr
         if "evaluate" in command:
             (folder / "evaluation.json").write_text(done.stdout, "utf-8")
@@ -136,7 +136,7 @@ def read_versions(names: list[str], environment: dict) -> list[str]:
     program = "import sys\nfrom importlib.metadata import version\n" \
               "print(*map(version, sys.argv[1:]))"
     return subprocess.run([sys.executable, "-c", program, *names], env=environment, check=True,
-                          capture_output=True, text=True).stdout.split()
+                          capture_output=True, encoding="utf-8").stdout.split()
 
 
 @pytest.mark.slow
