@@ -103,7 +103,8 @@ def install_lowest(folder: Path) -> dict[str, str]:
     lowest = {name: version for name, version in read_lowest().items() if name != "torch"}
     wanted = [f"{name}=={version}" for name, version in lowest.items()]
     done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder,
-                           "--only-binary", ":all:", *wanted], capture_output=True, encoding="utf-8")
+                           "--only-binary", ":all:", *wanted],
+                          capture_output=True, encoding="utf-8")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no pip"
         # An index that answers lists what it has.
