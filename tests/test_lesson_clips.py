@@ -147,11 +147,11 @@ def test_the_bandits_command(small, tmp_path, monkeypatch, capsys):
 
 def test_the_bandits_figure(small):
     """A column a bandit, clip above none; mean, start and ten seeds are those of its case."""
-    pytest.importorskip("matplotlib")
-    report.can_draw()
+    matplotlib = pytest.importorskip("matplotlib")
     runs = {(name, eps): bandit.first_arm(prior, eps, batches=5)
             for name, prior in bandit.BANDITS.items() for eps in (0.2, 1e9)}
-    axes = bandit.draw(runs).axes
+    with matplotlib.rc_context(report.STYLE):
+        axes = bandit.draw(runs).axes
     for axis, case in zip(axes, [("two", 0.2), ("three", 0.2), ("two", 1e9), ("three", 1e9)]):
         shares = runs[case]
         lines = {line.get_color(): line.get_ydata() for line in axis.lines}
