@@ -159,3 +159,15 @@ def test_no_base_is_written_that_is_no_numbers(flag, rate, tmp_path, capsys):
         assert weights(tmp_path / "b.pt").isfinite().all()
     else:
         assert "diverged" in error[-1]
+
+
+def test_the_most_likely_token_stays_where_denormals_are_zero():
+    """As a caller may set it on a CPU, and as a GPU's float32 is: then p = 1e-320 is no mass."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps its denormals")
+    try:
+        for temperature, top_p in ((1.0, 1e-320), (1e-38, None), (1e-320, 1e-320)):
+            logprobs = project.sampling_logprobs(torch.tensor([0.0, 2.0]), temperature, None, top_p)
+            assert logprobs[1] > -math.inf and logprobs.exp().sum() == pytest.approx(1)
+    finally:
+        torch.set_flush_denormal(False)
