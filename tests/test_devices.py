@@ -8,6 +8,7 @@ import inspect
 import sys
 import textwrap
 from functools import partial
+from itertools import cycle
 
 import pytest
 import torch
@@ -30,7 +31,17 @@ from lessons.probe import probe
 from lessons.spurious import elicit
 from losses import LOSSES
 from rewards import REWARDS
-from tests.helpers import TINY_BASE, call, config, hand_made_batch, load_run, run, tiny, train
+from tests.helpers import (
+    TINY_BASE,
+    call,
+    config,
+    hand_made_batch,
+    load_run,
+    read_rows,
+    run,
+    tiny,
+    train,
+)
 
 SMALL = ("--prompts 2 --group 2 --updates 2 --max-new-tokens 2 --eval-problems 1 --eval-samples 1 "
          "--steps 1").split()
@@ -53,8 +64,10 @@ def bases(tmp_path_factory):
 
 
 def train_small(base, out, *flags) -> int:
-    """Every response has a box, right at times, so that a judge has something to judge."""
+    """Every response has a box, for a judge; every second is right, so that each group trains."""
+    right = cycle((True, False))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewards, "is_correct", lambda problem, response: next(right))
         patch.setattr(rewards, "parse_box", lambda response: str(len(response) % 100))
         return train(base, out, *SMALL, *flags)
 
@@ -112,11 +125,13 @@ def setitem(x):
 
 def test_the_numbers_are_those_of_the_cpu(bases, tmp_path):
     """The same command gives the same weights, but for what a GPU's micro-batches round."""
-    flags = ["--micro-batch", 4, "--reward", "format", "--p", 0.5][:2] + ["--lr", 0.1]
+    flags = ["--reward", "correct", "--lr", 0.1, "--micro-batch", 4]
     assert train_small(bases["good-code"], tmp_path / "cpu", *flags, "--device", "cpu") == 0
     with simulate():
         assert train_small(bases["good-code"], tmp_path / "away", *flags) == 0
     here, there = (load_run(tmp_path / name)["weights"] for name in ("cpu", "away"))
+    before = torch.load(bases["good-code"], weights_only=True)["weights"]
+    assert not torch.equal(here["head.weight"], before["head.weight"])
     for name, weight in here.items():
         torch.testing.assert_close(weight, there[name], rtol=1e-5, atol=1e-6)
 
@@ -160,9 +175,10 @@ class stop_after:
     ("grpo_distill", "--teacher frozen --distill reverse --hint-for failed"),
     ("grpo_distill", "--directive-batches 0 --temperature 0.7")])
 def test_every_loss(loss, flags, machine, bases, tmp_path):
-    """With its companions, each in its kinds, on the base that reads hints."""
+    """With its companions, each in its kinds, on the base that reads hints; there is a gradient."""
     flags = ["--loss", loss, "--reward", "correct", *flags.split()]
     assert train_small(bases["hinted-code"], tmp_path, *flags) == 0
+    assert float(read_rows(tmp_path)[0]["grad_norm"]) > 0
 
 
 @pytest.mark.parametrize("reward", [*REWARDS, "not_code", "code+format"])
@@ -193,7 +209,7 @@ def test_every_state_is_resumed(flags, bases, tmp_path, machine):
     for out, steps in (("whole", 2), ("parts", 1), ("parts", 2)):
         machine.counts.clear()
         machine.places.clear()
-        assert train_small(bases["hinted-code"], tmp_path / out, "--lr", 0.1, "--reward", "format",
+        assert train_small(bases["hinted-code"], tmp_path / out, "--lr", 0.1, "--reward", "correct",
                            *flags.split(), "--steps", steps) == 0
         waits[out, steps] = sum(count for place, count in machine.places.items()
                                 if "_local_scalar_dense" in place)
@@ -361,7 +377,7 @@ def judged(bases, out):
 
 def taught(bases, out):
     """A run whose teacher, an average of the policy, scores all tokens, and which is resumed."""
-    flags = "--loss grpo_distill --teacher ema --optimizer adamw --reward format".split()
+    flags = "--loss grpo_distill --teacher ema --optimizer adamw --reward correct".split()
     for steps in (1, 2):
         assert train_small(bases["hinted-code"], out, *flags, "--steps", steps) == 0
 

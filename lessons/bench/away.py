@@ -7,8 +7,8 @@
 
 Its tensors say where they are, their numbers stay on the CPU. It refuses what CUDA refuses: two
 devices in one operation (but a number of the host in a pointwise one, and indices of the host), a
-generator of the other device, numpy. And what CUDA would do in silence: a matrix product on the
-host, a copy to the host that may be read before it is there.
+generator of the other device, numpy. And what CUDA would do in silence: a model that computes on
+the host, a copy to the host that may be read before it is there.
 
 - **kernels**: operations that launch something on the device; not views, not empty memory, not
   copies from or to the host. An operation is one, though some are several on a GPU (a sort);
@@ -42,7 +42,7 @@ OURS = ("data.", "evaluation", "helpers", "judges", "lessons.", "losses", "model
 LOAD = torch.load
 
 COPIES, INDEXING = {"_to_copy", "copy_"}, {"index", "index_put", "index_put_"}
-PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "dot", "mv"}
+OF_MODELS = {"mm", "addmm", "bmm", "baddbmm", "embedding", "_softmax", "_log_softmax"}
 FREE = {"_unsafe_view", "lift_fresh", "empty", "empty_like", "new_empty", "empty_strided",
         "new_empty_strided", "_local_scalar_dense"}
 FUSED = {"scaled_dot_product_attention", "rms_norm"}
@@ -151,7 +151,7 @@ class Machine(TorchDispatchMode):
         if name == "copy_":
             target = AWAY if type(args[0]) is Away else HOST
         if source == target == HOST:
-            assert self.host_computes or name not in PRODUCTS, f"{op}: a product on the host"
+            assert self.host_computes or name not in OF_MODELS, f"{op}: a model on the host"
             return op(*args, **kwargs)
         generator = kwargs.get("generator")
         assert generator is None or generator.device == target, f"{op}: generator left on the CPU"
@@ -249,7 +249,7 @@ def list_patches() -> list:
 def simulate(host_computes: bool = False):
     """Every command runs on the device that is not there; yields the Machine, the one that runs.
 
-    host_computes: products on the CPU are no mistake (of a script that works there on purpose).
+    host_computes: a model on the CPU is no mistake (of a script that works there on purpose).
     """
     with ExitStack() as stack:
         if Machine.running is not None:
