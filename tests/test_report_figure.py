@@ -31,16 +31,15 @@ def test_long_labels_are_cut_not_squeezed(name):
     """The bars have a third of the width or more, every label is whole, inside, of its own."""
     if not report.can_draw():
         pytest.skip("no matplotlib")
-    import matplotlib.pyplot as plt
+    import matplotlib
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), matplotlib.rc_context(report.STYLE):
         warnings.simplefilter("error")                 # of a layout that did not fit
         figure = report.draw_gains(report.Results(RUNS[name], {}))
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     axis, labels = figure.axes[0], figure.axes[0].get_yticklabels()
     boxes = [label.get_window_extent() for label in labels]
     whole = figure.bbox
-    plt.close(figure)
     assert axis.get_window_extent().width > whole.width / 3
     assert all(box.x0 >= 0 for box in boxes)
     below = sorted(boxes, key=lambda box: -box.y0)

@@ -104,7 +104,9 @@ def list_tensors(values) -> list[Tensor]:
 
 def list_left(op, name: str, args, tensors: list[Tensor]) -> list[tuple]:
     """Shapes of tensors of the host that cannot be in an operation on the device."""
-    if name in INDEXING:  # indices may be of the host, and a value that is one number
+    if name == "fill_":  # with a number, which the host may have
+        bound = args[:1]
+    elif name in INDEXING:  # indices may be of the host, and a value that is one number
         bound = [args[0], *(value for value in list_tensors(args[2:]) if value.dim())]
     elif torch.Tag.pointwise in op.tags:
         changed = args[0] if op._schema.is_mutable else None
