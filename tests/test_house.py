@@ -20,7 +20,7 @@ TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
 LIMITS = {"rlvr.py": 680, "losses.py": 330, "rewards.py": 330, "model.py": 350, "train.sh": 40,
-          "README.md": 240, "evaluation.py": 350, "measures.py": 255, "judges.py": 100,
+          "README.md": 265, "evaluation.py": 350, "measures.py": 255, "judges.py": 100,
           "helpers.py": 180, "data/plumbing.py": 370, "data/files.py": 170, "data/system.py": 190,
           "data/limits.py": 80, "CONTRIBUTING.md": 50}
 
