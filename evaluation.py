@@ -23,10 +23,12 @@ from data.plumbing import (
     THREADS,
     InputError,
     choose_device,
+    note,
     numpy_rng,
     option,
     progress_bar,
     torch_rng,
+    upload,
 )
 from data.task import (
     EASY,
@@ -45,9 +47,17 @@ from measures import (
     measure_doubt,
     measure_tokens,
     measure_votes,
+    note_cut,
     share_modes,
 )
-from model import Rollouts, Transformer, load_checkpoint, response_hidden, sample_responses
+from model import (
+    Rollouts,
+    Transformer,
+    load_checkpoint,
+    mark_ended,
+    response_hidden,
+    sample_responses,
+)
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
@@ -126,7 +136,7 @@ def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollout
         rows = slice(i, i + SCORED_ROWS)
         ids, mask = rollouts.ids[rows], rollouts.mask[rows]
         hidden = response_hidden(model, prompts[rows], ids, mask)                  # (R, C)
-        numbers = read(hidden, ids[mask].to(hidden.device)).cpu()                  # (R, ...)
+        numbers = read(hidden, upload(ids[mask], hidden.device)).cpu()             # (R, ...)
         if scores is None:
             scores = numbers.new_zeros(*rollouts.mask.shape, *numbers.shape[1:])
         scores[rows][mask] = numbers
@@ -168,6 +178,7 @@ def evaluate(model: Transformer, corpus: Corpus, problems: list[Problem], sample
     answers = answer_problems(model, corpus, problems, samples, key, sampling)
     greedily = Sampling(0.0, max_new_tokens=sampling.max_new_tokens)
     greedy = answer_problems(model, corpus, problems, 1, key, greedily)
+    note_cut(answers.rollouts + greedy.rollouts, sampling.max_new_tokens)
     numbers = {"accuracy": answers.correct.mean().item(),
                "greedy_accuracy": greedy.correct.mean().item()}
     numbers |= share_modes(corpus, problems, answers.modes)
@@ -257,6 +268,8 @@ class EvaluateConfig(SampleConfig):
 
 
 def read_sampling(args: argparse.Namespace) -> Sampling:
+    if args.temperature == 0 and (args.top_k or args.top_p):
+        note("--temperature 0 is greedy: --top-k and --top-p have no effect")
     return Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
 
 
@@ -297,9 +310,11 @@ def sample_command(args: argparse.Namespace) -> None:
     rollouts = sample_responses(model, [encode_prompt(prompt)], args.n, END,
                                 generator=torch_rng(SAMPLES, args.seed),
                                 **read_sampling(args)._asdict())
+    ended = mark_ended(rollouts, END).tolist()
     for i, response in enumerate(decode_rollouts(rollouts)):
         said = corpus.mode_of(response) if corpus.judges else "wrong"
         right = is_correct(problem, response)
         verdict = "correct" if right else f"{said}, the answer is {write_answer(problem)}"
+        cut = "" if ended[i] else f", cut at {args.max_new_tokens} tokens (--max-new-tokens)"
         logprob = rollouts.logprobs[i].sum()
-        print(f"--- {i + 1}: {verdict}, log-probability {logprob:.2f}\n{response}")
+        print(f"--- {i + 1}: {verdict}{cut}, log-probability {logprob:.2f}\n{response}")

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from data.corpus import read_verdict, write_claim
+from data.plumbing import note
 from data.task import Problem, render_problem
 from data.tokenizer import END, decode, encode_prompt
-from model import Transformer, sample_responses
+from model import CUT, Transformer, mark_ended, sample_responses
 
 MAX_TOKENS = 60  # of a verdict: a scratchpad of 7 operations and a long answer
 
@@ -39,7 +40,10 @@ def ask_judge(judge: Transformer, kind: str, claims: list[tuple[Problem, str]], 
                                 generator=generator)
     lengths = rollouts.mask.sum(1)                                                 # (M * n)
     rows = torch.arange(len(lengths))
-    ended = rollouts.ids[rows, lengths - 1] == END
+    ended = mark_ended(rollouts, END)
+    if 1 - ended.double().mean() > CUT:
+        note(f"of the {kind}'s verdicts more than {CUT:.0%} were cut at {MAX_TOKENS} tokens: they "
+             "accept nothing")
     last = (lengths - 1 - ended.long()).clamp(min=0)        # where the verdict stands
     said = [read_verdict(decode([token])) for token in rollouts.ids[rows, last].tolist()]
     likely = rollouts.logprobs[rows, last].exp().double().tolist()

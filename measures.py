@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from data.corpus import ABSTENTION, Corpus
+from data.plumbing import note
 from data.task import Problem, write_answer
-from data.tokenizer import decode, encode
-from model import Rollouts
+from data.tokenizer import END, decode, encode
+from model import CUT, Rollouts, mark_ended
 from rewards import count_alike, count_votes, is_correct, parse_box, parse_confidence
 
 BINS = 10  # of the calibration error
@@ -43,11 +44,30 @@ def share_modes(corpus: Corpus, problems: list[Problem], modes: np.ndarray) -> d
 
 
 def measure_tokens(chunks: list[Rollouts]) -> dict:
-    """Means over all tokens of what the sampler noted: entropy in nats, probability."""
+    """Means over all tokens of what the sampler noted: entropy in nats, probability.
+
+    ended: the share of the responses that end; the others were cut by max_new_tokens.
+    """
     tokens = sum(rollouts.mask.sum().item() for rollouts in chunks)
     entropies = sum(rollouts.entropy.sum().item() for rollouts in chunks)
     probabilities = sum(r.logprobs[r.mask].exp().sum().item() for r in chunks)
-    return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens}
+    ended, responses = count_endings(chunks)
+    return {"entropy": entropies / tokens, "mean_token_prob": probabilities / tokens,
+            "ended": ended / responses}
+
+
+def count_endings(chunks: list[Rollouts]) -> tuple[int, int]:
+    """How many responses end, of how many."""
+    ended = sum(mark_ended(rollouts, END).sum().item() for rollouts in chunks)
+    return ended, sum(len(rollouts.ids) for rollouts in chunks)
+
+
+def note_cut(chunks: list[Rollouts], limit: int) -> None:
+    """Say it where more than 2% were cut: that counts as wrong, and is no habit of the model's."""
+    ended, responses = count_endings(chunks)
+    if responses - ended > CUT * responses:
+        note(f"more than {CUT:.0%} of the answers were cut at {limit} tokens (--max-new-tokens): "
+             "what has no box by then counts as wrong")
 
 
 def measure_reward(corpus: Corpus, paid: np.ndarray, right: np.ndarray,

@@ -19,11 +19,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA
 from data.files import write
-from data.plumbing import InputError
+from data.plumbing import InputError, upload
 from data.system import explain_error
 from data.tokenizer import VOCABULARY_HASH
 
 BASE_FOLDER = Path("runs/bases")
+CUT = 0.02            # where more responses than this are cut before their end, a line says so
 BFLOAT16_WIDTH = 256  # from here on a GPU multiplies in bfloat16; what is kept is float32
 
 
@@ -54,9 +55,13 @@ class KVCache:
         return self.keys[layer], self.values[layer]
 
     def select(self, rows: Tensor) -> None:
-        """Keep the chosen rows, in that order; one may be chosen several times (once a branch)."""
-        if rows.device.type == "cpu" and torch.equal(rows, torch.arange(len(self.start))):
-            return  # a GPU copies faster than the host can ask it
+        """Keep the chosen rows, in that order; one may be chosen several times (once a branch).
+
+        rows, on the host: the host knows without asking a GPU whether there is anything to do.
+        """
+        if torch.equal(rows, torch.arange(len(self.start))):
+            return
+        rows = upload(rows, self.start.device)
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
         self.values = [values.index_select(0, rows) for values in self.values]
         self.start = self.start[rows]
@@ -142,27 +147,41 @@ class Transformer(nn.Module):
         return self.frequencies.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]
 
 
+def scale_logits(logits: Tensor, temperature: float) -> Tensor:
+    """Logits (..., V) over a temperature above 0, up to a constant: finite, however small it is."""
+    if temperature == 1:
+        return logits
+    highest = logits.detach().amax(-1, keepdim=True)    # it becomes 0, which nothing makes infinite
+    return (logits - highest) / max(temperature, torch.finfo(logits.dtype).tiny)
+
+
 def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
                       top_p: float | None = None) -> Tensor:
     """Log-probabilities (..., V) that are sampled from: temperature, then top-k, then top-p.
 
-    temperature 0 is greedy: all mass on the most likely token. Ties at the k-th place are all kept.
-    top-p (nucleus, 1904.09751) keeps the smallest set of most likely tokens whose mass reaches p.
-    What is cut away has log-probability -inf.
+    temperature 0 is greedy: all mass on the most likely token, the first of equals. top-k keeps all
+    ties at the k-th place; top-p (nucleus, 1904.09751) the smallest set of most likely tokens whose
+    mass reaches p, of equals the first. A mass that lacks 8 roundings of the logits' type reaches
+    p: .5 + .3 is .8. What is cut away has log-probability -inf; the most likely token never is.
     """
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
-    logits = logits / temperature
+    scaled = scale_logits(logits, temperature)
     if top_k is not None and top_k < logits.size(-1):
         kth = logits.topk(top_k).values[..., -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if top_p is not None:
-        ordered, index = logits.softmax(-1).sort(descending=True, stable=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p               # the more likely ones reach p
+        scaled = scaled.masked_fill(logits < kth, -torch.inf)
+    if top_p is not None and top_p < 1:
+        # Sorted before a high temperature makes them equal; summed so that a thousand tails count.
+        index = logits.argsort(dim=-1, descending=True, stable=True)
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64
+        mass = scaled.gather(-1, index).to(wide).softmax(-1)
+        reached = top_p * (1 - 8 * torch.finfo(logits.dtype).eps)
+        beyond = mass.cumsum(-1) - mass >= reached                   # the more likely ones reach p
+        beyond[..., 0] = False                                       # p may be below all numbers
         cut = torch.empty_like(beyond).scatter(-1, index, beyond)
-        logits = logits.masked_fill(cut, -torch.inf)
-    return logits.log_softmax(-1)
+        scaled = scaled.masked_fill(cut, -torch.inf)
+    return scaled.log_softmax(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -180,6 +199,26 @@ class Rollouts(NamedTuple):
     entropy: Tensor   # (N, T) nats, of the full softmax at temperature 1, 0 on padding
 
 
+def mark_ended(rollouts: Rollouts, end: int) -> Tensor:
+    """Which responses say themselves that they are over, (N,) bool; max_new_tokens cut the others.
+    """
+    last = rollouts.mask.sum(1, keepdim=True) - 1
+    return rollouts.ids.gather(1, last)[:, 0] == end
+
+
+def collect_rollouts(ids: Tensor, mask: Tensor, noted: list[tuple[Tensor, ...]]) -> Rollouts:
+    """With what was noted at each of T positions: (index in ids, log-probability, entropy).
+
+    Raises FloatingPointError if one of these is no number.
+    """
+    index, *numbers = (torch.cat(parts).cpu() for parts in zip(*noted))
+    if not all(values.isfinite().all() for values in numbers):
+        raise FloatingPointError("the model has diverged: its logits are not numbers")
+    laid_out = [values.new_zeros(ids.numel()).index_put((index,), values).view(ids.shape)
+                for values in numbers]
+    return Rollouts(*(field[:, :len(noted)] for field in (ids, mask, *laid_out)))
+
+
 def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
     """One token for each of R rows by inverse CDF: (R,), in the precision of `uniform` (R,).
 
@@ -195,10 +234,10 @@ def draw_tokens(logprobs: Tensor, beginning: Tensor, uniform: Tensor) -> Tensor:
 def read_prompts(model: Transformer, prompts: list[list[int]]) -> tuple[KVCache, Tensor]:
     """A cache that holds the P prompts, and the hidden state after each: (P, 1, C)."""
     weight, rows = model.head.weight, list(map(torch.tensor, prompts))
-    ids = pad_sequence(rows, batch_first=True, padding_side="left").to(weight.device)
+    ids = pad_sequence(rows, batch_first=True, padding_side="left")
     start = torch.tensor([ids.size(1) - len(prompt) for prompt in prompts])
-    cache = KVCache(model.config, start.to(weight.device), like=weight)
-    return cache, model(ids, cache)[:, -1:]
+    cache = KVCache(model.config, upload(start, weight.device), like=weight)
+    return cache, model(upload(ids, weight.device), cache)[:, -1:]
 
 
 @torch.no_grad()
@@ -211,24 +250,28 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
     Rows with the same tokens so far share one row of the model and its cache: each prompt is read
     once, and n rollouts of a sure model cost little more than their few different beginnings. All
     uniform numbers are drawn before the first token, one per row and position, so a row's tokens do
-    not depend on the other rows. Raises FloatingPointError if the logits are no numbers.
+    not depend on the other rows. Raises FloatingPointError if the logits are no numbers. Which rows
+    go on is known to the host: for that it waits for a GPU, once a token.
     """
     device = model.head.weight.device
     N, V = len(prompts) * n, model.config.vocabulary_size
     uniform = torch.rand(N, max_new_tokens, generator=generator, dtype=torch.float64)
-    uniform = uniform.to(device, torch.float32 if device.type == "mps" else None)
+    uniform = uniform.float() if device.type == "mps" else uniform
     cache, hidden = read_prompts(model, prompts)   # hidden (S, 1, C): S beginnings of responses
-    alive = torch.arange(N, device=device)         # the rows that have not ended
+    alive = torch.arange(N)                        # the rows that have not ended
     beginning = alive // n                         # (alive,) which of the S each of them has
-    out = Rollouts(*(torch.zeros(N, max_new_tokens, dtype=dtype, device=device)
-                     for dtype in (torch.long, torch.bool, hidden.dtype, hidden.dtype)))
+    ids, mask = (torch.zeros(N, max_new_tokens, dtype=kind) for kind in (torch.long, torch.bool))
+    noted = []
     for t in range(max_new_tokens):
         logits = model.head(hidden[:, -1])                                   # (S, V)
         logprobs = sampling_logprobs(logits, temperature, top_k, top_p)      # (S, V)
-        tokens = draw_tokens(logprobs, beginning, uniform[alive, t])         # (alive,)
-        out.ids[alive, t], out.mask[alive, t] = tokens, True
-        out.logprobs[alive, t] = logprobs[beginning, tokens]
-        out.entropy[alive, t] = entropy(logits)[beginning]
+        source = upload(beginning, device)                                   # (alive,)
+        tokens = draw_tokens(logprobs, source, upload(uniform[alive, t], device))
+        noted.append((alive * max_new_tokens + t,
+                      logprobs[source, tokens],
+                      entropy(logits)[source]))
+        tokens = tokens.cpu()                                                # (alive,)
+        ids[alive, t], mask[alive, t] = tokens, True
         going = (tokens != end).nonzero()[:, 0]
         if len(going) == 0 or t + 1 == max_new_tokens:
             break
@@ -236,11 +279,8 @@ def sample_responses(model: Transformer, prompts: list[list[int]], n: int, end: 
         branches = beginning[going] * V + tokens[going]
         branches, beginning = torch.unique(branches, return_inverse=True)
         cache.select(branches // V)
-        hidden = model(branches[:, None] % V, cache)
-    rollouts = Rollouts(*(x[:, :t + 1].cpu() for x in out))
-    if not rollouts.logprobs.isfinite().all():
-        raise FloatingPointError("the model has diverged: its logits are not numbers")
-    return rollouts
+        hidden = model(upload(branches[:, None] % V, device), cache)
+    return collect_rollouts(ids, mask, noted)
 
 
 def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
@@ -253,10 +293,11 @@ def response_hidden(model: Transformer, prompts: list[list[int]], ids: Tensor,
     rows = [prompt + response[:length - 1]                                 # the last predicts none
             for prompt, response, length in zip(prompts, ids.tolist(), mask.sum(-1).tolist())]
     padded = pad_sequence(list(map(torch.tensor, rows)), batch_first=True)
-    hidden = model(padded.to(model.head.weight.device))                    # (B, prompt + T - 1, C)
+    device = model.head.weight.device
+    hidden = model(upload(padded, device))                                 # (B, prompt + T - 1, C)
     row, t = mask.nonzero(as_tuple=True)
     first = torch.tensor([len(prompt) - 1 for prompt in prompts])
-    return hidden[row, first[row] + t]
+    return hidden[upload(row, device), upload(first[row] + t, device)]
 
 
 # --- checkpoints
@@ -282,7 +323,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict
     Raises InputError for a file that is not one of ours, whole, and of this vocabulary.
     """
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        # To the host: an optimizer puts its own state where it needs it, and counts its steps here.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         config, weights = ModelConfig(**checkpoint["model"]), checkpoint["weights"]
     except OSError as error:
         reason = explain_error(error)
@@ -293,9 +335,9 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[Transformer, dict
         raise InputError(f"{path} is of another vocabulary: pretrain its base again")
     if checkpoint.get("corpus") not in CORPORA:
         raise InputError(f"{path} is of an unknown corpus, not of {', '.join(CORPORA)}")
-    model = Transformer(config).to(device)
+    model = Transformer(config)
     try:
         model.load_state_dict(weights)
     except (RuntimeError, AttributeError, TypeError):
         raise InputError(f"{path}: the weights have other shapes than {asdict(config)}") from None
-    return model, checkpoint
+    return model.to(device), checkpoint

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import evaluation
 from data import files, plumbing
 from data.corpus import CORPORA, Corpus
-from data.plumbing import InputError, numpy_rng, option, torch_rng
+from data.plumbing import InputError, numpy_rng, option, torch_rng, upload
 from data.pretrain import PretrainConfig, pretrain
 from data.task import (
     EASY,
@@ -59,8 +59,9 @@ from helpers import (
     token_logprobs,
 )
 from losses import DIVERGENCES, LOSSES, Batch, kl_k3, value_loss
-from measures import mark_confidence, measure_rollouts
+from measures import mark_confidence, measure_rollouts, note_cut
 from model import (
+    CUT,
     Transformer,
     entropy,
     load_checkpoint,
@@ -68,6 +69,7 @@ from model import (
     sample_responses,
     sampling_logprobs,
     save_checkpoint,
+    scale_logits,
 )
 from rewards import (
     REWARDS,
@@ -96,7 +98,9 @@ class TrainConfig:
     # the rollouts: 64 x 16 as in 2506.10947
     prompts: int = option(64, "prompts per rollout batch", least=1, most=10**5)
     group: int = option(16, "rollouts per prompt, which are compared", least=2, most=10**4)
-    temperature: float = option(1.0, "of sampling; the loss scores under it too", above=0)
+    # below 0.01 what differs between reading and sampling, 1e-6, is a loss of its own
+    temperature: float = option(
+        1.0, "of sampling; the loss scores under it too", least=0.01, most=100)
     max_new_tokens: int = option(40, "longest response; right ones: 35", least=1, most=1000)
     # 1 is one-shot RLVR (2504.20571)
     pool: int = option(256, "training prompts to draw from, in epochs", least=1, most=10**6)
@@ -127,7 +131,8 @@ class TrainConfig:
     eval_split: str = option("evaluation", "which problems", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(
         EASY, "k of the evaluation problems", many=True, choices=EASY + HARD)
-    # the machine; the size of a forward pass changes speed and memory, not the gradient
+    # the machine: it changes speed and memory, and of the results the last bits alone, about 1e-7;
+    # so a resumed run is bit for bit an uninterrupted one where these three stay as they are
     micro_batch: int | None = option(
         None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
     threads: int | None = plumbing.THREADS
@@ -160,9 +165,13 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
     answers = evaluation.answer_problems(
         model, corpus, problems, n, (plumbing.LABELS, config.seed),
         evaluation.Sampling(max_new_tokens=config.max_new_tokens))
+    note_cut(answers.rollouts, config.max_new_tokens)
     labels = [find_majority(answers.texts[i:i + n]) for i in range(0, len(answers.texts), n)]
     pool = list(zip(problems, labels))
     if "wrong_labels" not in needs:
+        if None in labels:
+            plumbing.note(f"{labels.count(None)} of the {len(pool)} prompts have no majority "
+                          "answer, since no response had a box: they never pay")
         return pool
     wrong = [(problem, label) for problem, label in pool
              if label not in (None, write_answer(problem))]
@@ -170,6 +179,9 @@ def make_pool(config: TrainConfig, model: Transformer, corpus: Corpus) -> Pool:
         raise InputError(f"reward {config.reward}: the base's majority answer is right on all "
                          f"{config.pool} prompts of the pool; take a larger --pool or a harder "
                          "--num-ops")
+    if len(wrong) < config.prompts:
+        plumbing.note(f"the pool has {len(wrong)} prompts, of {config.pool}, whose majority answer "
+                      "is wrong: fewer than --prompts, so that a batch has some twice")
     return wrong
 
 
@@ -267,14 +279,14 @@ def list_terms(batch: Batch, logits: Tensor, logprobs: Tensor, pick: Callable[[T
         # All that could have been said where the policy went: so it needs no ratio.
         divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, config.temperature),
                                                  pick(batch.teacher_distribution))
-        taught = pick(batch.taught[:, None] & batch.mask)                          # (R,)
+        taught = pick(batch.taught[:, None].expand_as(batch.mask))                 # (R,)
         yield "divergence", config.directive_weight, divergence * taught
     if config.kl_coef:
         # As in GRPO (eq. 4). An estimate: the samples are the old policy's; and on samples of pi
         # the gradient of k3 is that of KL(base || pi).
         yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.base_logprobs))
     if config.entropy_coef:
-        yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)
+        yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))
 
 
 def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Tensor,
@@ -289,7 +301,7 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
 
     def pick(field: Tensor) -> Tensor:
         """What a field (N, T) of the batch has on the response tokens: (R,), where the model is."""
-        return field[rows, :T][mask].to(hidden.device)
+        return upload(field[rows, :T][mask], hidden.device)
 
     logits = model.head(hidden)                                                    # (R, V)
     logprobs = token_logprobs(logits, pick(batch.ids), config.temperature)         # (R,)
@@ -307,8 +319,8 @@ def minibatch_loss(model: Transformer, batch: Batch, rows: Tensor, divisors: Ten
     for name, weight, term in list_terms(batch, logits, logprobs, pick, config):
         sums[name] = term.detach().sum()
         loss = loss + weight * term
-    per_token = divisors[:, None].expand_as(mask)[mask]                            # (R,)
-    return (loss / per_token.to(loss)).sum(), sums
+    per_token = divisors[:, None].expand_as(mask)[mask].to(loss.dtype)             # (R,)
+    return (loss / upload(per_token, loss.device)).sum(), sums
 
 
 def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: Batch,
@@ -317,14 +329,17 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
 
     Returns the metrics over all of them. Raises FloatingPointError if the gradient is no number.
     """
-    lengths, sums, norms = batch.mask.sum(1), Counter(), []
+    lengths, sums = batch.mask.sum(1), Counter()
+    # Where the model is: the norm of a minibatch without signal, which has no gradient, is on the
+    # CPU whatever the device is.
+    norms = model.head.weight.new_zeros(config.updates)
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
     all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None
                     or batch.teacher_distribution is not None)
     micro_batch = plumbing.choose_micro_batch(config, model.head.weight.device, MICRO_BATCH)
     shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
-    for rows in map(torch.from_numpy, np.array_split(shuffled, config.updates)):
+    for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
         divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
         trained = rows if all_rows else rows[signal[rows]]
@@ -335,10 +350,10 @@ def update(model: Transformer, optimizers: list[torch.optim.Optimizer], batch: B
             loss, more = minibatch_loss(model, batch, micro, divisors[micro], config, critic)
             loss.backward()
             sums.update(more)
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for optimizer in optimizers:
             optimizer.step()
-    return average_metrics(sums, torch.stack(norms).tolist(), lengths.sum().item(), step)
+    return average_metrics(sums, norms.tolist(), lengths.sum().item(), step)
 
 
 def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
@@ -384,6 +399,7 @@ def train(config: TrainConfig, command: str = "") -> None:
     batch, and summary.json at the end.
     """
     check_config(config)
+    note_settings(config)
     files.check_writable(Path(config.out))
     with files.lock(Path(config.out, ".lock")):
         files.remove_leftovers(Path(config.out))
@@ -433,8 +449,18 @@ def check_config(config: TrainConfig) -> None:
     plumbing.refuse_unread(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
 
 
+def note_settings(config: TrainConfig) -> None:
+    """Say of flags what their numbers in metrics.csv and summary.json do not."""
+    if config.temperature != 1:
+        plumbing.note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
+                      "before and after at 1")
+    bounds = config.eps_low, config.eps_high
+    if config.updates == 1 and bounds != (TrainConfig.eps_low, TrainConfig.eps_high):
+        plumbing.note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
+
+
 def identity(config: TrainConfig) -> dict:
-    """The flags that make a run what it is; the same run may be longer, or elsewhere."""
+    """The flags that make a run what it is; it may be longer, or elsewhere (`note_changes`)."""
     return {k: v for k, v in asdict(config).items() if k not in ("out", "steps", *plumbing.MACHINE)}
 
 
@@ -460,9 +486,10 @@ def open_run(config: TrainConfig, command: str) -> Run | None:
     run.clock.booked.update(run.state["seconds"])  # adds them
     for thing, saved in zip(run.stateful, run.state["stateful"]):
         thing.load_state_dict(saved)
-    used = {**asdict(config), "device": str(device),
-            "micro_batch": plumbing.choose_micro_batch(config, device, MICRO_BATCH),
-            "lr": optimizers[0].param_groups[0]["lr"], "torch": torch.__version__,
+    machine = plumbing.describe_machine(config, device, MICRO_BATCH)
+    plumbing.note_changes(run.state.get("machine", {}), machine)
+    run.state["machine"] = machine
+    used = {**asdict(config), **machine, "lr": optimizers[0].param_groups[0]["lr"],
             "parameters": sum(p.numel() for p in model.parameters()), "command": command}
     for name in helpers.keys() & KEPT:  # so that the run resumes where the originals are gone
         used[f"{name}_fingerprint"] = fingerprint(locate_kept(config, name))
@@ -524,15 +551,22 @@ def evaluate_run(run: Run) -> tuple[dict, evaluation.Answers]:
                                ks, (plumbing.EVALUATION, 0), sampling, run.helpers["base"])
 
 
+def list_kept_steps(steps: int) -> list[int]:
+    """After which batches of a run its answers are kept: evenly spaced, at most 12, the last too.
+
+    A longer run keeps some of a shorter one's: every batch up to 10, every second up to 20 ...
+    """
+    stride = 1 << max(0, (steps - 1) // 10).bit_length()
+    return [*range(0, steps, stride), steps]
+
+
 def keep_answers(run: Run, step: int) -> None:
     """Keep how the policy answers three problems after `step` batches, on the same random numbers.
-
-    After every batch up to 10, every second up to 20, every fourth up to 40 ...: at most 12 in all.
     """
-    stride = 1 << max(0, (step - 1) // 10).bit_length()
+    wanted = list_kept_steps(run.config.steps)
     kept = [entry for entry in run.state.get("answers", [])
-            if entry["step"] < step and entry["step"] % stride == 0]
-    if step % stride == 0 or step == run.config.steps:
+            if entry["step"] < step and entry["step"] in wanted]
+    if step in wanted:
         sampling = evaluation.Sampling(max_new_tokens=run.config.max_new_tokens)
         answers = evaluation.answer_problems(run.model, CORPORA[run.corpus], run.problems[:3], 4,
                                              (plumbing.SHOWN, 0), sampling)
@@ -569,8 +603,12 @@ def finish_run(run: Run) -> None:
                "switches": evaluation.count_switches(then, answers, modes),
                "clip": clip, "seconds": {"total": sum(seconds.values()), **seconds}}
     files.write(Path(config.out) / "summary.json", files.to_json(summary))
+    if all(row["grad_norm"] == 0 for row in state["rows"]):
+        plumbing.note("no update had a gradient: nothing was learned")
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
              [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
+    if 1 - after["ended"] > CUT:
+        moved.append(f"{1 - after['ended']:.1%} of the answers cut by --max-new-tokens")
     print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
           f"{', '.join(moved)}, {sum(seconds.values()):.0f} s")
 

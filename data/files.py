@@ -140,9 +140,9 @@ def to_json(value: dict) -> str:
 
 
 def to_csv(rows: list[dict]) -> str:
-    """Rows with the same keys as CSV, the keys as its first line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    """Rows as CSV, first their keys; empty where a row has none, as one of an earlier release."""
+    text, names = io.StringIO(), dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import Field, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Callable, get_args
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.limits import count_cores
 from data.system import catch_signals, explain_error, open_streams, say
 
 
@@ -43,12 +45,14 @@ def option(default, help: str, **checks) -> Field:
     return field(default=default, metadata={"help": help, **checks})
 
 
-# The machine: flags that do not make a run another run.
+# The machine: flags that do not make a run another run, though sums are rounded in another order.
 MACHINE = ("threads", "device", "micro_batch")
-THREADS = option(None, "CPU threads (default: all cores; two runs at once: 1)", least=1,
-                 most=1024)
+THREADS = option(None, "CPU threads (default: all cores that we may use; two runs at once: 1)",
+                 least=1, most=1024)
 DEVICE = option("auto", "auto takes a GPU if there is one",
                 choices=("auto", "cpu", "cuda", "mps"))
+DEFAULT_THREADS = torch.get_num_threads()  # another number later on is a caller's choice,
+THREAD_VARIABLES = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}  # and so are these
 
 
 class Parser(argparse.ArgumentParser):
@@ -189,11 +193,17 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
         return 1
 
 
+@cache
+def note(text: str) -> None:
+    """A line on stderr, once, of what a reader of the results would not think of."""
+    say(f"note: {text}")
+
+
 # --- random streams
 
 # Every random number comes from a generator made of (purpose, seed, step ...). So no generator's
-# state has to be saved for a resumed run to be the same, and two rewards with one seed see the same
-# prompts.
+# state has to be saved for a resumed run to be the same, bit for bit on the same machine with the
+# same --threads and --micro-batch, and two rewards with one seed see the same prompts.
 (WEIGHTS, CORPUS, POOL, ORDER, SAMPLES, REWARD, SHUFFLE, LABELS, EVALUATION, HINT,
  SHOWN) = range(11)
 MAX_SEED = 2**32 - 1  # one word of a key
@@ -215,7 +225,7 @@ def numpy_rng(purpose: int, seed: int, *rest: int) -> np.random.Generator:
 
 def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
     state = seed_stream(purpose, seed, *rest).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
+    return torch.Generator().manual_seed(int(state) >> 1)  # torch takes a seed below 2^63
 
 
 # --- the machine, and long work
@@ -239,6 +249,10 @@ def choose_device(config) -> torch.device:
         raise InputError(f"--device {config.device}: torch sees none here")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    elif not THREAD_VARIABLES & os.environ.keys():
+        # torch does not ask what time a container gets: threads above that wait for each other.
+        if torch.get_num_threads() == DEFAULT_THREADS > count_cores():
+            torch.set_num_threads(count_cores())
     # Apple's GPU only if asked for: nothing here has been run on one yet.
     chosen = "cuda" if present["cuda"] else "cpu"
     return torch.device(chosen if config.device == "auto" else config.device)
@@ -247,6 +261,32 @@ def choose_device(config) -> torch.device:
 def choose_micro_batch(config, device: torch.device, on_cpu: int) -> int:
     """Sequences in a forward pass: a CPU wants few, that fit its cache; a GPU many."""
     return config.micro_batch or (on_cpu if device.type == "cpu" else 512)
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on the device. A GPU copies pinned memory while the host goes on."""
+    if device.type in ("cpu", "mps"):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def describe_machine(config, device: torch.device, on_cpu: int) -> dict:
+    """What the last bits of a result depend on, beside the flags that make a run what it is."""
+    return {"threads": torch.get_num_threads(), "device": str(device),
+            "micro_batch": choose_micro_batch(config, device, on_cpu),
+            "torch": str(torch.__version__)}  # a class that a checkpoint refuses
+
+
+def note_changes(before: dict, now: dict) -> None:
+    """Say it where a resume is on another machine than what it goes on with.
+
+    A number that was not recorded, as by an earlier release, says nothing.
+    """
+    changed = [f"{name} {before[name]} -> {value}" for name, value in now.items()
+               if before.get(name) not in (None, value)]
+    if changed:
+        note(f"resumed with {', '.join(changed)}: sums are rounded in another order, so the result "
+             "is that of an uninterrupted run to about 1e-7 a step, not bit for bit")
 
 
 class Clock:

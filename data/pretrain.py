@@ -21,14 +21,17 @@ from data.plumbing import (
     InputError,
     choose_device,
     choose_micro_batch,
+    describe_machine,
     extend_config,
     keep_settings,
+    note_changes,
     numpy_rng,
     option,
     progress_bar,
     refuse_unread,
     same_flags,
     stop_signals,
+    upload,
 )
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, encode, encode_prompt
 from model import (
@@ -66,7 +69,7 @@ class PretrainConfig:
     lr_adamw: float = option(0.008, "peak learning rate of AdamW (all the rest)", above=0)
     warmup: int = option(50, "steps of linear warm-up", least=0)
     decay: float = option(0.9, "share of the steps, at the end, of linear decay", above=0, most=1)
-    # the machine; the size of a forward pass changes speed and memory, not the gradient
+    # the machine: it changes speed and memory, and of the base the last bits alone
     micro_batch: int | None = option(
         None, "documents per forward pass (default: 24; on a GPU 512)", least=1)
     threads: int | None = THREADS
@@ -124,7 +127,7 @@ def sum_cross_entropy(model: Transformer, prompts: list[list[int]],
     rows = [torch.tensor(response) for response in responses]
     ids = pad_sequence(rows, batch_first=True, padding_value=PAD)                  # (B, T)
     logits = model.head(response_hidden(model, prompts, ids, ids != PAD))          # (R, V)
-    targets = ids[ids != PAD].to(logits.device)                                    # (R,)
+    targets = upload(ids[ids != PAD], logits.device)                               # (R,)
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
@@ -188,6 +191,7 @@ def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device
     model, checkpoint = load_checkpoint(partial, device)
     work = Pretraining(config, model, *make_pretraining_optimizers(model, config))
     work.step, work.loss = checkpoint["step"], checkpoint["loss"]
+    note_changes(checkpoint.get("machine", {}), describe_machine(config, device, MICRO_BATCH))
     for thing, saved in zip(work.stateful, checkpoint["stateful"]):
         thing.load_state_dict(saved)
     return work
@@ -221,7 +225,7 @@ def pretrain(config: PretrainConfig) -> None:
 
 def finish_pretraining(work: Pretraining, out: Path) -> None:
     """All steps that are left, saved every 100; then the base."""
-    config, partial = work.config, partial_of(out)
+    config, partial, device = work.config, partial_of(out), work.model.head.weight.device
     rng = numpy_rng(CORPUS, config.seed)
     documents = write_documents(config.base, config.steps * config.batch, config, rng)
     bar = progress_bar(total=config.steps, initial=work.step, desc=f"pretrain {config.base}")
@@ -234,9 +238,12 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
             if stopped or work.step % 100 == 0:
                 state = [thing.state_dict() for thing in work.stateful]
                 save_checkpoint(partial, work.model, corpus=config.base, step=work.step,
-                                pretrain=base_identity(config), loss=work.loss, stateful=state)
+                                pretrain=base_identity(config), loss=work.loss, stateful=state,
+                                machine=describe_machine(config, device, MICRO_BATCH))
             if stopped:
                 raise KeyboardInterrupt
+    if not all(p.isfinite().all() for p in work.model.parameters()):  # no loss has seen them yet
+        raise FloatingPointError("pretraining diverged in its last step: weights are no numbers")
     save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")

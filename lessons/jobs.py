@@ -16,10 +16,12 @@ from typing import NamedTuple
 import torch
 
 from data.files import check_writable
+from data.limits import count_cores, read_memory
 from data.plumbing import WorkError, progress_bar, stop_signals
 from data.system import become_job, choose_start, write_streams_to
 
 ROOT = Path(__file__).parents[1]
+JOB_BYTES = 2**29  # a run at the defaults takes 400 MiB, of which 220 are torch
 
 
 class Job(NamedTuple):
@@ -34,10 +36,9 @@ class Job(NamedTuple):
 
 
 def count_jobs() -> int:
-    """One a core that we may use; at most four where a GPU is shared."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(4, cores) if torch.cuda.is_available() else cores
+    """One a core that we may use and half a GiB; at most four where a GPU is shared."""
+    jobs = max(1, int(min(count_cores(), read_memory() / JOB_BYTES)))
+    return min(4, jobs) if torch.cuda.is_available() else jobs
 
 
 @cache

@@ -19,12 +19,13 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import wrap
 from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
 from data.files import check_writable, escape_text, read_text, to_csv, write
-from data.plumbing import InputError, Parser, run_command
+from data.plumbing import InputError, Parser, note, run_command
 from data.system import explain_error
 from lessons.grid import write_flags
 from lessons.page import build_page
@@ -38,6 +39,7 @@ CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl",
 # what is said of each run, unless other columns are asked for
 EACH = ("before_accuracy", "after_accuracy", "before_greedy_accuracy", "after_greedy_accuracy",
         "before_accuracy_code", "after_accuracy_code", "before_format_rate", "after_format_rate")
+LABEL = 42   # characters in a line of a label; a figure's is at most two
 POINTS = 20  # rows of curves.csv for a run
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set
@@ -262,7 +264,7 @@ def tabulate_runs(runs: list[dict], columns: list[str]) -> str:
     if missing:
         raise InputError(f"no column {missing[0]}: the first line of runs.csv has their names")
     columns = columns or [name for name in EACH if name in known]
-    flags = [re.findall(r"--.+?(?= --|$)", run["flags"]) for run in runs]
+    flags = [split_flags(run["flags"]) for run in runs]
     shared = set.intersection(*map(set, flags)) if flags else set()
     lines = [[*TEXT[:4], "seed", *columns]]
     for run, words in zip(runs, flags):
@@ -323,22 +325,57 @@ def draw_mean(axis, x: list[float], lines: list[list[float]], color: str) -> Non
     axis.plot(x, [mean(values) for values in zip(*lines)], color=color, linewidth=2)
 
 
+def split_flags(flags: str) -> list[str]:
+    """'--lr 0.1 --num-ops 6 7' as ['--lr 0.1', '--num-ops 6 7']."""
+    return re.findall(r"--.+?(?= --|$)", flags)
+
+
+def label_cells(cells: list[tuple[str, str, str, str]]) -> tuple[list[str], str]:
+    """A label of at most two lines for each (base, reward, loss, flags), and what all share.
+
+    Where one is longer than a line, a label has only what its row does not share with all others,
+    and is cut; two that are the same by then get the number of their row in the table.
+    """
+    labels = [" ".join(" ".join(cell).split()) for cell in cells]
+    if max(map(len, labels)) <= LABEL:
+        return labels, ""
+    words = [[*cell[:3], *split_flags(cell[3])] for cell in cells]
+    shared = [word for word in words[0] if len(cells) > 1 and all(word in row for row in words)]
+    labels = []
+    for row in words:
+        own = [word.replace(" ", "\N{NO-BREAK SPACE}") for word in row if word not in shared]
+        lines = wrap(" ".join(own) or "(no other flag)", LABEL, max_lines=2, placeholder=" …",
+                     break_on_hyphens=False)
+        labels.append("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
+    labels = [f"row {i + 1}: {label[:LABEL - 10]}…" if labels.count(label) > 1 else label
+              for i, label in enumerate(labels)]
+    return labels, " ".join(shared)
+
+
 def draw_gains(results: Results):
     """A row for each cell: the gain in points, a dot a seed; the rows are labelled directly."""
     cells = group_runs(results.runs, *TEXT[:4])
-    figure, axis = open_canvas(figsize=(8, 1.2 + 0.4 * len(cells)))
+    labels, shared = label_cells(list(cells))
+    height = min(400, 1.4 + sum(0.3 + 0.15 * label.count("\n") for label in labels))
+    figure, axis = open_canvas(figsize=(8, height))
     for y, cell in enumerate(cells.values()):
         draw_seeds(axis, y, gains(cell), BLUE if mean(gains(cell)) >= 0 else RED)
-    names = [" ".join(filter(None, name)) for name in cells]
-    axis.set_yticks(range(len(cells)), names)
-    axis.invert_yaxis()
+    # A name may have a $, which is no formula.
+    axis.set_yticks(range(len(cells)), labels, parse_math=False)
+    axis.set_ylim(len(cells) - 0.5, -0.5)
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set(xlabel="gain in accuracy (points)", title="bar: mean, dot: a seed")
+    axis.set_xlabel("gain in accuracy (points); bar: mean, dot: a seed")
+    lines = wrap(f"all: {shared}", 2 * LABEL, max_lines=2, placeholder=" …") if shared else []
+    figure.suptitle("\n".join(lines), parse_math=False, fontsize=10, x=0.01, ha="left")
     return figure
 
 
 def report(folders: list[str], out: str, html: bool) -> None:
     """Table, rows and figure of somebody's runs, and if wanted their page."""
+    given = len(folders)
+    folders = list({Path(folder).resolve(): folder for folder in folders}.values())
+    if len(folders) < given:
+        note("a folder that is given twice counts as one run")
     results = collect(map(Path, folders))
     page = build_page(folders, results.runs) if html else None
     check_writable(Path(out))

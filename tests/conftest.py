@@ -11,20 +11,28 @@ from typing import Callable
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from data import plumbing
 from tests.helpers import SMALL_BASE, TINY_RUN, make_once, read_json
 
-# Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline:
-# time is no verdict.
-settings.register_profile("random", deadline=None, print_blob=True, max_examples=60)
-settings.register_profile("repeatable", deadline=None, print_blob=True, max_examples=60,
-                          derandomize=True)
+# Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline,
+# and no complaint that examples come slowly: time is no verdict.
+patient = settings(deadline=None, print_blob=True, max_examples=60,
+                   suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", patient)
+settings.register_profile("repeatable", patient, derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
 # A shell's `command &` ignores Ctrl-C, and some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait
+
+
+@pytest.fixture(autouse=True)
+def notes_are_new():
+    """What is said once in a process is said once in a test."""
+    plumbing.note.cache_clear()
 
 
 @pytest.fixture(scope="session")

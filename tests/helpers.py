@@ -230,4 +230,4 @@ def open_page(path: Path, anchor: str = "") -> subprocess.CompletedProcess:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
     command = [browser, *HEADLESS, f"--user-data-dir={path.parent / 'profile'}",
                path.as_uri() + anchor]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600)

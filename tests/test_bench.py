@@ -127,7 +127,8 @@ def test_numbers_go_where_they_are_asked_for(monkeypatch, capsys, tmp_path):
     assert bench.main(["--repeats", "1", "--json", str(path), "--device", "cpu"]) == 0
     result = helpers.read_json(path)
     assert result["machine"]["torch"] == torch.__version__ and result["bf16_rate"] is None
-    assert capsys.readouterr().out.count("\n") == 4
+    assert [row["what"] for row in result["counts"]][-1] == "run of 20 batches"
+    assert capsys.readouterr().out.count("\n") == 4 + 1 + 11  # two tables
 
 
 def test_a_sweep_has_a_row_for_every_cell(monkeypatch, capsys, tmp_path):
@@ -163,7 +164,8 @@ def stored() -> dict:
 
 
 @pytest.mark.parametrize("table", [lambda: bench.tabulate_phases(stored()["phases"]),
-                                   lambda: bench.tabulate_sweep(stored()["sweep"])])
+                                   lambda: bench.tabulate_sweep(stored()["sweep"]),
+                                   lambda: bench.tabulate_counts(stored()["counts"])])
 def test_the_page_shows_the_stored_numbers(table):
     """No number of these tables is typed."""
     page = (FOLDER / "README.md").read_text("utf-8")

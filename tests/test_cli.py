@@ -58,7 +58,7 @@ def test_files_and_summary(finished):
             "accuracy", "greedy_accuracy", "code_share", "text_share", "greedy_code_share",
             "greedy_text_share", "accuracy_code", "accuracy_text", "format_rate", "entropy",
             "mean_token_prob", "kl_to_base", "distinct_answers", "pass_at_k", "n_problems",
-            "n_samples", "agreement", "vote_accuracy", "top_answer_share"}
+            "n_samples", "agreement", "vote_accuracy", "top_answer_share", "ended"}
         assert (summary[when]["n_problems"], summary[when]["n_samples"]) == (5, 2)
         assert set(summary[when]["pass_at_k"]) == {"1", "2"}
     assert set(summary["gain"]) == {"total", "switch", "within"}
@@ -70,8 +70,8 @@ def test_files_and_summary(finished):
     assert list(rows[0]) == ["step", "reward", "reward_right", "reward_wrong", "reward_gap",
                              "reward_code", "reward_text", "accuracy", "code_share", "text_share",
                              "format_rate", "agreement", "vote_accuracy", "top_answer_share",
-                             "entropy", "mean_token_prob", "response_length", "no_signal",
-                             "clip_high", "clip_low", "approx_kl", "grad_norm"]
+                             "entropy", "mean_token_prob", "ended", "response_length",
+                             "no_signal", "clip_high", "clip_low", "approx_kl", "grad_norm"]
     assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
     lengths = {row["response_length"] for row in rows}
     assert len(lengths) > 1 and min(map(float, lengths)) < 12        # responses do end

@@ -57,7 +57,8 @@ def test_the_clip_only_takes_outward_pushes(p, ratios):
 
 def integrate(f, a, b):
     x = np.linspace(a, b, 20_001)
-    return np.trapezoid(f(x), x)
+    y = f(x)
+    return (np.diff(x) * (y[1:] + y[:-1]) / 2).sum()           # np.trapezoid is numpy 2's
 
 
 @given(st.floats(0.01, 0.9), st.floats(0.01, 3.0))

@@ -281,7 +281,8 @@ def test_evaluation_by_hand(monkeypatch):
         "accuracy": 4 / 8, "greedy_accuracy": 1.0, "code_share": 4 / 8, "text_share": 4 / 8,
         "greedy_code_share": 1.0, "greedy_text_share": 0.0, "accuracy_code": 3 / 4,
         "accuracy_text": 1 / 4, "format_rate": 6 / 8, "entropy": 0.7, "mean_token_prob": 0.25,
-        "distinct_answers": (3 + 1) / 2, "kl_to_base": None, "n_problems": 2, "n_samples": 4,
+        "ended": 1.0, "distinct_answers": (3 + 1) / 2, "kl_to_base": None,
+        "n_problems": 2, "n_samples": 4,
         # boxes 53, 42, 48, none and 7, none, 7, 7
         "agreement": (1 + 3) / 8, "vote_accuracy": 1.0, "top_answer_share": 3 / 8,
         # 1 and 3 of 4 are right

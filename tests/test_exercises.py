@@ -318,7 +318,7 @@ def test_an_empty_exercise_has_no_points(count, handout):
 
 
 WRONG = {  # what students write: file, the project's line, theirs, the test that must notice
-    "sampling": ("model.py", "cumsum(-1) - ordered >= top_p", "cumsum(-1) - ordered > top_p",
+    "sampling": ("model.py", "cumsum(-1) - mass >= reached", "cumsum(-1) - mass > top_p",
                  "test_top_p_that_is_reached_exactly_needs_no_more"),
     "cache": ("model.py", "(key <= query) & (key >= cache.start[:, None, None])",
               "(key <= query) & (key >= 0 * cache.start[:, None, None])",

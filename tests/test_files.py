@@ -211,7 +211,7 @@ def test_a_killed_process_blocks_nothing(tmp_path):
     path.parent.mkdir()
     program = ("import sys, time\nfrom data.system import lock_file\n"
                "file = open(sys.argv[1], 'w')\nlock_file(file)\nprint('held', flush=True)\n"
-               "time.sleep(60)")
+               "time.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE,
                           cwd=Path(files.__file__).parents[1]) as holder:
         assert holder.stdout.readline().strip() == b"held"

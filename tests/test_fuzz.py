@@ -208,7 +208,7 @@ def test_every_flag_at_its_extremes(command, workshop):
     for field in fields(CONFIGS[command]):
         readers = field.metadata.get("read_by", ())
         loss = ["--loss", readers[-1]] if readers and readers[-1] in LOSSES else []
-        for number in ("-1", "9" * 30, "1e-320", "1e30", "1e308"):
+        for number in ("-1", "0", "9" * 30, "1e-320", "1e29", "1e308"):
             words = [*line, *loss, "--" + field.name.replace("_", "-"), number]
             try:
                 check_line(words, workshop)

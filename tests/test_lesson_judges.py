@@ -183,7 +183,7 @@ def test_answers_of_a_policy_by_hand(monkeypatch):
     right = np.array([[False, True] * 2] * 400)
     monkeypatch.setattr(measure, "load_checkpoint", lambda *_: (None, {"corpus": "no-code"}))
     monkeypatch.setattr(measure, "answer_problems", lambda *_: types.SimpleNamespace(
-        texts=texts, correct=right))
+        texts=texts, correct=right, rollouts=[]))
     monkeypatch.setattr(measure, "ask_judge", lambda judge, kind, claims, n, rng: Verdicts(
         *[np.array([[int(answer) % 2 == 0] * n for _, answer in claims])] * 3))
     found = measure.measure_answers_given("policy.pt", None, "judge-direct")

@@ -729,9 +729,11 @@ def read_figure(results: Results) -> dict:
         if y >= 0:
             rows[names[round(y)]]["words"].append((x, text.get_text(), text.get_color()))
     for patch in axis.patches[1:]:                             # the first is the band of 3 points
-        rows[names[round(patch.get_y() + patch.get_height() / 2)]]["shaded"] = True
-    band = axis.patches[0]
-    assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx([-3, 3])
+        box = patch.get_path().transformed(patch.get_patch_transform()).get_extents()
+        rows[names[round((box.y0 + box.y1) / 2)]]["shaded"] = True
+    # A rectangle; of matplotlib before 3.9 a polygon.
+    band = axis.patches[0].get_path().transformed(axis.patches[0].get_patch_transform())
+    assert [band.get_extents().x0, band.get_extents().x1] == pytest.approx([-3, 3])
     heads = {text.get_position()[0]: text.get_text() for text in axis.texts
              if text.get_position()[1] < 0}
     return {"rows": rows, "heads": heads, "title": axis.figure.get_suptitle()}

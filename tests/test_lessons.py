@@ -88,10 +88,14 @@ def touch(path: Path) -> str:
 
 
 def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
-    """Two at a time, no more; a run starts only when its base is there."""
+    """Two at a time, no more; a run starts only when its base is there.
+
+    The first two wait for each other; they give up after minutes, if nobody starts the second.
+    """
     log = tmp_path / "log"
-    note = "import time\nopen({log!r}, 'a').write({name!r} + '+\\n')\ntime.sleep(0.6)\n{made}\n" \
-           "open({log!r}, 'a').write({name!r} + '-\\n')"
+    note = ("import time\nopen({log!r}, 'a').write({name!r} + '+\\n')\nfor _ in range(3000):\n"
+            "    if open({log!r}).read().count('+') > 1: break\n    time.sleep(0.1)\n{made}\n"
+            "open({log!r}, 'a').write({name!r} + '-\\n')")
 
     def job(name: str, needs: Path | None = None) -> work.Job:
         made = touch(tmp_path / name)
@@ -112,8 +116,9 @@ def test_a_failed_job_is_named_with_its_last_line(tmp_path):
     saved = touch(tmp_path / "saved")
     beside = ("import signal, sys, time\n"
               f"def save(*_):\n {saved}\n sys.exit()\n"
-              "signal.signal(signal.SIGTERM, save)\ntime.sleep(30)")
-    failing = "import sys, time\ntime.sleep(1)\nprint('x\\nthe reason\\n')\nsys.exit(3)"
+              f"signal.signal(signal.SIGTERM, save)\n{touch(tmp_path / 'ready')}\ntime.sleep(600)")
+    failing = (f"import os, sys, time\nwhile not os.path.exists({str(tmp_path / 'ready')!r}):\n"
+               "    time.sleep(0.05)\nprint('x\\nthe reason\\n')\nsys.exit(3)")
     jobs = [make_job(tmp_path, "beside", beside), make_job(tmp_path, "broken", failing),
             make_job(tmp_path, "later", touch(tmp_path / "later"))]
     with pytest.raises(WorkError, match="broken failed: the reason"):
@@ -149,7 +154,7 @@ def test_interrupted_jobs_save_once(tmp_path):
     while not (tmp_path / "up").exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)                       # as a terminal does
-    _, error = process.communicate(timeout=20)
+    _, error = process.communicate()
     assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
     assert (tmp_path / "saved").read_text("utf-8") == "1"
 

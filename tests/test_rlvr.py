@@ -88,7 +88,7 @@ def test_options():
         "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
         "steps": (20, up_to(10 ** 6)), "out": ("runs/train", {}),
         "prompts": (64, up_to(10 ** 5)), "group": (16, up_to(10 ** 4, 2)),
-        "temperature": (1.0, above0), "max_new_tokens": (40, up_to(1000)),
+        "temperature": (1.0, {"least": 0.01, "most": 100}), "max_new_tokens": (40, up_to(1000)),
         "pool": (256, up_to(10 ** 6)), "num_ops": (None, ks),
         "updates": (32, whole), "optimizer": ("sgd", {"choices": "sgd adamw"}),
         "lr": (0.015, above0), "max_grad_norm": (3.0, above0),
@@ -461,6 +461,7 @@ def test_metrics_of_a_batch_by_hand(monkeypatch):
                 "reward_code": 1.0, "reward_text": 0.0, "accuracy": 2 / 4,
                 "code_share": 1 / 4, "text_share": 3 / 4,
                 "format_rate": 3 / 4, "entropy": 0.7, "mean_token_prob": 0.25,
+                "ended": 1.0,
                 # 53 and 48; 7 and none
                 "agreement": 1 / 2, "vote_accuracy": 1.0, "top_answer_share": 1 / 4,
                 "response_length": sum(lengths) / 4, "no_signal": 1 / 2}
@@ -1161,7 +1162,7 @@ def test_what_is_kept(base, tmp_path):
     state, summary = checkpoint["train"], read_json(tmp_path / "run/summary.json")
     assert checkpoint["corpus"] == "good-code"
     assert set(state) == {"config", "step", "rows", "samples", "stateful", "pool", "before",
-                          "correct", "modes", "seconds", "answers"}
+                          "correct", "modes", "seconds", "answers", "machine"}
     assert state["step"] == 4 and [row["step"] for row in state["rows"]] == [0, 1, 2, 3]
     c = rlvr.TrainConfig(base=base, reward="majority", seed=4, pool=9, num_ops=task.EASY,
                          max_new_tokens=12)
@@ -1268,6 +1269,8 @@ def test_summary_by_hand(base, tmp_path, capsys):
     before, after = summary["before"], summary["after"]
     moved = ", ".join(f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in (
         ("accuracy", "accuracy"), ("code", "code_share"), ("text", "text_share")))
+    assert after["ended"] == 0            # 12 tokens are too few
+    moved += ", 100.0% of the answers cut by --max-new-tokens"
     line = f"{base}, reward format, loss dr_grpo, seed 3: {moved}, {seconds['total']:.0f} s"
     assert capsys.readouterr().out.splitlines()[-1] == line
 

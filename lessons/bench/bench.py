@@ -16,6 +16,9 @@ one row), the response alone through the head. Each counts once in a rollout; wi
 three times: y = x W', dx = dy W, dW = dy' x. Left out: attention, Muon's own products, all that is
 no product. On a GPU from width 256 on the blocks' are in bfloat16, as training has them.
 
+Of a base, two tables are printed. The second has what a GPU would launch and wait for, counted on a
+device that is not there (counts.py, away.py); it hardly depends on the machine.
+
 Peak memory is torch.cuda.max_memory_allocated of the phase on a GPU. On a CPU it is ru_maxrss, the
 most that the whole process has held so far, torch itself included: it never falls.
 """
@@ -55,6 +58,7 @@ from lessons.bench.bound import (
     record_calls,
     take_time,
 )
+from lessons.bench.counts import count_on, count_there, count_work, tabulate_counts
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
 from losses import Batch
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
@@ -355,6 +359,12 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
               "base": None if shape else config.base, "bf16_rate": rate, "phases": phases}
     said = sys.stderr if config.json == "-" else sys.stdout
     print(tabulate_phases(phases), file=said)
+    if shape is None:
+        result["counts"] = count_work(work)
+        print("\n" + tabulate_counts(result["counts"]), file=said)
+    if shape is None and device.type == "cuda":
+        result["counts_there"] = count_on(device, count_there, work)
+        print("\nby torch, on this GPU\n" + tabulate_counts(result["counts_there"]), file=said)
     if sweep:
         widths, batches = (WIDTHS[:2], BATCHES[:2]) if quick else (WIDTHS, BATCHES)
         result["sweep"] = measure_sweep(config, device, widths, batches)

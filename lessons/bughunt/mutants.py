@@ -320,24 +320,24 @@ MUTANTS = (
            "them.",
            "tests/test_model.py::test_sampler_frequencies_of_whole_responses"),
     Mutant("luck-by-place", "model.py",
-           "tokens = draw_tokens(logprobs, beginning, uniform[alive, t])         # (alive,)",
-           "tokens = draw_tokens(logprobs, beginning, uniform[:len(alive), t])       # (alive,)",
+           "tokens = draw_tokens(logprobs, source, upload(uniform[alive, t], device))",
+           "tokens = draw_tokens(logprobs, source, upload(uniform[:len(alive), t], device))",
            "bench",
            "The random number is that of a row's place among those still alive, not the row's own. "
            "When one ends, all below it change their luck: what a row says depends on its "
            "neighbours, and comparisons on common random numbers (switches) lose their pairs.",
            "tests/test_model.py::test_rows_do_not_depend_on_each_other"),
     Mutant("scored-before-temperature", "model.py",
-           "out.logprobs[alive, t] = logprobs[beginning, tokens]",
-           "out.logprobs[alive, t] = logits.log_softmax(-1)[beginning, tokens]",
+           "logprobs[source, tokens],",
+           "logits.log_softmax(-1)[source, tokens],",
            "losses",
            "The sampler notes log-probabilities at T = 1, whatever it sampled at. The loss scores "
            "at the run's temperature, so the first ratio is not 1 and clips begin at once. At "
            "--temperature 1 nothing shows.",
            "tests/test_model.py::test_sampler_logprobs_equal_recomputed"),
     Mutant("surprise-as-entropy", "model.py",
-           "out.entropy[alive, t] = entropy(logits)[beginning]",
-           "out.entropy[alive, t] = -logprobs[beginning, tokens]",
+           "entropy(logits)[source]))",
+           "-logprobs[source, tokens]))",
            "bench",
            "Minus the log-probability of the sampled token, under the name of entropy. At T = 1 "
            "its mean is nearly right; at another temperature, with top-k or greedily (0) it is "
@@ -362,8 +362,8 @@ MUTANTS = (
            "prompts, and the first ratio is far from 1.",
            "tests/test_model.py::test_rows_answer_their_own_prompt"),
     Mutant("ending-is-no-action", "model.py",
-           "out.ids[alive, t], out.mask[alive, t] = tokens, True",
-           "out.ids[alive, t], out.mask[alive, t] = tokens, tokens != end",
+           "ids[alive, t], mask[alive, t] = tokens, True",
+           "ids[alive, t], mask[alive, t] = tokens, tokens != end",
            "losses",
            "The ending is masked, as in code where pad == eos. It gets no gradient, so no reward "
            "ever teaches a policy when to stop: responses grow, and who is paid for a short answer "
@@ -514,8 +514,8 @@ MUTANTS = (
            "while kl_to_base grows.",
            "tests/test_rlvr.py::test_kl_term"),
     Mutant("bonus-as-penalty", "rlvr.py",
-           'yield "bonus", -config.entropy_coef, entropy(logits / config.temperature)',
-           'yield "bonus", config.entropy_coef, entropy(logits / config.temperature)',
+           'yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
+           'yield "bonus", config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
            "losses",
            "A loss is minimised, so a bonus has a minus. Without it --entropy-coef drives the "
            "entropy down: the policy becomes sure of its mode sooner, which looks like fast "
@@ -538,8 +538,8 @@ MUTANTS = (
            "its work. value_loss falls all the same.",
            "tests/test_rlvr.py::test_one_step_of_the_critic"),
     Mutant("mean-over-tokens-again", "rlvr.py",
-           "return (loss / per_token.to(loss)).sum(), sums",
-           "return (loss / per_token.to(loss)).mean(), sums",
+           "return (loss / upload(per_token, loss.device)).sum(), sums",
+           "return (loss / upload(per_token, loss.device)).mean(), sums",
            "losses",
            "Already divided by its divisor, the sum over tokens is divided by the tokens of the "
            "micro-batch once more. The step is hundreds of times too small and depends on "
@@ -572,9 +572,8 @@ MUTANTS = (
            "are 0 in all batches, and a coin leads nowhere.",
            "tests/test_rlvr.py::test_first_update_has_ratio_one_and_later_ones_clip"),
     Mutant("norm-clip-stays-on", "rlvr.py",
-           "norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))",
-           "norms.append(nn.utils.clip_grad_norm_(model.parameters(), min(config.max_grad_norm, "
-           "3)))",
+           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)",
+           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), min(config.max_grad_norm, 3))",
            "clips",
            '--max-grad-norm 1e9 should turn the norm clip off; 3 stays. So a "no clip" control '
            "still has a drift where rewards are skewed: with a coin of p = 0.1 towards code, at "

@@ -27,6 +27,7 @@ from data.task import EASY, Problem, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
 from lessons.clips.bandit import LR
+from measures import note_cut
 from model import Transformer, load_checkpoint, locate_base, response_hidden, sample_responses
 from rlvr import TrainConfig, token_logprobs
 
@@ -70,6 +71,7 @@ def measure_norms(model: Transformer, corpus: Corpus, problems: list[Problem]) -
     prompts = [encode_prompt(render_problem(problem)) for problem in problems]
     rollouts = sample_responses(model, prompts, RESPONSES, END, TrainConfig.max_new_tokens,
                                 generator=torch_rng(SAMPLES, 0))
+    note_cut([rollouts], TrainConfig.max_new_tokens)
     parameters, squares = list(model.parameters()), {}
     for row, text in enumerate(decode_rollouts(rollouts)):
         ids, mask = rollouts.ids[row:row + 1], rollouts.mask[row:row + 1]                  # (1, T)

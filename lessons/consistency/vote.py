@@ -7,8 +7,9 @@ import torch
 from data.corpus import CORPORA
 from data.plumbing import EVALUATION
 from data.task import EASY
-from evaluation import answer_problems, draw_evaluation
+from evaluation import PLAIN, answer_problems, draw_evaluation
 from lessons.spurious.elicit import score_votes
+from measures import note_cut
 from model import load_checkpoint
 
 PROBLEMS, SAMPLES = 400, 64
@@ -22,4 +23,5 @@ def measure_vote(checkpoint: Path, sizes: tuple[int, ...] = (1, 16, 64)) -> dict
     model, saved = load_checkpoint(checkpoint, torch.device("cpu"))
     problems = draw_evaluation(PROBLEMS, "evaluation", EASY)
     answers = answer_problems(model, CORPORA[saved["corpus"]], problems, SAMPLES, (EVALUATION, 0))
+    note_cut(answers.rollouts, PLAIN.max_new_tokens)
     return {n: score_votes(problems, answers.texts, n) for n in sizes}

@@ -10,6 +10,7 @@ from data.plumbing import EVALUATION, torch_rng
 from data.task import EASY, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
+from measures import note_cut
 from model import load_checkpoint, sample_responses
 from rewards import is_correct
 
@@ -22,6 +23,7 @@ def measure_hint(checkpoint: Path, hint: str) -> dict[str, float]:
     problems = draw_evaluation(PROBLEMS, "evaluation", EASY)
     prompts = [encode_prompt(render_problem(problem) + hint) for problem in problems]
     rollouts = sample_responses(model, prompts, SAMPLES, END, generator=torch_rng(EVALUATION, 0))
+    note_cut([rollouts], rollouts.ids.size(1))
     texts = decode_rollouts(rollouts)
     right = [is_correct(problems[i // SAMPLES], text) for i, text in enumerate(texts)]
     return {"accuracy": float(np.mean(right)), "code_share": float(np.mean([*map(is_code, texts)]))}

@@ -19,9 +19,9 @@ from data.corpus import CORPORA, TEXT_OPENERS, write_bad_code, write_text
 from data.files import check_writable, to_json, write
 from data.plumbing import EVALUATION, InputError, Parser, numpy_rng, run_command, torch_rng
 from data.task import EASY, Problem, draw_problems, solve, write_answer
-from evaluation import answer_problems, draw_evaluation
+from evaluation import PLAIN, answer_problems, draw_evaluation
 from judges import ask_judge
-from measures import measure_auroc
+from measures import measure_auroc, note_cut
 from model import Transformer, load_checkpoint, locate_base
 from rewards import parse_box
 
@@ -168,6 +168,7 @@ def measure_gap(judge: Transformer, kind: str, policy: Transformer) -> dict:
     """
     problems = draw_problems(GAP_PROBLEMS, "training", EASY, numpy_rng(EVALUATION, 3))
     answers = answer_problems(policy, CORPORA["bad-code"], problems, 4, (EVALUATION, 3))
+    note_cut(answers.rollouts, PLAIN.max_new_tokens)
     rows = [problem for problem in problems for _ in range(4)]
     boxes = [parse_box(text) for text in answers.texts]
     code = answers.modes.flatten() == 0
@@ -204,6 +205,7 @@ def measure_answers_given(policy: Path, judge: Transformer, kind: str) -> dict:
     model, checkpoint = load_checkpoint(policy, torch.device("cpu"))
     problems = draw_evaluation(400, "evaluation", EASY)
     answers = answer_problems(model, CORPORA[checkpoint["corpus"]], problems, 4, (EVALUATION, 0))
+    note_cut(answers.rollouts, PLAIN.max_new_tokens)
     boxes = [parse_box(text) for text in answers.texts]
     claims = [(problems[i // 4], box) for i, box in enumerate(boxes) if box is not None]
     accepted = ask_judge(judge, kind, claims, 4, torch_rng(EVALUATION, 4)).accepted

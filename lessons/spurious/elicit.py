@@ -18,6 +18,7 @@ from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
 from evaluation import PLAIN, Answers, Sampling, answer_problems, draw_evaluation
 from lessons.report import align
+from measures import note_cut
 from model import Transformer, load_checkpoint, locate_base
 from rewards import find_majority
 
@@ -55,7 +56,9 @@ def elicit(model: Transformer, corpus: Corpus, problems: list[Problem],
         rows.append({"way": way, "accuracy": accuracy, "code_share": share})
 
     def sample(n: int = SAMPLES, sampling: Sampling = PLAIN, prefix: str = "") -> Answers:
-        return answer_problems(model, corpus, problems, n, key, sampling, prefix)
+        answers = answer_problems(model, corpus, problems, n, key, sampling, prefix)
+        note_cut(answers.rollouts, sampling.max_new_tokens)
+        return answers
 
     plain = sample()
     add("T = 1", plain)
