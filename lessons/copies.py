@@ -16,7 +16,7 @@ from data.plumbing import InputError
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("*.py", "data/*", "lessons/*.*", "lessons/*/*", "tests/*.py", "*.md", "LICENSE",
-          "pyproject.toml", "requirements.txt", "train.sh")
+          "pyproject.toml", "requirements.txt", "train.sh", ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
 WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
             "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",

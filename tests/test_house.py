@@ -118,7 +118,7 @@ def test_nothing_of_ours_is_installed(tmp_path):
     pytest.importorskip("setuptools")
     checkout = tmp_path / "checkout"
     for path in ("pyproject.toml", "README.md", "LICENSE", "rlvr.py", "data/task.py",
-                 "lessons/__init__.py", "lessons/bench/bench.py", "lessons/bench/bench.json"):
+                 "lessons/__init__.py", "lessons/report.py", "lessons/page.html"):
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, checkout / path)
     program = ("from setuptools import build_meta as build\n"

@@ -161,6 +161,28 @@ def test_a_hang_up_saves(tmp_path):
     assert not list(tmp_path.rglob(".lock")) and not list(tmp_path.rglob("summary.json"))
 
 
+@pytest.mark.parametrize("ignored, batches", [(True, 60), (False, None)])
+def test_a_terminal_that_goes_away(ignored, batches, base, tmp_path):
+    """With its bar on it: a run that ignores hang-ups goes on, another saves its step.
+
+    Catches a write to what is no more, by the bar or by the handler, that ends the run instead.
+    """
+    import pty
+    ours, theirs = pty.openpty()
+    words = [sys.executable, ROOT / "rlvr.py", "train", "--base", base, "--out", "run", *TINY_RUN,
+             "--steps", 60]
+    trap = "trap '' HUP; " if ignored else ""
+    process = start("setsid", "-c", "sh", "-c", f'{trap}exec "$@"', "sh", *words, cwd=tmp_path,
+                    stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    wait_for(process, "metrics.csv", tmp_path, 1)
+    os.close(ours)
+    assert process.wait(timeout=300) == (1 if ignored else 130)     # its last line is lost
+    rows = len(read_rows(tmp_path / "run"))
+    assert rows == batches if ignored else 0 < rows < 60
+    assert (tmp_path / "run/summary.json").exists() == ignored
+
+
 NARROW = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
           "PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
 
