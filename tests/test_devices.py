@@ -95,7 +95,7 @@ def test_it_refuses(mixed, machine):
 
 
 @pytest.mark.parametrize("kernels, waits, uploads, work", [
-    (1, 0, 0, lambda x, host: x + 1), (0, 0, 0, lambda x, host: x.view(4).T[:2]),
+    (1, 0, 0, lambda x, host: x + 1), (0, 0, 0, lambda x, host: x.view(4)[:2]),
     (1, 0, 0, lambda x, host: x * torch.tensor(2.0)), (0, 1, 0, lambda x, host: x[0, 0].item()),
     (1, 1, 0, lambda x, host: bool((x[0] > 0)[0])), (0, 1, 0, lambda x, host: x.tolist()),
     (0, 1, 0, lambda x, host: x.cpu()), (0, 1, 1, lambda x, host: host.to(AWAY)),
