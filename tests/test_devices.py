@@ -29,9 +29,10 @@ from lessons.feedback import hints
 from lessons.judges import measure
 from lessons.probe import probe
 from lessons.spurious import elicit
-from losses import LOSSES
+from losses import DIVERGENCES, LOSSES
 from rewards import REWARDS
 from tests.helpers import (
+    END,
     TINY_BASE,
     call,
     config,
@@ -46,12 +47,22 @@ from tests.helpers import (
 SMALL = ("--prompts 2 --group 2 --updates 2 --max-new-tokens 2 --eval-problems 1 --eval-samples 1 "
          "--steps 1").split()
 PPO = "--loss ppo --kl-coef 0.1 --entropy-coef 0.1 --optimizer adamw".split()
+# The functions that may wait for the device; how often they do is tested further down.
+WAITING = set("""
+    sample_responses collect_rollouts score_tokens kl_to_base update average_metrics open_run
+    load_checkpoint save_checkpoint load_run accumulate_gradient open_pretraining
+    finish_pretraining make_work small_work count_real count_on
+    """.split())
 
 
 @pytest.fixture
 def machine():
+    """Whatever runs on it waits in no other function, nor in a loss, a reward, a helper."""
     with simulate() as machine:
         yield machine
+    hidden = {place for place in machine.places
+              if place.split()[0] not in WAITING and "(test_" not in place}
+    assert not hidden
 
 
 @pytest.fixture(scope="module")
@@ -323,24 +334,51 @@ def test_the_host_waits_once_a_token(counted):
     assert waits["evaluation"] == 2 * (10 + 2) + 1 and waits["files of a batch"] == 9
 
 
-def test_updates_are_waited_for_once():
-    """With all that a loss can have, in any number of updates and micro-batches: only at the end,
-    for the metrics.
-    """
+@pytest.mark.parametrize("sampling", [
+    {"temperature": 0.0}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9},
+    {"temperature": 1.3, "top_k": 9, "top_p": 0.5}], ids=str)
+def test_every_way_to_sample_waits_once_a_token(sampling, machine):
+    policy, prompts = tiny(end=-20.0).float().to(AWAY), [[37, 10], [40, 41, 10]]
+    counted = counts.count_away(lambda: model.sample_responses(policy, prompts, 3, END, 6,
+                                                               **sampling))
+    assert counted["waits"] == 6 + 2, machine.places
+
+
+@pytest.mark.parametrize("settings", [
+    *({"loss": loss} for loss in LOSSES), *({"loss": "distill", "distill": name}
+                                            for name in DIVERGENCES),
+    {"kl_coef": 0.1, "entropy_coef": 0.1, "temperature": 0.7}, {"aggregate": "signal"},
+    {"loss": "ppo", "kl_coef": 0.1, "entropy_coef": 0.1, "trained": "ends"}], ids=str)
+def test_updates_are_waited_for_once(settings):
+    """In any number of updates and micro-batches: only at the end, for the metrics."""
     batch = hand_made_batch(tiny(), (2, 4, 3, 5), (1.0, -1.0, 1.0, -1.0))
+    c, waits = config(**settings), {}
+    needs = LOSSES[c.loss].needs
     batch = batch._replace(values=batch.old_logprobs, base_logprobs=batch.old_logprobs)
-    settings, waits = config(loss="ppo", kl_coef=0.1, entropy_coef=0.1), {}
+    if "distribution" in needs:
+        uniform = torch.zeros(*batch.mask.shape, len(tiny().head.weight)).log_softmax(-1)
+        batch = batch._replace(teacher_distribution=uniform, taught=torch.ones(4).bool())
     with simulate() as machine:
-        policy, critic = tiny().float().to(AWAY), torch.nn.Linear(8, 1, device=AWAY)
-        optimizers = rlvr.make_optimizers(settings, policy, {"critic": critic})
-        for settings.updates, settings.micro_batch in ((1, 4), (1, 1), (2, 1), (4, 1)):
-            counted = counts.count_away(lambda: rlvr.update(
-                policy, optimizers, batch, settings, 0, critic))
-            waits[settings.updates, settings.micro_batch] = counted["waits"]
+        policy = tiny().float().to(AWAY)
+        policy.blocks.requires_grad_(c.trained == "all")
+        critic = torch.nn.Linear(8, 1, device=AWAY) if "critic" in needs else None
+        optimizers = rlvr.make_optimizers(c, policy, {"critic": critic} if critic else {})
+        for c.updates, c.micro_batch in ((1, 4), (1, 1), (4, 1)):
+            counted = counts.count_away(lambda: rlvr.update(policy, optimizers, batch, c, 0,
+                                                            critic))
+            waits[c.updates, c.micro_batch] = counted["waits"]
     assert len(set(waits.values())) == 1 and waits[1, 1] <= 8, machine.places
 
 
-@pytest.mark.parametrize("loss, more", [("grpo", 0), ("ppo", 1), ("distill", 1)])
+def test_a_teacher_follows_without_a_wait(machine):
+    policy, teacher = (tiny().float().to(AWAY) for _ in range(2))
+    counted = counts.count_away(lambda: helpers.follow_policy(
+        config(loss="distill", teacher="ema"), {"teacher": teacher}, policy))
+    assert counted["waits"] == 0 < counted["kernels"]
+
+
+@pytest.mark.parametrize("loss, more", [("grpo", 0), ("ppo", 1), ("distill", 1),
+                                        ("directive", 1)])
 def test_what_is_scored_is_waited_for_once(loss, more, machine):
     """Once for critic, base or teacher, as long as a batch is one forward pass."""
     policy, critic = tiny(end=-20.0).float().to(AWAY), torch.nn.Linear(8, 1, device=AWAY)

@@ -117,12 +117,17 @@ def list_left(op, name: str, args, tensors: list[Tensor]) -> list[tuple]:
 
 
 def find_caller() -> str:
-    """FILE:LINE of this project that asked for an operation."""
+    """FUNCTION (FILE:LINE) of this project that asked for an operation."""
     frame = sys._getframe(1)
     while frame and (frame.f_code.co_filename == __file__
                      or not frame.f_globals.get("__name__", "").startswith(OURS)):
         frame = frame.f_back
-    return f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}" if frame else "?"
+    if frame is None:
+        return "?"
+    place = f"({frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
+    while frame.f_code.co_name.startswith("<") and frame.f_back:  # a comprehension, a lambda
+        frame = frame.f_back
+    return f"{frame.f_code.co_name} {place}"
 
 
 class Machine(TorchDispatchMode):
