@@ -18,11 +18,11 @@ def list_groups(controller: str, mounted: Path = MOUNTED, own: Path = OWN) -> li
     In a container the names in `own` may be the host's; then the top folder is ours.
     """
     folders = []
-    with suppress(OSError, ValueError):
+    with suppress(OSError):
         for line in own.read_text(encoding="utf-8", errors="replace").splitlines():
-            _, controllers, path = line.split(":", 2)
+            controllers, found, path = line.partition(":")[2].partition(":")
             names = controllers.split(",")
-            if controllers and controller not in names:
+            if not found or controllers and controller not in names:
                 continue
             tops = (controllers, controller) if controllers else ("", "unified")
             for top in dict.fromkeys(mounted / name for name in tops):

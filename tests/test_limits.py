@@ -45,6 +45,7 @@ QUOTAS = {
     "another set": ("1:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "100000",
                                      "cpu/cpu.cfs_period_us": "100000"}, math.inf),
     "nonsense": ("what\n0::/\n", {"cpu.max": "a b c\n"}, math.inf),
+    "nonsense around": ("what\n\n3:cpu\n0::/\n", {"cpu.max": "50000 100000"}, 0.5),
     "zero": ("0::/\n", {"cpu.max": "0 0\n"}, math.inf),
 }
 
