@@ -148,11 +148,12 @@ class Transformer(nn.Module):
 
 
 def scale_logits(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (..., V) over a temperature above 0, up to a constant: finite, however small it is."""
+    """Logits (..., V) over a temperature above 0, up to a constant: finite, whatever it is."""
     if temperature == 1:
         return logits
     highest = logits.detach().amax(-1, keepdim=True)    # it becomes 0, which nothing makes infinite
-    return (logits - highest) / max(temperature, torch.finfo(logits.dtype).tiny)
+    limits = torch.finfo(logits.dtype)
+    return (logits - highest) / min(max(temperature, limits.tiny), limits.max)
 
 
 def sampling_logprobs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,

@@ -20,7 +20,8 @@ VALUES = [0.0, -0.0, 1.0, 1.0000001, -1.0, 20.0, 88.0, -104.0, 1e-7, 1e-30, -1e-
 values = st.sampled_from(VALUES) | st.floats(-50, 50, width=32)
 rows = st.lists(values, min_size=1, max_size=7).filter(lambda row: max(row) > -math.inf)
 temperatures = st.sampled_from(
-    [5e-324, 1e-320, 1e-45, 1e-38, 1e-30, 1e-9, 0.3, 1.0, 1.7, 1e9, 1e30]) | st.floats(1e-3, 1e3)
+    [5e-324, 1e-320, 1e-45, 1e-38, 1e-30, 1e-9, 0.3, 1.0, 1.7, 1e9, 1e30, 1e300,
+     math.inf]) | st.floats(1e-3, 1e3)
 masses = st.none() | st.sampled_from(
     [5e-324, 1e-320, 1e-45, 1e-38, 1e-9, 0.5, 1 - 1e-9, 1.0]) | st.floats(1e-3, 1)
 
@@ -32,6 +33,7 @@ masses = st.none() | st.sampled_from(
 @example([30.0, 100.0], 1e-37, None, None)
 @example([0.0, 2.0, 1.0], 1.0, None, 1e-320)
 @example([0.0, 1e-7, 0.0], 1e30, None, 0.3)
+@example([0.0, -math.inf], 1e300, None, None)
 def test_whatever_is_accepted_is_a_distribution(dtype, row, temperature, top_k, top_p):
     """No NaN, mass 1, the most likely token in it, and nothing likelier cut than what is kept."""
     limit = torch.finfo(dtype).max
