@@ -41,7 +41,7 @@ def ask_judge(judge: Transformer, kind: str, claims: list[tuple[Problem, str]], 
     lengths = rollouts.mask.sum(1)                                                 # (M * n)
     rows = torch.arange(len(lengths))
     ended = mark_ended(rollouts, END)
-    if 1 - ended.double().mean() > CUT:
+    if ended.double().mean() < 1 - CUT:
         note(f"of the {kind}'s verdicts more than {CUT:.0%} were cut at {MAX_TOKENS} tokens: they "
              "accept nothing")
     last = (lengths - 1 - ended.long()).clamp(min=0)        # where the verdict stands

@@ -65,7 +65,12 @@ def count_endings(chunks: list[Rollouts]) -> tuple[int, int]:
 def note_cut(chunks: list[Rollouts], limit: int) -> None:
     """Say it where more than 2% were cut: that counts as wrong, and is no habit of the model's."""
     ended, responses = count_endings(chunks)
-    if responses - ended > CUT * responses:
+    note_ended(ended / responses, limit)
+
+
+def note_ended(share: float, limit: int) -> None:
+    """The same, of the share that ended."""
+    if share < 1 - CUT:
         note(f"more than {CUT:.0%} of the answers were cut at {limit} tokens (--max-new-tokens): "
              "what has no box by then counts as wrong")
 

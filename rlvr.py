@@ -15,6 +15,7 @@ C width of the model, V vocabulary; R response tokens of a micro-batch, all rows
 
 import argparse
 import copy
+import json
 import math
 import shlex
 import sys
@@ -59,7 +60,7 @@ from helpers import (
     token_logprobs,
 )
 from losses import DIVERGENCES, LOSSES, Batch, kl_k3, value_loss
-from measures import mark_confidence, measure_rollouts, note_cut
+from measures import mark_confidence, measure_rollouts, note_cut, note_ended
 from model import (
     CUT,
     Transformer,
@@ -422,6 +423,7 @@ def take_steps(run: Run) -> None:
             keep_answers(run, step)
             batch, metrics, readable = rollout(run.model, corpus, config, pool, step, run.helpers)
             run.clock.lap("rollout")
+            note_ended(metrics["ended"], config.max_new_tokens)
             metrics |= update(run.model, run.optimizers, batch, config, step, critic)
             follow_policy(config, run.helpers, run.model)
             run.clock.lap("update")
@@ -528,7 +530,16 @@ def load_state(config: TrainConfig, out: Path,
     if state["step"] > config.steps:
         raise InputError(f"{out} has {state['step']} rollout batches already, more than --steps "
                          f"{config.steps}")
+    state.setdefault("machine", recall_machine(out))
     return model, state
+
+
+def recall_machine(out: Path) -> dict:
+    """What config.json says of the machine, of a run whose model.pt does not; {} if it is gone."""
+    try:
+        return dict(json.loads(files.read_text(out / "config.json")))
+    except (InputError, OSError, ValueError, TypeError):
+        return {}
 
 
 def make_optimizers(config: TrainConfig, model: Transformer,
@@ -607,7 +618,7 @@ def finish_run(run: Run) -> None:
         plumbing.note("no update had a gradient: nothing was learned")
     moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
              [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
-    if 1 - after["ended"] > CUT:
+    if after["ended"] < 1 - CUT:
         moved.append(f"{1 - after['ended']:.1%} of the answers cut by --max-new-tokens")
     print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
           f"{', '.join(moved)}, {sum(seconds.values()):.0f} s")

@@ -13,8 +13,8 @@ import time
 import zlib
 from collections import Counter
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import Field, field, fields, make_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Callable, get_args
 
@@ -193,10 +193,17 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
         return 1
 
 
-@cache
+# What notes have said in the work in progress; None outside of any, where each is said.
+SAID: ContextVar[set[str] | None] = ContextVar("SAID", default=None)
+
+
 def note(text: str) -> None:
-    """A line on stderr, once, of what a reader of the results would not think of."""
-    say(f"note: {text}")
+    """A line on stderr, once a command or run, of what a reader of results would not think of."""
+    said = SAID.get()
+    if said is None or text not in said:
+        say(f"note: {text}")
+    if said is not None:
+        said.add(text)
 
 
 # --- random streams
@@ -232,12 +239,17 @@ def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
 
 @contextmanager
 def keep_settings():
-    """Leave the caller's torch as it was: its number of threads, its random numbers."""
+    """Leave the caller's torch as it was: its number of threads, its random numbers.
+
+    It is around a command, a run, a measurement: in the outermost a note is said once.
+    """
     threads = torch.get_num_threads()
+    said = SAID.set(set() if SAID.get() is None else SAID.get())
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
+        SAID.reset(said)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

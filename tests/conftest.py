@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from data import plumbing
 from tests.helpers import SMALL_BASE, TINY_RUN, make_once, read_json
 
 # Other examples each time, and the line that repeats a failure; in CI the same ones. No deadline,
@@ -27,12 +26,6 @@ settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 # A shell's `command &` ignores Ctrl-C, and some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # models are tiny: a second thread would only wait
-
-
-@pytest.fixture(autouse=True)
-def notes_are_new():
-    """What is said once in a process is said once in a test."""
-    plumbing.note.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,41 @@ def test_a_run_says_how_many_of_its_answers_were_cut(base, tmp_path, capsys):
     assert all(0 <= float(row["ended"]) <= 1 for row in rows) and float(rows[0]["ended"]) < 1
 
 
+def test_rollouts_that_were_cut_are_said(tmp_path, capsys):
+    """Where the evaluation is of another temperature, and all of its answers end."""
+    save_checkpoint(tmp_path / "b.pt", tiny(end=30.0).float(), corpus="good-code")
+    assert train(tmp_path / "b.pt", tmp_path / "run", "--temperature", 100) == 0
+    assert read_json(tmp_path / "run/summary.json")["after"]["ended"] == 1
+    assert capsys.readouterr().err.count("cut at 12 tokens") == 1
+
+
+@pytest.mark.parametrize("work", ["command", "run"])
+def test_a_second_run_in_a_process_says_it_again(work, base, tmp_path, capsys):
+    """As in a notebook: what the first one said is no news of the second. A run says it once."""
+    for i in range(2):
+        small = {"base": base, "out": str(tmp_path / f"run{i}"), "steps": 2, "eval_problems": 2,
+                 "eval_samples": 2, "threads": 1}
+        if work == "run":
+            rlvr.train(config(**small))
+        else:
+            assert train(base, tmp_path / f"run{i}") == 0
+        assert len([note for note in notes(capsys) if "were cut" in note]) == 1
+
+
+def test_outside_of_any_run_each_is_said(capsys):
+    """Whoever calls a function of ours in his own loop hears of each call."""
+    for cut in (3, 4):
+        measures.note_cut([cut_rollouts(["4"] * 100, cut)], 17)
+    assert len(notes(capsys)) == 2
+    with plumbing.keep_settings(), plumbing.keep_settings():
+        plumbing.note("this")
+    with plumbing.keep_settings():
+        with plumbing.keep_settings():
+            plumbing.note("this")
+        plumbing.note("this")
+    assert notes(capsys) == ["note: this"] * 2
+
+
 def test_where_all_end_nothing_is_said(tmp_path, capsys):
     save_checkpoint(tmp_path / "b.pt", tiny(end=30.0).float(), corpus="good-code")
     assert train(tmp_path / "b.pt", tmp_path / "run", "--reward", "random") == 0
@@ -155,7 +190,7 @@ def test_whoever_samples_counts_the_endings():
 # --- files of earlier releases, and resumes
 
 
-def forget(path: Path, *names: str) -> None:
+def forget(path: Path) -> None:
     """Make a run's model.pt one of a release that did not count endings or note its machine."""
     checkpoint = torch.load(path, weights_only=True)
     state = checkpoint["train"]
@@ -193,6 +228,20 @@ def test_a_resume_with_other_roundings_is_said(flags, said, base, tmp_path, caps
     assert train(base, tmp_path / "run", *flags) == 0
     resumed = [note for note in notes(capsys) if "resumed" in note]
     assert len(resumed) == (said is not None) and (not said or said in resumed[0])
+
+
+def test_a_resume_of_an_earlier_release_elsewhere_is_said(base, tmp_path, capsys):
+    """Its config.json has the flags and torch, if not the defaults; without it nothing is said."""
+    for gone, said in ((False, True), (True, False)):
+        out = tmp_path / f"run{gone}"
+        assert train(base, out, "--steps", 2, "--micro-batch", 5) == 0
+        forget(out / "model.pt")
+        if gone:
+            (out / "config.json").write_text("[", "utf-8")
+        capsys.readouterr()
+        assert train(base, out, "--steps", 3) == 0
+        assert ["micro_batch 5 -> 16" in note for note in notes(capsys) if "resumed" in note] \
+            == [True] * said
 
 
 def test_a_resume_elsewhere_is_said(base, tmp_path, capsys):

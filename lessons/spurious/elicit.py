@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from data.corpus import CODE_OPENER, CORPORA, Corpus, is_code
-from data.plumbing import EVALUATION, Parser, run_command
+from data.plumbing import EVALUATION, Parser, keep_settings, run_command
 from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
 from evaluation import PLAIN, Answers, Sampling, answer_problems, draw_evaluation
@@ -42,6 +42,7 @@ def find_opener(responses: list[str]) -> str | None:
     return openers.most_common(1)[0][0] if openers else None
 
 
+@keep_settings()
 def elicit(model: Transformer, corpus: Corpus, problems: list[Problem],
            key: tuple[int, ...]) -> list[dict]:
     """Rows (way, accuracy, code_share) of sampling without training, SAMPLES responses a problem.
