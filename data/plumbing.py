@@ -12,7 +12,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import Field, field, fields, make_dataclass
 from pathlib import Path
@@ -53,6 +53,11 @@ DEVICE = option("auto", "auto takes a GPU if there is one",
                 choices=("auto", "cpu", "cuda", "mps"))
 DEFAULT_THREADS = torch.get_num_threads()  # another number later on is a caller's choice,
 THREAD_VARIABLES = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}  # and so are these
+
+
+def head_of(docstring: str | None) -> str:
+    """What a program says of itself: nothing where Python has no docstrings (-OO)."""
+    return (docstring or "").partition("\n")[0]
 
 
 class Parser(argparse.ArgumentParser):
@@ -239,17 +244,23 @@ def torch_rng(purpose: int, seed: int, *rest: int) -> torch.Generator:
 
 @contextmanager
 def keep_settings():
-    """Leave the caller's torch as it was: its number of threads, its random numbers.
+    """Torch as it is when it starts, but for its threads; then the caller's again.
 
-    It is around a command, a run, a measurement: in the outermost a note is said once.
+    So no caller's `no_grad`, autocast, dtype or device for what is made changes a result. It is
+    around a command, a run, a measurement: in the outermost a note is said once.
     """
-    threads = torch.get_num_threads()
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    elsewhere = torch.get_default_device().type != "cpu"
     said = SAID.set(set() if SAID.get() is None else SAID.get())
+    torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with (torch.device("cpu") if elsewhere else nullcontext(),
+              torch.inference_mode(False), torch.autocast("cpu", enabled=False),
+              torch.autocast("cuda", enabled=False), torch.random.fork_rng(devices=[])):
             yield
     finally:
         SAID.reset(said)
+        torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

@@ -12,6 +12,7 @@ results into lessons/NAME instead, and the table into its page. Interrupt it at 
 command goes on where it was.
 """
 
+import ast
 import importlib
 import re
 import sys
@@ -27,6 +28,7 @@ if not __package__:  # `python FOLDER/lessons`, from anywhere
 from data.files import check_writable, lock, read_text, write
 from data.plumbing import InputError, Parser, number, run_command
 from data.pretrain import PretrainConfig, check_pretraining
+from data.system import say
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, count_jobs, run_jobs
 from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
@@ -143,7 +145,7 @@ def print_commands(jobs: list[Job]) -> None:
     for job in bases or jobs:
         print(job.command)
     if bases:
-        print(f"these {len(bases)} bases first; then again for the runs", file=sys.stderr)
+        say(f"these {len(bases)} bases first; then again for the runs")
 
 
 def update_page(page: Path, table: str) -> None:
@@ -160,7 +162,8 @@ def update_page(page: Path, table: str) -> None:
 def list_lessons() -> None:
     """Every lesson: its name, its question, its answer and its minutes."""
     for name in NAMES:
-        question, answer = load_lesson(name).__doc__.strip().split("\n\n")[:2]
+        source = read_text(HERE / name / "lesson.py")  # with -OO the module has no docstring
+        question, answer = ast.get_docstring(ast.parse(source)).split("\n\n")[:2]
         indent = " " * 10
         print(f"{name:9s} {question}")
         print(textwrap.fill(" ".join(answer.split()), 100, initial_indent=indent,

@@ -80,9 +80,12 @@ def run_tests(changed: dict[str, str], arguments: list[str], results: bool = Tru
               timeout: float | None = None) -> subprocess.CompletedProcess:
     """pytest with some arguments in a copy of the project in which some files are others.
 
-    On one thread, and with the same examples each time, as in CI.
+    On one thread, with the same examples each time, as in CI, and without the caller's own options
+    of pytest and of Python: which tests are run is ours to say.
     """
-    environment = {**os.environ, "CI": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTEST", "PYTHON")) or name == "PYTHONHOME"}
+    environment = {**kept, "CI": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as temporary:
         copy_project(Path(temporary), results)
         write_files(Path(temporary), changed)

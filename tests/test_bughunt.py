@@ -146,6 +146,19 @@ def test_bad_input_of_the_hunt_is_one_line(arguments, complaint, tmp_path, capsy
     assert complaint in error and error.count("\n") == 1
 
 
+def test_the_callers_options_do_not_choose_the_tests(monkeypatch):
+    """Of a copy. Catches a grade of 0 by PYTEST_ADDOPTS, and a base of a mutant that the next one
+    takes for its own: a worker's variable says that its folder is for all.
+    """
+    seen = {}
+    monkeypatch.setattr(copies.subprocess, "run", lambda command, **more: seen.update(more["env"]))
+    theirs = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTHONOPTIMIZE", "PYTHONPATH")
+    for name in (*theirs, "TMPDIR"):
+        monkeypatch.setenv(name, "1")
+    copies.run_tests({}, [], results=False)
+    assert seen["TMPDIR"] == seen["OMP_NUM_THREADS"] == "1" and not set(theirs) & seen.keys()
+
+
 # Slow: a sample, others each time, also in CI. Full: all.
 @pytest.mark.parametrize("count", [pytest.param(12, marks=pytest.mark.slow),
                                    pytest.param(len(MUTANTS), marks=pytest.mark.full)])

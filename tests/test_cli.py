@@ -448,6 +448,33 @@ def read_settings() -> dict:
             "signals": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]}
 
 
+@contextmanager
+def own_torch():
+    """A caller's torch with nothing in it as it was at its start."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (torch.inference_mode(), torch.device("meta"), torch.autocast("cpu", torch.bfloat16)):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_caller_with_a_torch_of_its_own(base, finished, tmp_path):
+    """Neither a traceback nor, which is worse, another result; afterwards all is as it was."""
+    def settings():
+        return (torch.get_default_dtype(), torch.get_default_device().type,
+                torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"))
+    shape = {"steps": 1, "batch": 2, "layers": 1, "width": 8, "heads": 2, "threads": 1}
+    with own_torch():
+        rlvr.pretrain(rlvr.PretrainConfig(out=str(tmp_path / "theirs.pt"), **shape))
+        assert train(base, tmp_path / "run") == 0
+        assert settings() == (torch.float64, "meta", True, True)
+    rlvr.pretrain(rlvr.PretrainConfig(out=str(tmp_path / "ours.pt"), **shape))
+    assert torch.equal(weights(tmp_path / "theirs.pt"), weights(tmp_path / "ours.pt"))
+    metrics = (tmp_path / "run/metrics.csv").read_bytes()
+    assert metrics == (finished / "metrics.csv").read_bytes()
+
+
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_a_library_leaves_all_as_it_was(base, tmp_path, in_thread):
     """rlvr.pretrain and rlvr.train from a notebook, or a thread of a server; and the command.

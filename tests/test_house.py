@@ -56,6 +56,14 @@ def test_pages_are_100_wide(path):
         assert len(line) <= 100, line
 
 
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_said_on_stderr_may_be_lost(path):
+    """`say` ends no work where nobody hears it; print to a stderr that is full or gone does."""
+    if path.name != "system.py":
+        assert not re.search(r"file=(sys\.)?stderr|stderr\.write|= sys\.stderr( |$)",
+                             path.read_text("utf-8"))
+
+
 def floor_of(module: str) -> int:
     return next(i for i in reversed(range(len(FLOORS)))
                 if module == FLOORS[i] or module.startswith(FLOORS[i] + "."))

@@ -25,7 +25,6 @@ most that the whole process has held so far, torch itself included: it never fal
 
 import copy
 import platform
-import sys
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ from data.pretrain import (
     make_pretraining_optimizers,
     take_step,
 )
-from data.system import peak_memory_of_process
+from data.system import peak_memory_of_process, say
 from data.task import draw_problems, render_problem
 from data.tokenizer import END, VOCABULARY_SIZE, encode
 from lessons.bench.bound import (
@@ -357,18 +356,18 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
         phases.append(measure_phase(phase, device, 2 if quick else config.repeats, rate))
     result = {"machine": machine, "model": asdict(work.model.config),
               "base": None if shape else config.base, "bf16_rate": rate, "phases": phases}
-    said = sys.stderr if config.json == "-" else sys.stdout
-    print(tabulate_phases(phases), file=said)
+    show = say if config.json == "-" else print
+    show(tabulate_phases(phases))
     if shape is None:
         result["counts"] = count_work(work)
-        print("\n" + tabulate_counts(result["counts"]), file=said)
+        show("\n" + tabulate_counts(result["counts"]))
     if shape is None and device.type == "cuda":
         result["counts_there"] = count_on(device, count_there, work)
-        print("\nby torch, on this GPU\n" + tabulate_counts(result["counts_there"]), file=said)
+        show("\nby torch, on this GPU\n" + tabulate_counts(result["counts_there"]))
     if sweep:
         widths, batches = (WIDTHS[:2], BATCHES[:2]) if quick else (WIDTHS, BATCHES)
         result["sweep"] = measure_sweep(config, device, widths, batches)
-        print("\n" + tabulate_sweep(result["sweep"]), file=said)
+        show("\n" + tabulate_sweep(result["sweep"]))
         draw_to(Path(config.figure), draw_sweep, result["sweep"])
     if config.json == "-":
         print(to_json(result), end="")

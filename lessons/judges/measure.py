@@ -17,7 +17,15 @@ import torch
 
 from data.corpus import CORPORA, TEXT_OPENERS, write_bad_code, write_text
 from data.files import check_writable, to_json, write
-from data.plumbing import EVALUATION, InputError, Parser, numpy_rng, run_command, torch_rng
+from data.plumbing import (
+    EVALUATION,
+    InputError,
+    Parser,
+    head_of,
+    numpy_rng,
+    run_command,
+    torch_rng,
+)
 from data.task import EASY, Problem, draw_problems, solve, write_answer
 from evaluation import PLAIN, answer_problems, draw_evaluation
 from judges import ask_judge
@@ -229,7 +237,7 @@ def measure_judge(path: Path, votes: bool) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.judges.measure", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m lessons.judges.measure", description=head_of(__doc__))
     parser.add_argument("judge", help="a name in runs/bases, or a checkpoint")
     parser.add_argument("--votes", action="store_true", help="also of 1 to 32 verdicts")
     parser.add_argument("--out", required=True, help="the JSON file to write")

@@ -43,6 +43,7 @@ from data.plumbing import (
     InputError,
     Parser,
     choose_device,
+    head_of,
     keep_settings,
     number,
     run_command,
@@ -221,7 +222,7 @@ def probe(checkpoint: str, seed: int = 1, out: str | None = None, threads: int |
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.probe", description=__doc__.splitlines()[0],
+    parser = Parser(prog="python -m lessons.probe", description=head_of(__doc__),
                     allow_abbrev=False)
     parser.add_argument("checkpoint", help="a base's name, or a .pt file of pretrain or train")
     parser.add_argument("--seed", type=number(int, least=0, most=MAX_SEED + 1 - LOOKS[-1]),

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from data.plumbing import Parser, run_command
+from data.plumbing import Parser, head_of, run_command
 from lessons.chance import STUDENT, chance
 from lessons.probe.probe import LOOKS, judge, wants_look
 from lessons.report import align
@@ -79,7 +79,7 @@ def tabulate_rates() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.probe.simulate", allow_abbrev=False,
-                    description=__doc__.splitlines()[0])
+                    description=head_of(__doc__))
     parser.parse_args(arguments)
     return run_command(parser.prog, lambda: print(tabulate_rates()))
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from data.corpus import CODE_OPENER, CORPORA, Corpus, is_code
-from data.plumbing import EVALUATION, Parser, keep_settings, run_command
+from data.plumbing import EVALUATION, Parser, head_of, keep_settings, run_command
 from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
 from evaluation import PLAIN, Answers, Sampling, answer_problems, draw_evaluation
@@ -100,7 +100,7 @@ def tabulate_ways(rows: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.spurious.elicit", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m lessons.spurious.elicit", description=head_of(__doc__))
     parser.add_argument("bases", nargs="*", metavar="BASE", default=["good-code"],
                         help="names or checkpoints (default good-code)")
     args = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.files import read_text
-from data.plumbing import InputError, Parser, number, progress_bar, run_command
+from data.plumbing import InputError, Parser, head_of, number, progress_bar, run_command
 from lessons.report import align
 
 
@@ -47,7 +47,7 @@ def describe_modes(shares: np.ndarray) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.spurious.modes", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m lessons.spurious.modes", description=head_of(__doc__))
     parser.add_argument("model", help="a name on the Hub, or a folder")
     parser.add_argument("--problems", required=True, help="text file, a problem a line")
     parser.add_argument("--code", default="```python", help="what only code mode contains")
