@@ -65,7 +65,7 @@ def count_endings(chunks: list[Rollouts]) -> tuple[int, int]:
 def note_cut(chunks: list[Rollouts], limit: int) -> None:
     """Say it where more than 2% were cut: that counts as wrong, and is no habit of the model's."""
     ended, responses = count_endings(chunks)
-    note_ended(ended / responses, limit)
+    note_ended(ended / responses if responses else 1.0, limit)
 
 
 def note_ended(share: float, limit: int) -> None:
