@@ -125,8 +125,15 @@ def test_a_machine_without_unix(tmp_path):
     assert "simulated" in next(log.rglob("log.txt")).read_text("utf-8") or "simulated" in error
 
 
+def count_files(folder: Path, pattern: str) -> int:
+    try:
+        return len(list(folder.rglob(pattern)))
+    except FileNotFoundError:  # a folder that was tried, and removed meanwhile
+        return 0
+
+
 def wait_for(process: subprocess.Popen, pattern: str, folder: Path, count: int) -> None:
-    while len(list(folder.rglob(pattern))) < count:
+    while count_files(folder, pattern) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
