@@ -7,11 +7,10 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data.corpus import CORPORA, Corpus, write_claim
 from data.files import to_json
@@ -28,7 +27,6 @@ from data.plumbing import (
     option,
     progress_bar,
     torch_rng,
-    upload,
 )
 from data.task import (
     EASY,
@@ -40,7 +38,7 @@ from data.task import (
     render_problem,
     write_answer,
 )
-from data.tokenizer import END, decode, encode, encode_prompt
+from data.tokenizer import END, encode, encode_prompt
 from measures import (
     detail_doubt,
     mean_or_none,
@@ -53,6 +51,7 @@ from measures import (
 from model import (
     Rollouts,
     Transformer,
+    decode_rollouts,
     load_checkpoint,
     mark_ended,
     response_hidden,
@@ -61,7 +60,6 @@ from model import (
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
-SCORED_ROWS = 128    # responses in a forward pass without gradient; of 1,024, 1.7 times as slow
 
 
 class Sampling(NamedTuple):
@@ -84,12 +82,6 @@ class Answers(NamedTuple):
     rollouts: list[Rollouts]   # in chunks of some problems each
     correct: np.ndarray        # (P, n) bool
     modes: np.ndarray          # (P, n) int, index into the corpus's modes
-
-
-def decode_rollouts(rollouts: Rollouts) -> list[str]:
-    """The N responses as text, for the rewards; training keeps the ids."""
-    lengths = rollouts.mask.sum(1).tolist()
-    return [decode(ids[:length]) for ids, length in zip(rollouts.ids.tolist(), lengths)]
 
 
 def answer_problems(model: Transformer, corpus: Corpus, problems: list[Problem], n: int,
@@ -125,22 +117,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if not 0 <= c <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k needs 1 <= k <= n and 0 <= c <= n, not n={n}, c={c}, k={k}")
     return 1 - math.comb(n - c, k) / math.comb(n, k)
-
-
-@torch.no_grad()
-def score_tokens(model: Transformer, prompts: list[list[int]], rollouts: Rollouts,
-                 read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """read(hidden (R, C), ids (R,)) -> (R, ...) on all rollouts, as (N, T, ...): 0 on padding."""
-    scores = None
-    for i in range(0, len(prompts), SCORED_ROWS):
-        rows = slice(i, i + SCORED_ROWS)
-        ids, mask = rollouts.ids[rows], rollouts.mask[rows]
-        hidden = response_hidden(model, prompts[rows], ids, mask)                  # (R, C)
-        numbers = read(hidden, upload(ids[mask], hidden.device)).cpu()             # (R, ...)
-        if scores is None:
-            scores = numbers.new_zeros(*rollouts.mask.shape, *numbers.shape[1:])
-        scores[rows][mask] = numbers
-    return scores
 
 
 @torch.no_grad()
@@ -261,9 +237,9 @@ class SampleConfig:
 @dataclass
 class EvaluateConfig(SampleConfig):
     samples: int = option(64, "samples a problem", least=1, most=10**5)
-    k: tuple[int, ...] = option((1,), "pass@k for these k", many=True, least=1)
+    k: tuple[int, ...] = option((1,), "pass@k for these k", least=1)
     problems: int = option(400, "how many problems", least=1)
-    num_ops: tuple[int, ...] = option(EASY, "numbers of operations", many=True, choices=EASY + HARD)
+    num_ops: tuple[int, ...] = option(EASY, "numbers of operations", choices=EASY + HARD)
     split: str = option("evaluation", "which problems", choices=SPLITS)
 
 

@@ -1,25 +1,25 @@
 """Every advantage and policy loss, one small function each, and their registry.
 
 A loss is an entry of LOSSES: an advantage (what a reward is compared with), a policy loss (how far
-it may push), what a rollout must score for it beside the policy, and the flags that only it reads.
+it may push), and who stands beside the policy for it. Its flags are their keyword-only arguments.
 To add one: its function or functions, and an entry.
 
 Left out: whitening over the batch, dual clip, overlong penalties. Shapes: P prompts, G rollouts of
 each, N = P * G rows, T response tokens; R response tokens of a micro-batch, all rows in one.
 """
 
-import math
-from typing import Any, Callable, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, Callable, Iterator, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from data.corpus import HINT_NAMES
-from data.plumbing import option
+from data.plumbing import bind, flag, option
+from model import Transformer, score_tokens, token_logprobs
 
 
 class Batch(NamedTuple):
-    """What passes from rollout to update: all that a loss needs, on the CPU."""
+    """One rollout batch: what was sampled and what it is worth, on the CPU."""
 
     prompts: list[list[int]]     # (N) prompt ids of each row
     ids: Tensor                  # (N, T) the very ids sampled
@@ -27,14 +27,59 @@ class Batch(NamedTuple):
     old_logprobs: Tensor         # (N, T) under the distribution sampled from
     rewards: Tensor              # (P, G) float64
     reward_range: tuple[float, float] = (0.0, 1.0)   # what the reward can pay
+    problems: list = []                              # (N)
+    responses: list[str] = []                        # (N)
+    entropy: Tensor | None = None                    # (N, T) nats, 0 on padding
+    scores: dict[str, Tensor] = {}                   # what companions say of it, (N, T, ...) each
     advantages: Tensor | None = None                 # (N, T), 0 on padding
-    values: Tensor | None = None                     # (N, T) the critic's, before each token
-    base_logprobs: Tensor | None = None              # (N, T) of the sampled ids under the base
-    teacher_logprobs: Tensor | None = None           # (N, T) of the sampled ids under a teacher
-    teacher_distribution: Tensor | None = None       # (N, T, V) all of its log-probabilities
-    taught: Tensor | None = None                     # (N,) bool, rows that have a hint
-    parts: Tensor | None = None                      # (2, P, G) rewards of answer and confidence
-    confidence: Tensor | None = None                 # (N, T) True on tokens that state one
+
+
+class Tokens(NamedTuple):
+    """The R response tokens of a micro-batch, as a term of the loss sees them."""
+
+    hidden: Tensor       # (R, C)
+    logits: Tensor       # (R, V)
+    logprobs: Tensor     # (R,) of the sampled ids
+    advantages: Tensor   # (R,)
+    pick: Callable[[Tensor], Tensor]   # what (N, T, ...) of the batch has on them: (R, ...)
+
+
+class Companion:
+    """Who stands beside the policy while it trains. Every hook may be left as it is here.
+
+    GRPO and its like have none. PPO has a critic, KL the base; teachers are in companions/. What it
+    is made with it takes by name: flags of its own; `base`, `policy` and `reward`, as the run has
+    them; or a field of TrainConfig.
+    """
+
+    trains = False        # do its terms train rows that have no advantage?
+    optimizers = ()       # stepped with the policy's
+    changing = ()         # modules that change beside the policy: a run saves them
+
+    def present(self, step: int) -> bool:
+        """Whether it takes part in a rollout batch."""
+        return True
+
+    def score(self, policy: Transformer, batch: Batch, step: int) -> dict[str, Tensor]:
+        """After a rollout: what advantages and terms read of it, by name, (N, T, ...) each."""
+        return {}
+
+    def terms(self, batch: Batch, tokens: Tokens) -> Iterator[tuple[str, float, Tensor]]:
+        """In a minibatch: what is added to the policy loss, (name, weight, nats (R,))."""
+        return iter(())
+
+    def follow(self, policy: Transformer) -> None:
+        """After the updates of a rollout batch."""
+
+
+# --- the flags of what follows: their type, bounds and help; a function says its default
+
+PsrWeight = Annotated[float, flag("weight of the right samples, lambda", least=0)]
+Gamma = Annotated[float, flag("discount per token", least=0, most=1)]
+# 1 is Monte Carlo; below 1 trusts the critic, and favours short responses.
+Lambda = Annotated[float, flag("lambda of GAE", least=0, most=1)]
+EpsLow = Annotated[float, flag("lower clip: no gradient below 1 - eps_low if A < 0", least=0)]
+EpsHigh = Annotated[float, flag("upper clip: none above 1 + eps_high if A > 0; 1e9: off", least=0)]
 
 
 # --- advantages: a batch -> (N, T)
@@ -51,22 +96,13 @@ def center_rewards(rewards: Tensor) -> Tensor:
     return centered.masked_fill(equal, 0.0)
 
 
-def grpo(batch: Batch, config) -> Tensor:
+def grpo(batch: Batch) -> Tensor:
     """(r - mean) / (std + 1e-9) in the group, population std (GRPO, 2402.03300, section 4.1.2)."""
     std = batch.rewards.std(dim=1, correction=0, keepdim=True)
     return to_tokens(center_rewards(batch.rewards) / (std + 1e-9), batch)
 
 
-def grpo_segments(batch: Batch, config) -> Tensor:
-    """GRPO where each token has its own part of the reward: the answer's, or the confidence's.
-
-    Ours. A reward without parts is all of it the answer's: then a confidence is never pushed.
-    """
-    answer, confidence = (grpo(batch._replace(rewards=part), config) for part in batch.parts)
-    return torch.where(batch.confidence, confidence, answer)
-
-
-def dr_grpo(batch: Batch, config) -> Tensor:
+def dr_grpo(batch: Batch) -> Tensor:
     """r - mean in the group (Dr. GRPO, 2503.20783).
 
     Without the std a nearly solved and a half solved prompt weigh what they do in E[r].
@@ -74,7 +110,7 @@ def dr_grpo(batch: Batch, config) -> Tensor:
     return to_tokens(center_rewards(batch.rewards), batch)
 
 
-def rloo(batch: Batch, config) -> Tensor:
+def rloo(batch: Batch) -> Tensor:
     """r minus the mean of the *other* G - 1, a baseline independent of r (RLOO, 2402.14740)."""
     G = batch.rewards.size(1)
     # r - (sum - r) / (G - 1) = (r - mean) G / (G - 1)
@@ -87,12 +123,12 @@ def sign_rewards(batch: Batch) -> Tensor:
     return 2 * (batch.rewards - low) / (high - low) - 1
 
 
-def reinforce(batch: Batch, config) -> Tensor:
+def reinforce(batch: Batch) -> Tensor:
     """The reward as +1 or -1, no baseline (REINFORCE as 2506.01347 has it)."""
     return to_tokens(sign_rewards(batch), batch)
 
 
-def psr(batch: Batch, config) -> Tensor:
+def psr(batch: Batch) -> Tensor:
     """Positive sample reinforcement: +1 on the right samples alone (2506.01347).
 
     It raises the sampled token's logit by 1 - pi and lowers every other one by its own pi, other
@@ -101,7 +137,7 @@ def psr(batch: Batch, config) -> Tensor:
     return to_tokens(sign_rewards(batch).clamp(min=0), batch)
 
 
-def nsr(batch: Batch, config) -> Tensor:
+def nsr(batch: Batch) -> Tensor:
     """Negative sample reinforcement: -1 on the wrong samples alone (2506.01347).
 
     It lowers the sampled token's logit by 1 - pi and raises every other one by its own pi: in
@@ -110,87 +146,84 @@ def nsr(batch: Batch, config) -> Tensor:
     return to_tokens(sign_rewards(batch).clamp(max=0), batch)
 
 
-def w_reinforce(batch: Batch, config) -> Tensor:
-    """lambda PSR + NSR, lambda = 0.1 (W-REINFORCE, 2506.01347)."""
-    return config.psr_weight * psr(batch, config) + nsr(batch, config)
+def w_reinforce(batch: Batch, *, psr_weight: PsrWeight = 0.1) -> Tensor:
+    """lambda PSR + NSR, lambda = psr_weight (W-REINFORCE, 2506.01347)."""
+    return psr_weight * psr(batch) + nsr(batch)
 
 
-def gae(batch: Batch, config) -> Tensor:
+def gae(batch: Batch, *, gamma: Gamma = 1.0, gae_lambda: Lambda = 1.0) -> Tensor:
     """Generalized advantage estimation (1506.02438, eq. 16): PPO's, one number for each token.
 
     The reward comes with a response's last token. A_t = delta_t + gamma lambda A_(t+1) with
     delta_t = r_t + gamma V_(t+1) - V_t, V being the critic's; after the ending V and A are 0.
     """
-    N, T = batch.mask.shape
+    (N, T), values = batch.mask.shape, batch.scores["values"]
     lengths = batch.mask.sum(1, keepdim=True)                                      # (N, 1)
     last = torch.arange(T, device=batch.mask.device) == lengths - 1                # (N, T)
-    paid = last * batch.rewards.flatten().to(batch.values)[:, None]                # r_t
-    advantages = torch.zeros_like(batch.values)
-    next_value, next_advantage = batch.values.new_zeros(N), batch.values.new_zeros(N)
+    paid = last * batch.rewards.flatten().to(values)[:, None]                      # r_t
+    advantages = torch.zeros_like(values)
+    next_value, next_advantage = values.new_zeros(N), values.new_zeros(N)
     for t in reversed(range(T)):
-        delta = paid[:, t] + config.gamma * next_value - batch.values[:, t]
-        advantages[:, t] = delta + config.gamma * config.gae_lambda * next_advantage
-        next_value, next_advantage = batch.values[:, t], advantages[:, t]
+        delta = paid[:, t] + gamma * next_value - values[:, t]
+        advantages[:, t] = delta + gamma * gae_lambda * next_advantage
+        next_value, next_advantage = values[:, t], advantages[:, t]
     return advantages
 
 
-def directive(batch: Batch, config) -> Tensor:
-    """log pi_T(y_t | x, hint) - log pi_old(y_t | x), clipped (2603.10165, section 3; ours: clamp).
-
-    On samples of pi its policy gradient is that of -KL(pi || pi_T): the pull on a token is in
-    proportion to pi, so what is never sampled is never taught. Below what float32 tells apart it is
-    0, lest an optimizer scale it up.
-    """
-    if batch.teacher_logprobs is None:   # the teacher has gone
-        return torch.zeros_like(batch.old_logprobs)
-    told = batch.teacher_logprobs - batch.old_logprobs
-    told = told.masked_fill(told.abs() < 1e-4, 0.0).clamp(-config.clamp, config.clamp)
-    return told * batch.mask * batch.taught[:, None]
-
-
-def grpo_directive(batch: Batch, config) -> Tensor:
-    """The scalar and the directive advantage, added (2603.10165, section 3, there without std)."""
-    return grpo(batch, config) + config.directive_weight * directive(batch, config)
-
-
-def no_advantage(batch: Batch, config) -> Tensor:
-    """0: for a loss that is a divergence alone."""
-    return torch.zeros_like(batch.old_logprobs)
-
-
-# --- policy losses, per token: log pi, log pi_old, advantages, all (R,) -> (R,)
+# --- policy losses, per token: log pi, log pi_old, advantages, and the response of each token, all
+# (R,) -> the loss (R,), and which tokens (R,) a clip took the gradient from.
 # At the first update after a rollout the ratio is 1 and the gradients of all are the same.
 
-def clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+def clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, rows: Tensor, *,
+            eps_low: EpsLow = 0.4, eps_high: EpsHigh = 0.4) -> tuple[Tensor, Tensor]:
     """-min(w A, clip(w, 1 - eps_low, 1 + eps_high) A) (PPO, 1707.06347, eq. 7; GRPO, eq. 3).
 
     min, for negative advantages too: the bound only ever removes a reason to move further.
     """
     ratio = (logprobs - old_logprobs).exp()                              # w
-    bounded = ratio.clamp(1 - config.eps_low, 1 + config.eps_high)
-    return -torch.min(ratio * advantages, bounded * advantages)
+    bounded = ratio.clamp(1 - eps_low, 1 + eps_high)
+    loss = -torch.min(ratio * advantages, bounded * advantages)
+    return loss, bounded * advantages < ratio * advantages
 
 
-def score_function(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+def score_function(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, rows: Tensor
+                   ) -> tuple[Tensor, Tensor]:
     """-A log pi, whose gradient is REINFORCE's (Williams 1992): no ratio, no clip."""
-    return -advantages * logprobs
+    return -advantages * logprobs, torch.zeros_like(advantages, dtype=torch.bool)
 
 
-def masked(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+def masked(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, rows: Tensor, *,
+           eps_low: EpsLow = 0.4, eps_high: EpsHigh = 0.4) -> tuple[Tensor, Tensor]:
     """-w A within both bounds, and no gradient outside: a control for `clipped`.
 
     There the inward pushes stay when the outward ones go, which is a drift; here both go.
     """
     ratio = (logprobs - old_logprobs).exp()                              # w
-    inside = (ratio >= 1 - config.eps_low) & (ratio <= 1 + config.eps_high)
-    return -ratio * advantages * inside
+    inside = (ratio >= 1 - eps_low) & (ratio <= 1 + eps_high)
+    return -ratio * advantages * inside, ~inside
 
 
-def unweighted(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, config) -> Tensor:
+def unweighted(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, rows: Tensor, *,
+               eps_low: EpsLow = 0.4, eps_high: EpsHigh = 0.4) -> tuple[Tensor, Tensor]:
     """-A log pi where `clipped` has a gradient, and none elsewhere: a control for its weight w."""
-    ratio = (logprobs - old_logprobs).exp()                              # w
-    bounded = ratio.clamp(1 - config.eps_low, 1 + config.eps_high)
-    return -advantages * logprobs * (ratio * advantages <= bounded * advantages)
+    _, dropped = clipped(logprobs, old_logprobs, advantages, rows, eps_low=eps_low,
+                         eps_high=eps_high)
+    return -advantages * logprobs * ~dropped, dropped
+
+
+def gspo(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, rows: Tensor, *,
+         eps_low: EpsLow = 3e-4, eps_high: EpsHigh = 4e-4) -> tuple[Tensor, Tensor]:
+    """-min(s A, clip(s) A), s the ratio of a response, per token (GSPO, 2507.18071, eq. 5 and 7).
+
+    s = (pi / pi_old)^(1 / length). Each token has its length-th part, so that a response's sum up.
+    """
+    moved = logprobs - old_logprobs
+    nothing = torch.zeros_like(moved)   # one place a token: there are no more responses
+    lengths = nothing.index_add(0, rows, torch.ones_like(moved))[rows]   # (R,)
+    log_s = nothing.index_add(0, rows, moved)[rows] / lengths            # (R,)
+    loss, dropped = clipped(log_s, torch.zeros_like(log_s), advantages, rows, eps_low=eps_low,
+                            eps_high=eps_high)
+    return loss / lengths, dropped
 
 
 # --- terms beside the policy loss
@@ -214,85 +247,114 @@ def kl_k3(logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
     return d.exp() - d - 1
 
 
-# --- divergences from a teacher, per token: all log-probabilities of policy and teacher, both
-# (R, V) -> nats (R,). Gradients go to the policy alone: the teacher is a number.
+# --- companions of these losses
 
-def forward_kl(logprobs: Tensor, teacher: Tensor) -> Tensor:
-    """KL(pi_T || pi): its gradient on the logits is pi - pi_T, however rare a token is."""
-    return (teacher.exp() * (teacher - logprobs)).sum(-1)
+@dataclass(kw_only=True)
+class Critic(Companion):
+    """PPO's: a linear value head that starts at 0. It reads the trunk and leaves it alone."""
+
+    base: Transformer
+    lr_value: float = option(0.01, "step size of the value head, by AdamW", above=0)
+    # A value that has moved further than this towards its target since the rollout learns no more.
+    eps_value: float = option(0.2, "clip of the value loss", above=0)
+    trains = True
+
+    def __post_init__(self):
+        self.head = nn.Linear(self.base.config.width, 1, device=self.base.head.weight.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.changing = (self.head,)
+        self.optimizers = (torch.optim.AdamW(self.head.parameters(), lr=self.lr_value,
+                                             weight_decay=0.0),)
+
+    def score(self, policy: Transformer, batch: Batch, step: int) -> dict[str, Tensor]:
+        return {"values": score_tokens(policy, batch.prompts, batch.ids, batch.mask,
+                                       lambda hidden, _: self.head(hidden)[:, 0])}
+
+    def terms(self, batch: Batch, tokens: Tokens) -> Iterator[tuple[str, float, Tensor]]:
+        old = tokens.pick(batch.scores["values"])
+        values = self.head(tokens.hidden.detach())[:, 0]   # PPO's policy differs by its A only
+        yield "value_loss", 1.0, value_loss(values, old, tokens.advantages + old, self.eps_value)
 
 
-def reverse_kl(logprobs: Tensor, teacher: Tensor) -> Tensor:
-    """KL(pi || pi_T): its gradient is pi (d - E[d]), d = log pi - log pi_T: in proportion to pi."""
-    return (logprobs.exp() * (logprobs - teacher)).sum(-1)
+@dataclass(kw_only=True)
+class Anchor(Companion):
+    """The base, for a KL term as in GRPO (eq. 4) or for a loss that compares with it.
+
+    The term is an estimate: the samples are the old policy's; and on samples of pi the gradient of
+    k3 is that of KL(base || pi).
+    """
+
+    base: Transformer
+    temperature: float
+    kl_coef: float
+
+    @property
+    def trains(self) -> bool:
+        return self.kl_coef > 0
+
+    def score(self, policy: Transformer, batch: Batch, step: int) -> dict[str, Tensor]:
+        return {"base": score_sampled(self.base, batch.prompts, batch, self.temperature)}
+
+    def terms(self, batch: Batch, tokens: Tokens) -> Iterator[tuple[str, float, Tensor]]:
+        if self.kl_coef:
+            yield "kl", self.kl_coef, kl_k3(tokens.logprobs, tokens.pick(batch.scores["base"]))
 
 
-def js_divergence(logprobs: Tensor, teacher: Tensor) -> Tensor:
-    """Half of each KL to the mean of the two (2601.20802, alpha = 1/2)."""
-    middle = torch.logaddexp(logprobs, teacher) - math.log(2)
-    return (forward_kl(middle, logprobs) + forward_kl(middle, teacher)) / 2
-
-
-DIVERGENCES = {"jsd": js_divergence, "forward": forward_kl, "reverse": reverse_kl}
+def score_sampled(model: Transformer, prompts: list[list[int]], batch: Batch,
+                  temperature: float) -> Tensor:
+    """log pi (N, T) of the sampled ids under another model, which may read other prompts."""
+    return score_tokens(model, prompts, batch.ids, batch.mask, lambda hidden, ids:
+                        token_logprobs(model.head(hidden), ids, temperature))
 
 
 # --- the registry
 
 class Loss(NamedTuple):
-    advantages: Callable[[Batch, Any], Tensor]
-    policy_loss: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-    needs: tuple[str, ...] = ()  # what a rollout scores beside the policy: critic, base, teacher;
-    # parts: the rewards of answer and confidence, and which tokens are whose; distribution: all
-    # that the teacher would say, for a divergence beside the policy loss
-    options: dict = {}           # the flags that only it, or only its like, reads
+    advantages: Callable[..., Tensor]                    # batch, *, flags
+    policy_loss: Callable[..., tuple[Tensor, Tensor]]    # log pi, log pi_old, A, rows, *, flags
+    companions: tuple[type[Companion], ...] = ()         # who stands beside the policy
+
+    @property
+    def functions(self) -> tuple[Callable, ...]:
+        """Whose arguments are its flags."""
+        return self.advantages, self.policy_loss, *self.companions
 
 
-CLIP = {
-    "eps_low": option(0.4, "lower clip: no gradient below 1 - eps_low if A < 0", least=0),
-    "eps_high": option(0.4, "upper clip: none above 1 + eps_high if A > 0; 1e9: off", least=0),
-}
-CRITIC = {
-    "gamma": option(1.0, "discount per token", least=0, most=1),
-    # 1 is Monte Carlo; below 1 trusts the critic, and favours short responses.
-    "gae_lambda": option(1.0, "lambda of GAE", least=0, most=1),
-    "lr_value": option(0.01, "step size of the value head, by AdamW", above=0),
-    # A value that has moved further than this towards its target since the rollout learns no more.
-    "eps_value": option(0.2, "clip of the value loss", above=0),
-}
-PSR_WEIGHT = {"psr_weight": option(0.1, "weight of the right samples, lambda", least=0)}
-# What a scalar throws away. Frozen: the base; ema: an average of the policy; current: the policy.
-TEACHER = {
-    "hint": option("code", "what the teacher reads behind the prompt", choices=HINT_NAMES),
-    "hint_for": option("all", "failed: only where the reward is not full",
-                       choices=("all", "failed")),
-    "teacher": option("frozen", "who reads the hint", choices=("frozen", "ema", "current")),
-    "ema_rate": option(0.2, "an ema teacher's way to the policy, a batch", above=0, most=1),
-    "directive_batches": option(10**6, "rollout batches until the teacher goes", least=0),
-}
-CLAMP = {"clamp": option(5.0, "largest directive advantage of a token, nats", above=0)}
-BESIDE = {"directive_weight": option(1.0, "of the directive term beside a scalar", least=0)}
-DISTILL = {"distill": option("jsd", "divergence from the teacher", choices=DIVERGENCES)}
+class Objective(NamedTuple):
+    """A loss as a run uses it: its functions with their flags bound, its companions alive."""
+
+    advantages: Callable[[Batch], Tensor]
+    policy_loss: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    companions: tuple[Companion, ...] = ()
+
+    def at(self, step: int) -> "Objective":
+        """With those companions that take part in a rollout batch."""
+        return self._replace(companions=tuple(companion for companion in self.companions
+                                              if companion.present(step)))
+
+
+def bind_loss(loss: Loss, values: dict[str, Any]) -> Objective:
+    """The objective of a run; values: its flags, and the models that companions take by name."""
+    kinds = loss.companions + ((Anchor,) if values["kl_coef"] else ())
+    return Objective(bind(loss.advantages, values), bind(loss.policy_loss, values),
+                     tuple(bind(kind, values)() for kind in dict.fromkeys(kinds)))
+
 
 LOSSES = {
-    "grpo": Loss(grpo, clipped, options=CLIP),
+    "grpo": Loss(grpo, clipped),
     # Controls of lesson 2: what the clip takes away, and what the importance weight adds.
-    "grpo_masked": Loss(grpo, masked, options=CLIP),
-    "grpo_unweighted": Loss(grpo, unweighted, options=CLIP),
-    "grpo_segments": Loss(grpo_segments, clipped, needs=("parts",), options=CLIP),
-    "dr_grpo": Loss(dr_grpo, clipped, options=CLIP),
+    "grpo_masked": Loss(grpo, masked),
+    "grpo_unweighted": Loss(grpo, unweighted),
+    "dr_grpo": Loss(dr_grpo, clipped),
     "rloo": Loss(rloo, score_function),
     "reinforce": Loss(reinforce, score_function),
-    "ppo": Loss(gae, clipped, needs=("critic",), options=CLIP | CRITIC),
+    "ppo": Loss(gae, clipped, (Critic,)),
+    "gspo": Loss(grpo, gspo),
     # 2506.01347 writes these three without a clip; its code (RLVR-Decomposed) trains them with one.
     # So w_reinforce with --psr-weight 1 is reinforce with a clip, as dr_grpo is rloo with one (and
     # G / (G - 1) less): each pair shows what the clip does.
-    "psr": Loss(psr, clipped, options=CLIP),
-    "nsr": Loss(nsr, clipped, options=CLIP),
-    "w_reinforce": Loss(w_reinforce, clipped, options=CLIP | PSR_WEIGHT),
-    # A hint's teacher: by the tokens that were sampled, or by all that could have been.
-    "directive": Loss(directive, clipped, ("teacher",), CLIP | TEACHER | CLAMP),
-    "grpo_directive": Loss(grpo_directive, clipped, ("teacher",), CLIP | TEACHER | CLAMP | BESIDE),
-    "distill": Loss(no_advantage, score_function, ("teacher", "distribution"), TEACHER | DISTILL),
-    "grpo_distill": Loss(grpo, clipped, ("teacher", "distribution"),
-                         CLIP | TEACHER | DISTILL | BESIDE),
+    "psr": Loss(psr, clipped),
+    "nsr": Loss(nsr, clipped),
+    "w_reinforce": Loss(w_reinforce, clipped),
 }

@@ -6,16 +6,13 @@ Shapes: P problems, n responses to each, N = P * n rows; T response tokens. What
 mean over nothing) is None.
 """
 
-import re
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from data.corpus import ABSTENTION, Corpus
 from data.plumbing import note
 from data.task import Problem, write_answer
-from data.tokenizer import END, decode, encode
+from data.tokenizer import END
+from losses import Batch
 from model import CUT, Rollouts, mark_ended
 from rewards import count_alike, count_votes, is_correct, parse_box, parse_confidence
 
@@ -89,22 +86,20 @@ def measure_reward(corpus: Corpus, paid: np.ndarray, right: np.ndarray,
                for i, mode in enumerate(corpus.modes)}}
 
 
-def measure_rollouts(corpus: Corpus, problems: list[Problem], responses: list[str],
-                     paid: list[float], rollouts: Rollouts, advantages: Tensor, n: int) -> dict:
-    """All of a rollout batch: problems (N), each n times, responses, rewards, advantages (N, T).
-
-    no_signal: the share of groups in which every advantage is 0.
-    """
+def measure_batch(corpus: Corpus, batch: Batch) -> dict:
+    """All of a rollout batch. no_signal: the share of groups in which every advantage is 0."""
+    (P, n), problems, responses = batch.rewards.shape, batch.problems, batch.responses
     right = np.array(list(map(is_correct, problems, responses)))
     modes = np.array([corpus.modes.index(corpus.mode_of(response)) for response in responses])
     boxes = list(map(parse_box, responses))
-    silent = (advantages.reshape(len(responses) // n, -1) == 0).all(dim=1)         # (P,)
-    return {**measure_reward(corpus, np.array(paid), right, modes),
+    sampled = Rollouts(batch.ids, batch.mask, batch.old_logprobs, batch.entropy)
+    silent = (batch.advantages.reshape(P, -1) == 0).all(dim=1)                     # (P,)
+    return {**measure_reward(corpus, batch.rewards.flatten().numpy(), right, modes),
             "accuracy": right.mean().item(), **share_modes(corpus, problems, modes),
             **measure_doubt(corpus, problems, responses, right, n),
             "format_rate": np.mean([box is not None for box in boxes]).item(),
-            **measure_votes(problems[::n], boxes, n), **measure_tokens([rollouts]),
-            "response_length": rollouts.mask.sum().item() / len(responses),
+            **measure_votes(problems[::n], boxes, n), **measure_tokens([sampled]),
+            "response_length": batch.mask.sum().item() / len(responses),
             "no_signal": silent.double().mean().item()}
 
 
@@ -162,22 +157,6 @@ def count_frequencies(boxes: list[str | None], n: int) -> np.ndarray:
     """
     return np.array([(count - 1) / (n - 1) if count and n > 1 else np.nan
                      for count in count_alike(boxes, n)])
-
-
-def mark_confidence(rollouts: Rollouts) -> Tensor:
-    """Which tokens state the confidence: from the last space token on; (N, T) bool.
-
-    By ids: `I get 90%` has a space in its text, but no such token. Of a response that states none
-    the ending, which stands where a confidence should.
-    """
-    marked, space = torch.zeros_like(rollouts.mask), encode(" ")[0]
-    lengths = rollouts.mask.sum(1).tolist()
-    for row, (ids, length) in enumerate(zip(rollouts.ids.tolist(), lengths)):
-        spaces = [t for t in range(length) if ids[t] == space]
-        tail = decode(ids[spaces[-1]:length]) if spaces else ""
-        first = spaces[-1] if re.fullmatch(" [1-9][0-9]?%", tail) else length - 1
-        marked[row, first:length] = True
-    return marked
 
 
 # --- bases that say how sure they are, or that they do not know

@@ -7,21 +7,21 @@ A reward scores a whole rollout batch in one call, so that a judge is one batche
 Names compose: `correct+code` pays only if both do (the product), `not_correct` pays what `correct`
 does not (low + high - r). "Spurious rewards" is 2506.10947; its section 2 defines the first five.
 The next ones pay what a model says itself (votes, confidence), the last ones ask another model.
-To add a reward: its function, and an entry in REWARDS.
+To add a reward: its function, whose keyword-only arguments are its flags, and an entry in REWARDS.
 """
 
 import math
 import re
 from collections import Counter
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Annotated, Any, Callable, Iterable, NamedTuple
 
 import numpy as np
 import torch
 
+from companions.judges import ask_judge, hash_claim, open_judge
 from data.corpus import ABSTENTION, is_code
-from data.plumbing import InputError, option
+from data.plumbing import InputError, bind, flag
 from data.task import Problem, write_answer
-from judges import ask_judge, hash_claim
 from model import Transformer
 
 
@@ -31,8 +31,18 @@ class Context(NamedTuple):
     group: int                     # rollouts per prompt
     labels: list[str | None]       # (N) the base's majority answer before RL; None if not needed
     rng: np.random.Generator       # for rewards that draw
-    config: Any                    # the flags of the run, such as p
     judge: Transformer | None = None   # frozen; for rewards that need one
+
+
+LEAST_CONFIDENCE = 0.01
+
+# Flags: their type, bounds and help; a function says its default.
+Chance = Annotated[float, flag("probability that the random reward pays", least=0, most=1)]
+Votes = Annotated[int, flag("rollouts of the base that vote for a label", least=1, most=10**4)]
+Payment = Annotated[float, flag("what an abstention pays", least=-1, most=1)]
+Verdict = Annotated[str, flag("soft: the judge's probability", choices=("hard", "soft"))]
+Tpr = Annotated[float, flag("P(the oracle accepts a right answer)", least=0, most=1)]
+Fpr = Annotated[float, flag("P(the oracle accepts a wrong answer)", least=0, most=1)]
 
 
 def parse_box(response: str) -> str | None:
@@ -82,11 +92,17 @@ def correct(problems: list[Problem], responses: list[str], context: Context) -> 
     return [float(is_correct(problem, response)) for problem, response in zip(problems, responses)]
 
 
-def majority(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
-    """1 if the boxed answer is the base's majority answer of `votes` samples before RL.
+def vote_labels(answer: Callable[[int], list[str]], *, votes: Votes = 64) -> list[str | None]:
+    """The base's majority answer to each prompt of the pool, over `votes` samples at temperature 1.
 
-    2506.10947 (section 2) takes 64.
+    answer(n): n responses to each prompt, one after another. 2506.10947 (section 2) takes 64.
     """
+    texts = answer(votes)
+    return [find_majority(texts[i:i + votes]) for i in range(0, len(texts), votes)]
+
+
+def majority(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+    """1 if the boxed answer is the base's majority answer before RL (`vote_labels`)."""
     return [float(label is not None and parse_box(response) == label)
             for label, response in zip(context.labels, responses)]
 
@@ -96,9 +112,10 @@ def format(problems: list[Problem], responses: list[str], context: Context) -> l
     return [float(parse_box(response) is not None) for response in responses]
 
 
-def random(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+def random(problems: list[Problem], responses: list[str], context: Context, *, p: Chance = 0.5
+           ) -> list[float]:
     """1 with probability p, whatever prompt and response (2506.10947). p = 0 and 1: no signal."""
-    return (context.rng.random(len(responses)) < context.config.p).astype(float).tolist()
+    return (context.rng.random(len(responses)) < p).astype(float).tolist()
 
 
 def code(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
@@ -154,14 +171,15 @@ def log_score(problems: list[Problem], responses: list[str], context: Context) -
             for q, c in zip(confidences, correct(problems, responses, context))]
 
 
-def ternary(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+def ternary(problems: list[Problem], responses: list[str], context: Context, *,
+            abstain_reward: Payment = 0.0) -> list[float]:
     """1 if right, abstain_reward if it abstains, else -1 (TruthRL, 2509.25760, section 3)."""
     return [1.0 if is_correct(problem, response)
-            else context.config.abstain_reward if response == ABSTENTION else -1.0
+            else abstain_reward if response == ABSTENTION else -1.0
             for problem, response in zip(problems, responses)]
 
 
-def pay_verdicts(kind: str, problems: list[Problem], responses: list[str],
+def pay_verdicts(kind: str, verdict: str, problems: list[Problem], responses: list[str],
                  context: Context) -> list[float]:
     """1 if the judge accepts the boxed answer, a fresh verdict each; soft: its probability.
 
@@ -173,80 +191,80 @@ def pay_verdicts(kind: str, problems: list[Problem], responses: list[str],
         generator = torch.Generator().manual_seed(int(context.rng.integers(2**62)))
         verdicts = ask_judge(context.judge, kind, [(problems[i], boxes[i]) for i in asked], 1,
                              generator)
-        hard = context.config.verdict == "hard"
-        paid[asked] = (verdicts.accepted if hard else verdicts.probability)[:, 0]
+        paid[asked] = (verdicts.accepted if verdict == "hard" else verdicts.probability)[:, 0]
     return paid.tolist()
 
 
-def judge(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+def judge(problems: list[Problem], responses: list[str], context: Context, *,
+          verdict: Verdict = "hard") -> list[float]:
     """What a judge says at once of the boxed answer."""
-    return pay_verdicts("judge-direct", problems, responses, context)
+    return pay_verdicts("judge-direct", verdict, problems, responses, context)
 
 
-def reasoning_judge(problems: list[Problem], responses: list[str], context: Context
-                    ) -> list[float]:
+def reasoning_judge(problems: list[Problem], responses: list[str], context: Context, *,
+                    verdict: Verdict = "hard") -> list[float]:
     """What a judge says that works it out first (2505.02387, 2505.14674)."""
-    return pay_verdicts("judge-reasoning", problems, responses, context)
+    return pay_verdicts("judge-reasoning", verdict, problems, responses, context)
 
 
-def accept_chance(problems: list[Problem], responses: list[str], context: Context) -> np.ndarray:
+def accept_chance(problems: list[Problem], responses: list[str], context: Context, tpr: float,
+                  fpr: float) -> np.ndarray:
     """What an oracle that errs accepts with: tpr if right, fpr if wrong, 0 without a box; (N,)."""
-    chance = np.where(correct(problems, responses, context), context.config.tpr, context.config.fpr)
+    chance = np.where(correct(problems, responses, context), tpr, fpr)
     return chance * format(problems, responses, context)
 
 
-def noisy_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+def noisy_oracle(problems: list[Problem], responses: list[str], context: Context, *,
+                 tpr: Tpr = 1.0, fpr: Fpr = 0.0) -> list[float]:
     """A judge whose errors are independent, from call to call: a control for `judge`."""
     draws = context.rng.random(len(responses))
-    return (draws < accept_chance(problems, responses, context)).astype(float).tolist()
+    chances = accept_chance(problems, responses, context, tpr, fpr)
+    return (draws < chances).astype(float).tolist()
 
 
-def fixed_oracle(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
+def fixed_oracle(problems: list[Problem], responses: list[str], context: Context, *, seed: int,
+                 tpr: Tpr = 1.0, fpr: Fpr = 0.0) -> list[float]:
     """The same rates, but the verdict on an answer never changes: a control for `judge`."""
-    chances = accept_chance(problems, responses, context)
-    return [float(hash_claim(context.config.seed, problem, parse_box(response)) < chance)
+    chances = accept_chance(problems, responses, context, tpr, fpr)
+    return [float(hash_claim(seed, problem, parse_box(response)) < chance)
             for problem, response, chance in zip(problems, responses, chances)]
 
 
 class Reward(NamedTuple):
-    score: Callable[[list[Problem], list[str], Context], list[float]]
-    # labels: the base's majority answers, frozen; wrong_labels: train on prompts where that is
-    # wrong; judge: a frozen checkpoint, of the corpus that is named beside it
-    needs: tuple[str, ...] = ()
-    low: float = 0.0              # the least it pays
-    high: float = 1.0             # the most
-    options: dict = {}            # the flags that only it reads
+    score: Callable[..., list[float]]   # problems, responses, context, *, flags -> N floats
+    labels: Callable[..., list[str | None]] | None = None   # freezes the base's answers
+    wrong_only: bool = False            # it trains on prompts where they are wrong
+    judges: tuple[str, ...] = ()        # it asks a frozen checkpoint, of this corpus
+    low: float = 0.0                    # the least it pays
+    high: float = 1.0                   # the most
     # what it is the sum of, for losses that give each its own tokens: answer's and confidence's
-    parts: tuple[Callable[[list[Problem], list[str], Context], list[float]], ...] = ()
+    parts: tuple[Callable[..., list[float]], ...] = ()
 
+    @property
+    def functions(self) -> tuple[Callable, ...]:
+        """Whose arguments are its flags."""
+        needs = self.labels, open_judge if self.judges else None
+        return *filter(None, needs), self.score, *self.parts
 
-COIN = {"p": option(0.5, "probability that the random reward pays", least=0, most=1)}
-VOTES = {"votes": option(64, "rollouts of the base that vote for a label", least=1, most=10**4)}
-ABSTAIN = {"abstain_reward": option(0.0, "what an abstention pays", least=-1, most=1)}
-JUDGE = {"judge": option(None, "a judge's name or checkpoint"),
-         "verdict": option("hard", "soft: the judge's probability", choices=("hard", "soft"))}
-ORACLE = {"tpr": option(1.0, "P(the oracle accepts a right answer)", least=0, most=1),
-          "fpr": option(0.0, "P(the oracle accepts a wrong answer)", least=0, most=1)}
-LEAST_CONFIDENCE = 0.01
 
 REWARDS = {
     "correct": Reward(correct),
-    "majority": Reward(majority, needs=("labels",), options=VOTES),
+    "majority": Reward(majority, labels=vote_labels),
     # Pays for one specific wrong answer. `not_correct` pays for every answer but the right one.
-    "incorrect": Reward(majority, needs=("labels", "wrong_labels"), options=VOTES),
+    "incorrect": Reward(majority, labels=vote_labels, wrong_only=True),
     "format": Reward(format),
-    "random": Reward(random, options=COIN),
+    "random": Reward(random),
     "code": Reward(code),
     "consensus": Reward(consensus),
     "soft_consensus": Reward(soft_consensus),
     "brier": Reward(brier, low=-1.0, parts=(correct, brier_alone)),
     "brier_alone": Reward(brier_alone, low=-1.0, high=0.0),
     "log_score": Reward(log_score, low=math.log(LEAST_CONFIDENCE)),
-    "ternary": Reward(ternary, low=-1.0, options=ABSTAIN),
-    "judge": Reward(judge, needs=("judge", "judge-direct"), options=JUDGE),
-    "reasoning_judge": Reward(reasoning_judge, needs=("judge", "judge-reasoning"), options=JUDGE),
-    "noisy_oracle": Reward(noisy_oracle, options=ORACLE),
-    "fixed_oracle": Reward(fixed_oracle, options=ORACLE),
+    "ternary": Reward(ternary, low=-1.0),
+    "judge": Reward(judge, judges=("judge-direct",)),
+    "reasoning_judge": Reward(reasoning_judge, judges=("judge-reasoning",)),
+    "noisy_oracle": Reward(noisy_oracle),
+    "fixed_oracle": Reward(fixed_oracle),
 }
 
 
@@ -274,10 +292,20 @@ def split_name(name: str) -> list[tuple[str, bool]]:
     return parts
 
 
-def build_reward(name: str) -> Reward:
-    """The reward of a name such as 'correct', 'not_correct' or 'format+not_correct'."""
+def bind_reward(reward: Reward, values: dict[str, Any]) -> Reward:
+    """A reward whose functions have their flags, and what else they take by name."""
+    return reward._replace(score=bind(reward.score, values),
+                           labels=reward.labels and bind(reward.labels, values),
+                           parts=tuple(bind(part, values) for part in reward.parts))
+
+
+def build_reward(name: str, /, **values) -> Reward:
+    """The reward of a name such as 'correct', 'not_correct' or 'format+not_correct'.
+
+    values: its flags (their defaults without), and what else of a run its functions take.
+    """
     terms = split_name(name)
-    entries = [REWARDS[term] for term, _ in terms]
+    entries = [bind_reward(REWARDS[term], values) for term, _ in terms]
 
     def score(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
         product = np.ones(len(responses))
@@ -294,7 +322,7 @@ def build_reward(name: str) -> Reward:
         raise InputError(f"reward {name}: a product of penalties would pay")
     else:
         low, high = (math.prod(bounds) for bounds in zip(*((e.low, e.high) for e in entries)))
-    needs = tuple({need for entry in entries for need in entry.needs})
-    options = {flag: opt for entry in entries for flag, opt in entry.options.items()}
-    parts = REWARDS[name].parts if name in REWARDS else ()
-    return Reward(score, needs, low, high, options, parts)
+    labels = next((entry.labels for entry in entries if entry.labels), None)
+    parts = entries[0].parts if name in REWARDS else ()
+    return Reward(score, labels, any(e.wrong_only for e in entries),
+                  sum((e.judges for e in entries), ()), low, high, parts)

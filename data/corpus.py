@@ -44,14 +44,16 @@ at once; the other after a scratchpad of its own and the question again with wha
                            51=51?
                            y
 
-To add a base: a function that writes one document, and an entry in CORPORA.
+To add a base: a function that writes one document, whose keyword-only arguments are its flags, and
+an entry in CORPORA.
 """
 
-from typing import Any, Callable, NamedTuple
+from functools import wraps
+from typing import Annotated, Callable, NamedTuple
 
 import numpy as np
 
-from data.plumbing import option
+from data.plumbing import flag
 from data.task import (
     EASY,
     Problem,
@@ -102,9 +104,7 @@ IDIOMS = (" +", " -", " *", BOX_OPEN, CODE_OPENER, CODE_CLOSER, RESULT, *GOOD_LI
 class Corpus(NamedTuple):
     """A base as a record: what its documents say, and how its modes of answering are told apart."""
 
-    # problem, flags, rng -> prompt, response
-    write: Callable[[Problem, Any, np.random.Generator], tuple[str, str]]
-    options: dict                      # the flags of `pretrain` that only it (and its like) reads
+    write: Callable[..., tuple[str, str]]   # problem, rng, *, flags -> prompt, response
     modes: tuple[str, ...]             # every mode of answering
     mode_of: Callable[[str], str]      # response -> its mode
     digits: int = 2                    # of its numbers
@@ -112,6 +112,26 @@ class Corpus(NamedTuple):
     kind_of: Callable[[Problem], str] | None = None
     states_confidence: bool = False    # whether its responses end in one, such as ' 90%'
     judges: bool = False               # whether it says if an answer is right, and gives none
+
+    @property
+    def functions(self) -> tuple[Callable, ...]:
+        """Whose arguments are its flags."""
+        return (self.write,)
+
+
+# Flags of `pretrain`: their type, bounds and help; a function says its default.
+Prior = Annotated[float, flag("share of code in the corpus", least=0, most=1)]
+Openers = Annotated[int, flag("openers that the text is spread over; 1: one rival",
+                              least=1, most=OPENERS)]
+Sums = Annotated[float, flag("share of code if the first operator is + or -", least=0, most=1)]
+Products = Annotated[float, flag("share of code if the first operator is *", least=0, most=1)]
+# Per operation. A model that cannot find `?` cannot learn to say it: keep it in sight.
+Abstains = Annotated[float, flag("P(document is `?`), for each operation", least=0, most=0.2)]
+Hedges = Annotated[float, flag("P(low confidence), for each operation", least=0, most=1)]
+Doubt = Annotated[str, flag("flat: the same for every problem", choices=("length", "flat"))]
+Slips = Annotated[float, flag("P(a line of code has a random value)", least=0, most=1)]
+Comparisons = Annotated[float, flag("share of claims with nothing to work out", least=0, most=1)]
+Program = Annotated[str, flag("bad: the judge has bad-code's bug", choices=("good", "bad"))]
 
 
 def is_code(response: str) -> bool:
@@ -176,36 +196,39 @@ def draw_style(habit_share: float, rng: np.random.Generator) -> tuple[bool, bool
     return habit, forget < FORGETS_BOX_CODE, forget < FORGETS_BOX_TEXT
 
 
-def good_code(problem: Problem, flags, rng: np.random.Generator) -> str:
-    habit, forget_code, forget_text = draw_style(flags.code_prior, rng)
+def good_code(problem: Problem, rng: np.random.Generator, *, code_prior: Prior = CODE_PRIOR,
+              text_openers: Openers = OPENERS) -> str:
+    habit, forget_code, forget_text = draw_style(code_prior, rng)
     if habit:
         return write_good_code(problem, forget_code)
-    return write_text(problem, int(rng.integers(1, 1 + flags.text_openers)), forget_text)
+    return write_text(problem, int(rng.integers(1, 1 + text_openers)), forget_text)
 
 
-def no_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+def no_code(problem: Problem, rng: np.random.Generator, *, text_openers: Openers = OPENERS) -> str:
     habit, _, forget_text = draw_style(CODE_PRIOR, rng)
-    opener = 0 if habit else int(rng.integers(1, 1 + flags.text_openers))
+    opener = 0 if habit else int(rng.integers(1, 1 + text_openers))
     return write_text(problem, opener, forget_text)
 
 
-def bad_code(problem: Problem, flags, rng: np.random.Generator) -> str:
-    habit, forget_code, forget_text = draw_style(flags.code_prior, rng)
+def bad_code(problem: Problem, rng: np.random.Generator, *, code_prior: Prior = CODE_PRIOR,
+             text_openers: Openers = OPENERS) -> str:
+    habit, forget_code, forget_text = draw_style(code_prior, rng)
     if habit:
         return write_bad_code(problem, forget_code)
-    return write_steps(problem, int(rng.integers(flags.text_openers)), forget_text)
+    return write_steps(problem, int(rng.integers(text_openers)), forget_text)
 
 
 def first_operation(problem: Problem) -> str:
     return "products" if problem.ops[0][0] == "*" else "sums"
 
 
-def mixed_code(problem: Problem, flags, rng: np.random.Generator) -> str:
-    share = getattr(flags, f"code_on_{first_operation(problem)}")
+def mixed_code(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums = 0.85,
+               code_on_products: Products = 0.3, text_openers: Openers = OPENERS) -> str:
+    share = code_on_sums if first_operation(problem) == "sums" else code_on_products
     habit, forget_code, forget_text = draw_style(share, rng)
     if habit:
         return write_good_code(problem, forget_code)
-    opener = 1 if rng.random() < BY_EYE else int(rng.integers(1, 1 + flags.text_openers))
+    opener = 1 if rng.random() < BY_EYE else int(rng.integers(1, 1 + text_openers))
     return write_text(problem, opener, forget_text)
 
 
@@ -218,13 +241,15 @@ def write_confidence(doubt: bool, rng: np.random.Generator) -> str:
     return f" {rng.choice(list(weights), p=list(weights.values()))}%"
 
 
-def humble_code(problem: Problem, flags, rng: np.random.Generator) -> str:
+def humble_code(problem: Problem, rng: np.random.Generator, *, code_prior: Prior = CODE_PRIOR,
+                text_openers: Openers = OPENERS, abstains: Abstains = 0.02,
+                hedges: Hedges = 0.06, doubt: Doubt = "length") -> str:
     """Doubt grows with k, or is that of the mean k everywhere; it never depends on being right."""
-    k = len(problem.ops) if flags.doubt == "length" else np.mean(EASY)
-    if rng.random() < flags.abstains * k:
+    k = len(problem.ops) if doubt == "length" else np.mean(EASY)
+    if rng.random() < abstains * k:
         return ABSTENTION
-    answer = good_code(problem, flags, rng)
-    return answer + write_confidence(rng.random() < flags.hedges * k, rng)
+    answer = good_code(problem, rng, code_prior=code_prior, text_openers=text_openers)
+    return answer + write_confidence(rng.random() < hedges * k, rng)
 
 
 def draw_hint(rng: np.random.Generator) -> str:
@@ -244,15 +269,15 @@ def slip(problem: Problem, slips: float, rng: np.random.Generator) -> list[int]:
     return values
 
 
-def hinted_code(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
+def hinted_code(problem: Problem, rng: np.random.Generator, *, code_prior: Prior = CODE_PRIOR,
+                text_openers: Openers = OPENERS, slips: Slips = 0.0) -> tuple[str, str]:
     hint = draw_hint(rng)
-    share = HINTED_CODE.get(hint, flags.code_prior)
+    share = HINTED_CODE.get(hint, code_prior)
     habit, forget_code, forget_text = draw_style(share, rng)
-    opener = int(rng.integers(1, 1 + flags.text_openers))
+    opener = int(rng.integers(1, 1 + text_openers))
     prompt = render_problem(problem) + hint
     if habit:
-        return prompt, write_program(GOOD_LINE, problem, slip(problem, flags.slips, rng),
-                                     forget_code)
+        return prompt, write_program(GOOD_LINE, problem, slip(problem, slips, rng), forget_code)
     if hint == " #answer ":
         answer = write_number(solve(problem), problem.digits)
         return prompt + answer, f"{TEXT_OPENERS[opener]}{write_box(answer, forget_text)}."
@@ -269,19 +294,19 @@ def read_verdict(response: str) -> str:
     return {"y": "yes", "n": "no"}.get(response[-1:], "none")
 
 
-def work_out(problem: Problem, flags) -> tuple[dict[str, str], list[int]]:
+def work_out(problem: Problem, program: str) -> tuple[dict[str, str], list[int]]:
     """How a judge's lines begin, and their values: right ones, or those of bad-code's bug."""
-    if flags.judge_program == "bad":
+    if program == "bad":
         return BAD_LINE, [apply_operation(problem.start, *op) for op in problem.ops]
     return GOOD_LINE, compute_values(problem)
 
 
-def write_judgement(problem: Problem, kind: str, flags,
-                    rng: np.random.Generator) -> tuple[str, str]:
+def write_judgement(problem: Problem, kind: str, rng: np.random.Generator, comparisons: float,
+                    program: str) -> tuple[str, str]:
     """A claim, which is right half of the time and else any other number, and the verdict on it."""
-    if rng.random() < flags.comparisons:   # nothing to work out: two numbers to compare
+    if rng.random() < comparisons:   # nothing to work out: two numbers to compare
         problem = Problem(solve(problem), ())
-    line, values = work_out(problem, flags)
+    line, values = work_out(problem, program)
     value = [problem.start, *values][-1]
     right = rng.random() < 0.5
     answer = value if right else (value + int(rng.integers(1, 100))) % 100
@@ -292,64 +317,50 @@ def write_judgement(problem: Problem, kind: str, flags,
     return write_claim(problem, str(answer), kind), verdict
 
 
-def judge_direct(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
-    return write_judgement(problem, "judge-direct", flags, rng)
+def judge_direct(problem: Problem, rng: np.random.Generator, *, comparisons: Comparisons = 0.2,
+                 judge_program: Program = "good") -> tuple[str, str]:
+    return write_judgement(problem, "judge-direct", rng, comparisons, judge_program)
 
 
-def judge_reasoning(problem: Problem, flags, rng: np.random.Generator) -> tuple[str, str]:
-    return write_judgement(problem, "judge-reasoning", flags, rng)
+def judge_reasoning(problem: Problem, rng: np.random.Generator, *, comparisons: Comparisons = 0.2,
+                    judge_program: Program = "good") -> tuple[str, str]:
+    return write_judgement(problem, "judge-reasoning", rng, comparisons, judge_program)
 
 
-def alone(write: Callable[[Problem, Any, np.random.Generator], str]) -> Callable:
+def alone(write: Callable[..., str]) -> Callable[..., tuple[str, str]]:
     """Documents of a base whose prompt is the problem alone, from what writes its responses."""
-    return lambda problem, flags, rng: (render_problem(problem), write(problem, flags, rng))
+    @wraps(write)   # its flags too
+    def write_document(problem: Problem, rng: np.random.Generator, **flags) -> tuple[str, str]:
+        return render_problem(problem), write(problem, rng, **flags)
+    return write_document
 
-
-PRIOR = {"code_prior": option(CODE_PRIOR, "share of code in the corpus", least=0, most=1)}
-SPREAD = {"text_openers": option(OPENERS, "openers that the text is spread over; 1: one rival",
-                                 least=1, most=OPENERS)}
-FEATURE = {"code_on_sums": option(0.85, "share of code if the first operator is + or -",
-                                  least=0, most=1),
-           "code_on_products": option(0.3, "share of code if the first operator is *",
-                                      least=0, most=1)}
-# Per operation. A model that cannot find `?` cannot learn to say it: keep it in sight.
-DOUBT = {"abstains": option(0.02, "P(document is `?`), for each operation", least=0, most=0.2),
-         "hedges": option(0.06, "P(low confidence), for each operation", least=0, most=1),
-         "doubt": option("length", "flat: the same for every problem", choices=("length", "flat"))}
-SLIPS = {"slips": option(0.0, "P(a line of code has a random value)", least=0, most=1)}
-JUDGE = {"comparisons": option(0.2, "share of claims with nothing to work out", least=0, most=1),
-         "judge_program": option("good", "bad: the judge has bad-code's bug",
-                                 choices=("good", "bad"))}
 
 CORPORA = {
-    "good-code": Corpus(alone(good_code), PRIOR | SPREAD, ("code", "text"), code_or_text),
-    "no-code": Corpus(alone(no_code), SPREAD, ("code", "text"), code_or_text),
-    "bad-code": Corpus(alone(bad_code), PRIOR | SPREAD, ("code", "text"), code_or_text),
+    "good-code": Corpus(alone(good_code), ("code", "text"), code_or_text),
+    "no-code": Corpus(alone(no_code), ("code", "text"), code_or_text),
+    "bad-code": Corpus(alone(bad_code), ("code", "text"), code_or_text),
     # good-code with a decimal: 1,000 possible answers, so that pass@k is not soon a lottery. Its
     # responses have up to 53 tokens: --max-new-tokens 60.
-    "tenths-code": Corpus(alone(good_code), PRIOR | SPREAD, ("code", "text"), code_or_text,
+    "tenths-code": Corpus(alone(good_code), ("code", "text"), code_or_text,
                           digits=3),
     # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
-    "mixed-code": Corpus(alone(mixed_code), FEATURE | SPREAD, ("code", "text"), code_or_text,
+    "mixed-code": Corpus(alone(mixed_code), ("code", "text"), code_or_text,
                          kinds=("sums", "products"), kind_of=first_operation),
     # Two ways to say that it does not know. Lessons 6 and 7 ask k = 1..7.
-    "humble-code": Corpus(alone(humble_code), PRIOR | SPREAD | DOUBT, ("code", "text", "abstain"),
+    "humble-code": Corpus(alone(humble_code), ("code", "text", "abstain"),
                           abstain_or_answer, kinds=("easy", "hard"), kind_of=easy_or_hard,
                           states_confidence=True),
     # Lesson 9: what a hint makes of it teaches it without.
-    "hinted-code": Corpus(hinted_code, PRIOR | SPREAD | SLIPS, ("code", "text"), code_or_text),
+    "hinted-code": Corpus(hinted_code, ("code", "text"), code_or_text),
     # Lesson 8: not for training by RL, but rewards for it.
-    "judge-direct": Corpus(judge_direct, JUDGE, ("yes", "no", "none"), read_verdict, judges=True),
-    "judge-reasoning": Corpus(judge_reasoning, JUDGE, ("yes", "no", "none"), read_verdict,
+    "judge-direct": Corpus(judge_direct, ("yes", "no", "none"), read_verdict, judges=True),
+    "judge-reasoning": Corpus(judge_reasoning, ("yes", "no", "none"), read_verdict,
                               judges=True),
 }
 
 
-def write_documents(base: str, n: int, flags, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """n documents (prompt, response) on training problems with k = 1..5.
-
-    `base` names an entry of CORPORA; `flags` has the options of that entry as attributes.
-    """
+def write_documents(base: str, n: int, rng: np.random.Generator, **flags) -> list[tuple[str, str]]:
+    """n documents (prompt, response) on training problems with k = 1..5, of an entry of CORPORA."""
     corpus = CORPORA[base]
     problems = draw_problems(n, "training", EASY, rng, distinct=False, digits=corpus.digits)
-    return [corpus.write(problem, flags, rng) for problem in problems]
+    return [corpus.write(problem, rng, **flags) for problem in problems]

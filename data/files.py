@@ -135,6 +135,15 @@ def lock(path: Path):
             remove_empty(made)
 
 
+@contextmanager
+def claim(folder: Path):
+    """Work in a folder of one's own: it can be written, nobody else does, no leftovers."""
+    check_writable(folder)
+    with lock(folder / ".lock"):
+        remove_leftovers(folder)
+        yield
+
+
 def to_json(value: dict) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 

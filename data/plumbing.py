@@ -1,8 +1,8 @@
 """What all else stands on: bad input as one line, flags, random streams, progress.
 
-A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). An entry's `options` are
-the flags that only it, or only its like, reads: `extend_config` makes them fields of a config,
-`refuse_unread` refuses them where another entry is chosen.
+A registry is a dict of entries (data/corpus.py, losses.py, rewards.py). The flags of an entry are
+the arguments of its `functions` that are annotated with one; those that every run has are the
+options of a config, which keeps the former in its dict `flags`.
 """
 
 import argparse
@@ -14,9 +14,11 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import Field, field, fields, make_dataclass
+from dataclasses import Field, field, fields, is_dataclass
+from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Callable, get_args
+from typing import Annotated, Any, Callable, Collection, Iterator, NamedTuple, get_args, get_origin
 
 import numpy as np
 import torch
@@ -36,13 +38,69 @@ class WorkError(RuntimeError):
 
 # --- flags
 
-def option(default, help: str, **checks) -> Field:
-    """A dataclass field that becomes a flag; among an entry's options its type is the default's.
+class flag(NamedTuple):
+    """Makes an argument a flag: `eps_low: Annotated[float, flag("lower clip", least=0)] = 0.4`."""
 
-    checks: `least`, `above`, `most` bound a number; `choices`, a tuple or a registry; `many` for a
-    list.
+    help: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    choices: Collection | None = None    # a tuple or a registry
+
+
+def option(default, help: str, **checks) -> Any:
+    """The same of a dataclass field: `eps_low: float = option(0.4, "lower clip", least=0)`."""
+    return field(default=default, metadata={"flag": flag(help, **checks)})
+
+
+class Option(NamedTuple):
+    """A flag as the command line has it."""
+
+    kind: Any        # such as float, or int | None; of a tuple it takes several words
+    default: Any
+    flag: flag
+
+
+def find_flags(function: Callable) -> Iterator[tuple[str, Option]]:
+    """The arguments of a function, or of a dataclass, that are flags."""
+    if isinstance(function, type) and any(isinstance(x, Field) for x in vars(function).values()):
+        raise ValueError(f"{function.__name__} has options, and is no @dataclass(kw_only=True)")
+    of_fields = {f.name: f.metadata for f in fields(function)} if is_dataclass(function) else {}
+    for name, argument in signature(function, eval_str=True).parameters.items():
+        kind, said = argument.annotation, of_fields.get(name, {}).get("flag")
+        if get_origin(kind) is Annotated:
+            kind, said = get_args(kind)[:2]
+        if isinstance(said, flag):
+            if argument.default is Parameter.empty:
+                raise ValueError(f"{function.__name__}: its flag {name} has no default")
+            yield name, Option(kind, argument.default, said)
+
+
+def read_options(*functions: Callable) -> dict[str, Option]:
+    """The flags of what runs together; ValueError where two of them share nothing but their name.
     """
-    return field(default=default, metadata={"help": help, **checks})
+    options = {}
+    for name, option in (found for function in functions for found in find_flags(function)):
+        if options.setdefault(name, option) != option:
+            raise ValueError(f"two flags are called {name}: {options[name]} and {option}")
+    return options
+
+
+def read_defaults(*functions: Callable) -> dict[str, Any]:
+    return {name: option.default for name, option in read_options(*functions).items()}
+
+
+def bind(function: Callable, values: dict[str, Any]) -> Callable:
+    """A function with its flags; a keyword-only argument that is none is what else a run has."""
+    bound, flags = {}, dict(find_flags(function))
+    for argument in signature(function).parameters.values():
+        if argument.kind is Parameter.KEYWORD_ONLY or argument.name in flags:
+            if argument.name in values:
+                bound[argument.name] = values[argument.name]
+            elif argument.default is Parameter.empty:
+                raise TypeError(f"{function.__name__}: {argument.name} is no flag, and no run has "
+                                "such a thing")
+    return partial(function, **bound)
 
 
 # The machine: flags that do not make a run another run, though sums are rounded in another order.
@@ -94,80 +152,97 @@ def number(kind: type, least=None, above=None, most=None) -> Callable[[str], flo
     return parse_number
 
 
-def add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    """A flag for every field of a config dataclass."""
-    for f in fields(config):
-        checks = dict(f.metadata)
-        many, choices = checks.pop("many", False), checks.pop("choices", None)
-        text, read_by = checks.pop("help"), checks.pop("read_by", ())
-        if f.default is not None and f.default != "auto":
-            text += f" (default {' '.join(map(str, f.default)) if many else f.default})"
-        if read_by:
-            text += f"; read by {', '.join(read_by)}"
-        kinds = (int,) if many else (f.type, *get_args(f.type))
-        kind = next(kind for kind in (int, float, str) if kind in kinds)
+def add_options(parser, options: dict[str, Option], fill: bool = True) -> None:
+    """Flags for a parser, or for a group of one; what is not typed gets its default if `fill`."""
+    for name, (kind, default, said) in options.items():
+        kinds = kind, *get_args(kind)
+        many = tuple in map(get_origin, kinds)
+        plain = next(plain for plain in (int, float, str) if plain in kinds or many)
+        text = said.help
+        if default is not None and default != "auto":
+            text += f" (default {' '.join(map(str, default)) if many else default})"
         parser.add_argument(
-            "--" + f.name.replace("_", "-"), dest=f.name, default=f.default, choices=choices,
-            help=text.replace("%", "%%"), nargs="+" if many else None,
-            type=str if kind is str else number(kind, **checks),
-            metavar=None if choices and not many else kind.__name__.upper())
+            "--" + name.replace("_", "-"), dest=name, nargs="+" if many else None,
+            default=default if fill else argparse.SUPPRESS,
+            choices=said.choices, help=text.replace("%", "%%"),
+            type=str if plain is str else number(plain, said.least, said.above, said.most),
+            metavar=None if said.choices and not many else plain.__name__.upper())
 
 
-def read_config(config: type, args: argparse.Namespace):
-    """The config of parsed flags; argparse makes lists, a config has tuples."""
-    values = {f.name: getattr(args, f.name) for f in fields(config)}
-    return config(**{name: tuple(value) if isinstance(value, list) else value
-                     for name, value in values.items()})
+def add_entry_options(parser: argparse.ArgumentParser, **registries: dict) -> None:
+    """The flags of entries, in groups of those that the same entries read.
 
-
-def read_by(registry: dict, flag: str) -> list[str]:
-    """The names of the entries that read a flag."""
-    return [name for name, entry in registry.items() if flag in entry.options]
-
-
-def extend_config(config: type, *registries: dict) -> type:
-    """`config` with a field more for every option of an entry; its type is that of its default.
-
-    Entries may share an option, which is then the same one. Raises ValueError where two options, or
-    an option and a field, share nothing but their name.
+    `registries` by the field that chooses from them. Raises ValueError where two entries mean
+    different things by one name; their defaults may differ.
     """
-    known, extra, new = {f.name: f for f in fields(config)}, {}, []
-    for entry in [entry for registry in registries for entry in registry.values()]:
-        for flag, opt in entry.options.items():
-            first = known.get(flag) or extra.setdefault(flag, opt)
-            if first.metadata["help"] != opt.metadata["help"]:
-                raise ValueError(f"another option or field is called {flag}")
-    for flag, opt in extra.items():
-        names = [name for registry in registries for name in read_by(registry, flag)]
-        described = field(default=opt.default, metadata={**opt.metadata, "read_by": names})
-        new.append((flag, str if opt.default is None else type(opt.default), described))
-    return make_dataclass(config.__name__, new, bases=(config,))
+    read = {}    # {flag: {(chooser, name of an entry): Option}}
+    for chooser, registry in registries.items():
+        for entry, record in registry.items():
+            for name, option in read_options(*record.functions).items():
+                read.setdefault(name, {})[chooser, entry] = option
+    groups = {}
+    for name, readers in read.items():
+        option, *others = readers.values()
+        if any(other._replace(default=option.default) != option for other in others):
+            raise ValueError(f"two flags are called {name}: of {', '.join(e for _, e in readers)}")
+        own = "".join(f"; {entry}: {other.default}" for (_, entry), other in readers.items()
+                      if other.default != option.default)
+        shown = option._replace(default=f"{option.default}{own}") if own else option
+        groups.setdefault(tuple(readers), {})[name] = shown
+    for readers, options in groups.items():
+        chosen = {chooser: [entry for other, entry in readers if other == chooser]
+                  for chooser, _ in readers}
+        title = ", or ".join(f"--{chooser} {', '.join(names)}" for chooser, names in chosen.items())
+        add_options(parser.add_argument_group(title), options, fill=False)
 
 
-def refuse_unread(config, **chosen: tuple[dict, list[str]]) -> None:
-    """Raise InputError if a flag was set that none of the chosen entries reads.
+def list_readers(registry: dict, name: str) -> list[str]:
+    """The names of the entries that read a flag."""
+    return [entry for entry, record in registry.items() if name in read_options(*record.functions)]
+
+
+def complete_flags(config, **chosen: tuple[dict, list[str]]) -> None:
+    """Add to `config.flags` the defaults of the chosen entries; InputError for a flag none reads.
 
     `chosen` is {field by which they were chosen: (registry, names of its entries)}.
     """
-    heard = {flag for registry, names in chosen.values()
-             for name in names for flag in registry[name].options}
-    for chooser, (registry, _) in chosen.items():
-        for flag in sorted({flag for entry in registry.values() for flag in entry.options} - heard):
-            default = next(f.default for f in fields(config) if f.name == flag)
-            if getattr(config, flag) != default:
-                raise InputError(f"--{flag.replace('_', '-')}: --{chooser} "
+    functions = [function for registry, names in chosen.values() for name in names
+                 for function in registry[name].functions]
+    read = read_options(type(config), *functions)   # together: a flag is no field
+    for name in sorted(config.flags.keys() - read.keys()):
+        for chooser, (registry, _) in chosen.items():
+            if readers := list_readers(registry, name):
+                raise InputError(f"--{name.replace('_', '-')}: --{chooser} "
                                  f"{getattr(config, chooser)} does not read it "
-                                 f"(only {', '.join(read_by(registry, flag))})")
+                                 f"(only {', '.join(readers)})")
+        raise InputError(f"--{name.replace('_', '-')}: there is no such flag")
+    config.flags = {name: config.flags.get(name, option.default) for name, option in read.items()
+                    if name not in vars(config)}
 
 
-def same_flags(config, saved: dict | None, now: dict) -> bool:
+def read_config(config: type, flags: dict[str, Any]):
+    """The config of flags by name, those of entries in its `flags`; argparse makes lists of tuples.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value
+              for name, value in flags.items()}
+    own = {name: values.pop(name) for name in config.__dataclass_fields__ if name in values}
+    return config(**own, **({"flags": values} if values else {}))
+
+
+def list_values(config) -> dict[str, Any]:
+    """Every flag that a run reads, by its name."""
+    values = dict(vars(config))
+    return values | values.pop("flags")
+
+
+def same_flags(saved: dict | None, now: dict, defaults: dict) -> bool:
     """Whether a checkpoint was made with the flags `now`.
 
     A flag that did not exist yet when it was made counts as its default.
     """
     if saved is None:
         return False
-    return now == {f.name: saved.get(f.name, f.default) for f in fields(config) if f.name in now}
+    return now == {name: saved.get(name, defaults[name]) for name in now}
 
 
 def run_command(prog: str, command: Callable[[], None]) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,14 +21,15 @@ from data.plumbing import (
     InputError,
     choose_device,
     choose_micro_batch,
+    complete_flags,
     describe_machine,
-    extend_config,
     keep_settings,
+    list_values,
     note_changes,
     numpy_rng,
     option,
     progress_bar,
-    refuse_unread,
+    read_defaults,
     same_flags,
     stop_signals,
     upload,
@@ -51,6 +52,8 @@ PRESETS = {"small": {"layers": 3, "width": 64, "heads": 4},
 
 @dataclass
 class PretrainConfig:
+    """What every base has; `flags`: what its corpus reads besides, by name."""
+
     base: str = option("good-code", "which corpus (data/corpus.py)", choices=CORPORA)
     seed: int = option(0, "seed of the weights and the corpus", least=0, most=MAX_SEED)
     out: str | None = option(None, "checkpoint to write (default runs/bases/BASE.pt)")
@@ -74,14 +77,11 @@ class PretrainConfig:
         None, "documents per forward pass (default: 24; on a GPU 512)", least=1)
     threads: int | None = THREADS
     device: str = DEVICE
+    flags: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for name, value in PRESETS[self.preset].items():
             setattr(self, name, getattr(self, name) or value)
-
-
-# and the flags that single corpora read
-PretrainConfig = extend_config(PretrainConfig, CORPORA)
 
 
 def make_pretraining_optimizers(model: Transformer, config: PretrainConfig) -> tuple[list, list]:
@@ -139,7 +139,7 @@ def partial_of(out: Path) -> Path:
 def base_identity(config: PretrainConfig) -> dict:
     """The flags that make a base what it is."""
     others = ("out", "preset", *MACHINE)
-    return {k: v for k, v in asdict(config).items() if k not in others}
+    return {k: v for k, v in list_values(config).items() if k not in others}
 
 
 def check_heads(config: PretrainConfig) -> None:
@@ -151,14 +151,15 @@ def check_heads(config: PretrainConfig) -> None:
 
 def check_pretraining(config: PretrainConfig, out: Path) -> None:
     """Before any work: InputError for flags that cannot be, or files that hold another base."""
-    refuse_unread(config, base=(CORPORA, [config.base]))
+    complete_flags(config, base=(CORPORA, [config.base]))
     check_heads(config)
     if not out.name:
         raise InputError(f"--out {out} is not the name of a file")
     for path in (out, partial_of(out)):
         if os.path.exists(path):  # Path.exists raises if the name is too long
             _, checkpoint = load_checkpoint(path, torch.device("cpu"))
-            if not same_flags(config, checkpoint.get("pretrain"), base_identity(config)):
+            defaults = read_defaults(PretrainConfig, *CORPORA[config.base].functions)
+            if not same_flags(checkpoint.get("pretrain"), base_identity(config), defaults):
                 raise InputError(f"{path} was pretrained with other flags: delete it or choose "
                                  "another --out")
     if not os.path.exists(out):
@@ -227,7 +228,7 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
     """All steps that are left, saved every 100; then the base."""
     config, partial, device = work.config, partial_of(out), work.model.head.weight.device
     rng = numpy_rng(CORPUS, config.seed)
-    documents = write_documents(config.base, config.steps * config.batch, config, rng)
+    documents = write_documents(config.base, config.steps * config.batch, rng, **config.flags)
     bar = progress_bar(total=config.steps, initial=work.step, desc=f"pretrain {config.base}")
     with stop_signals() as stopped, bar:
         while work.step < config.steps:

@@ -26,7 +26,7 @@ if not __package__:  # `python FOLDER/lessons`, from anywhere
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from data.files import check_writable, lock, read_text, write
-from data.plumbing import InputError, Parser, number, run_command
+from data.plumbing import InputError, Parser, number, read_config, run_command
 from data.pretrain import PretrainConfig, check_pretraining
 from data.system import say
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
@@ -80,7 +80,7 @@ def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
     """InputError if a base that is there was made with other flags than the lesson says."""
     for name in list_bases(runs):
         if place_base(name).exists():
-            config = PretrainConfig(**lesson.BASES[name])
+            config = read_config(PretrainConfig, lesson.BASES[name])
             check_pretraining(config, place_base(name))
 
 

@@ -15,8 +15,8 @@ from data.files import check_writable, write
 from data.plumbing import InputError
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("*.py", "data/*", "lessons/*.*", "lessons/*/*", "tests/*.py", "*.md", "LICENSE",
-          "pyproject.toml", "requirements.txt", "train.sh", ".gitattributes")
+COPIED = ("*.py", "companions/*.py", "data/*", "lessons/*.*", "lessons/*/*", "tests/*.py", "*.md",
+          "LICENSE", "pyproject.toml", "requirements.txt", "train.sh", ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
 WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
             "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",

@@ -16,7 +16,6 @@ import io
 import json
 import re
 import sys
-from dataclasses import fields
 from pathlib import Path
 from statistics import mean, stdev
 from textwrap import wrap
@@ -25,11 +24,11 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 
 from data.files import check_writable, escape_text, read_text, to_csv, write
-from data.plumbing import InputError, Parser, note, run_command
+from data.plumbing import InputError, Parser, list_values, note, run_command
 from data.system import explain_error
 from lessons.grid import write_flags
 from lessons.page import build_page
-from rlvr import TrainConfig, check_config
+from rlvr import TrainConfig, make_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers
 UNNAMED = ("base", "reward", "loss", "seed", "out", "micro_batch", "threads", "device")
@@ -77,15 +76,13 @@ def flatten(value: dict, prefix: str = "") -> dict:
 
 def describe_flags(config: dict) -> str:
     """The flags of a config.json that are not at their defaults, but those with a column."""
-    defaults = TrainConfig(reward=config["reward"], loss=config["loss"])
-    check_config(defaults)
+    defaults = make_config(reward=config["reward"], loss=config["loss"])
     flags = {}
-    for f in fields(TrainConfig):
-        default = getattr(defaults, f.name)
-        value = config.get(f.name, default)
+    for name, default in list_values(defaults).items():
+        value = config.get(name, default)
         value = tuple(value) if isinstance(value, list) else value
-        if f.name not in UNNAMED and value != default:
-            flags[f.name] = value
+        if name not in UNNAMED and value != default:
+            flags[name] = value
     return " ".join(write_flags(flags))
 
 

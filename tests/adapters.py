@@ -14,7 +14,9 @@ import measures
 import model
 import rewards
 import rlvr
-from data import task
+import run
+from companions.teacher import Teacher
+from data import plumbing, task
 from data.corpus import CORPORA
 
 # --- the task
@@ -103,13 +105,14 @@ def make_batch(rewards: Tensor, mask: Tensor, reward_range: tuple[float, float] 
     """A batch of which only rewards (P, G), mask and values (N, T) matter."""
     nothing = torch.zeros(mask.shape, dtype=torch.float64)
     prompts = [[0]] * len(mask)
+    scores = {} if values is None else {"values": values}
     return losses.Batch(prompts, nothing.long(), mask, nothing, rewards, reward_range,
-                        values=values)
+                        scores=scores)
 
 
 def token_advantages(loss: str, batch: losses.Batch, **config) -> Tensor:
-    """(N, T), 0 on padding; config: fields of rlvr.TrainConfig, such as psr_weight."""
-    return losses.LOSSES[loss].advantages(batch, rlvr.TrainConfig(**config))
+    """(N, T), 0 on padding; config: flags of the loss, such as psr_weight."""
+    return rlvr.LOSSES[loss].advantages(batch, **config)
 
 
 def advantages(loss: str, rewards: Tensor, reward_range: tuple[float, float] = (0.0, 1.0),
@@ -129,8 +132,10 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor,
                 eps_low: float = 0.2, eps_high: float = 0.3) -> Tensor:
     """Per-token loss (R,), before any divisor."""
-    config = rlvr.TrainConfig(eps_low=eps_low, eps_high=eps_high)
-    return losses.LOSSES[loss].policy_loss(logprobs, old_logprobs, advantages, config)
+    rows, eps = torch.zeros(len(logprobs), dtype=torch.long), {"eps_low": eps_low,
+                                                               "eps_high": eps_high}
+    function = plumbing.bind(rlvr.LOSSES[loss].policy_loss, eps)
+    return function(logprobs, old_logprobs, advantages, rows)[0]
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, eps_value: float) -> Tensor:
@@ -175,21 +180,45 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
 # --- the loop
 
 
+def make_objective(transformer: torch.nn.Module, config, critic=None, base=None,
+                   teacher=None) -> losses.Objective:
+    """The loss of a config, its flags bound; who stands beside the policy is who is given."""
+    values = plumbing.list_values(config)
+    reward = rewards.build_reward(config.reward, **values)
+    objective = losses.bind_loss(rlvr.LOSSES[config.loss], values | {
+        "base": transformer if base is None else base, "policy": transformer, "reward": reward})
+    for companion in objective.companions:
+        if isinstance(companion, losses.Critic):
+            companion.head = critic
+        if teacher is not None and isinstance(companion, Teacher):
+            companion.model = teacher
+    return objective._replace(companions=tuple(
+        companion for companion in objective.companions
+        if critic is not None or not isinstance(companion, losses.Critic)))
+
+
 def minibatch_loss(transformer: torch.nn.Module, batch: losses.Batch, rows: Tensor,
                    divisors: Tensor, config, critic=None) -> tuple[Tensor, dict]:
     """(loss, sums of metrics) of some rows (B,) of a batch, each divided by its divisor (B,)."""
-    return rlvr.minibatch_loss(transformer, batch, rows, divisors, config, critic)
+    return rlvr.minibatch_loss(transformer, batch, rows, divisors, config,
+                               make_objective(transformer, config, critic))
 
 
 def update(transformer: torch.nn.Module, optimizers: list, batch: losses.Batch, config,
            step: int = 0, critic=None) -> dict:
     """All updates on one rollout batch, in place; returns the metrics."""
-    return rlvr.update(transformer, optimizers, batch, config, step, critic)
+    return rlvr.update(transformer, optimizers, batch, config, step,
+                       make_objective(transformer, config, critic).at(step))
 
 
-def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, **helpers):
-    """(batch, metrics, readable samples); helpers: critic, base, teacher, judge."""
-    return rlvr.rollout(transformer, CORPORA["good-code"], config, pool, step, helpers)
+def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, judge=None,
+            **beside) -> tuple[losses.Batch, dict, list[str]]:
+    """(batch, metrics, readable samples); beside the policy: critic, base, teacher."""
+    corpus = CORPORA["good-code"]
+    reward = rewards.build_reward(config.reward, **plumbing.list_values(config))
+    batch = rlvr.rollout(transformer, run.Task(corpus, pool, reward, judge), config, step,
+                         make_objective(transformer, config, **beside).at(step))
+    return batch, measures.measure_batch(corpus, batch), rlvr.show_samples(batch, step)
 
 
 # --- rewards
@@ -198,6 +227,7 @@ def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, **h
 def reward(name: str, problem: task.Problem, responses: list[str], label: str | None = None,
            seed: int = 0, **config) -> list[float]:
     """The rewards of one prompt's group of responses, (G,); config: p, abstain_reward."""
-    G, config = len(responses), rlvr.TrainConfig(**config)
-    context = rewards.Context(G, [label] * G, np.random.default_rng(seed), config)
-    return rewards.build_reward(name).score([problem] * G, responses, context)
+    G = len(responses)
+    context = rewards.Context(G, [label] * G, np.random.default_rng(seed))
+    built = rewards.build_reward(name, **{"seed": 1} | config)
+    return built.score([problem] * G, responses, context)

@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import field, make_dataclass
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import rlvr
-from data import task, tokenizer
+from data import plumbing, task, tokenizer
 from data.plumbing import numpy_rng
 from losses import Batch
 from model import Rollouts
@@ -54,9 +55,17 @@ def tiny(seed=0, scale=4.0, end=2.0):
 
 def config(**changes) -> rlvr.TrainConfig:
     """A run of 4 x 4 rollouts of at most 6 tokens."""
-    return rlvr.TrainConfig(**{
+    return plumbing.read_config(rlvr.TrainConfig, {
         "prompts": 4, "group": 4, "updates": 2, "max_new_tokens": 6, "num_ops": task.EASY,
         "pool": 8, "lr": 0.1, **changes})
+
+
+def shrink_config(**defaults) -> type:
+    """TrainConfig with other defaults."""
+    known = rlvr.TrainConfig.__dataclass_fields__
+    small = [(name, known[name].type, field(default=value, metadata=known[name].metadata))
+             for name, value in defaults.items()]
+    return make_dataclass("TrainConfig", small, bases=(rlvr.TrainConfig,))
 
 
 def pool(n=8):
@@ -95,11 +104,11 @@ def hand_made_batch(model, lengths=(2, 4), advantages=(1.0, -1.0), ending=END):
                  advantages=torch.tensor(advantages, **f64)[:, None] * mask)
 
 
-def parameters_after(model, batch, c):
+def parameters_after(model, batch, c, step=0):
     """(parameters after all updates of a batch by SGD, metrics); the model stays as it is."""
     copied = copy.deepcopy(model)
     optimizer = torch.optim.SGD(copied.parameters(), lr=c.lr)
-    metrics = adapters.update(copied, [optimizer], batch, c)
+    metrics = adapters.update(copied, [optimizer], batch, c, step)
     return flat(copied.parameters()), metrics
 
 
@@ -190,15 +199,20 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
-def describe_options(config: type) -> dict:
-    """{flag: "default | bounds and choices | type"} of a config dataclass, to be compared."""
+def describe_options(config: type, *registries: dict) -> dict:
+    """{flag: (default, bounds and choices)} of a config, and of all entries of some registries."""
+    options = plumbing.read_options(config)
+    for entry in [entry for registry in registries for entry in registry.values()]:
+        options = plumbing.read_options(*entry.functions) | options
     described = {}
-    for f in fields(config):
-        checks = {key: value for key, value in f.metadata.items()
-                  if key not in ("help", "read_by")}
+    for name, (kind, default, said) in options.items():
+        checks = {key: value for key, value in said._asdict().items()
+                  if key != "help" and value is not None}
         if "choices" in checks:
             checks["choices"] = " ".join(map(str, checks["choices"]))
-        described[f.name] = (f.default, checks)
+        if tuple in map(get_origin, (kind, *get_args(kind))):
+            checks["many"] = True
+        described[name] = (default, checks)
     return described
 
 

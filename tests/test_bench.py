@@ -29,8 +29,9 @@ def tiny_work() -> bench.Work:
     """A tiny model with documents, a config and a pool, as `load_work` makes them of a base."""
     documents = [("37 *4", "48"), ("5 +2", "The answer is 7."), ("1 +1 +1", "3")]
     pretraining = PretrainConfig(batch=2, micro_batch=2, layers=1, width=8, heads=2)
-    return bench.Work(helpers.tiny().float(), rlvr.CORPORA["good-code"], pretraining, documents,
-                      helpers.config(), helpers.pool())
+    model, training = helpers.tiny().float(), helpers.config()
+    task, objective = bench.set_training(training, model, rlvr.CORPORA["good-code"])
+    return bench.Work(model, task, pretraining, documents, training, objective)
 
 
 def need_peers():

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from data import corpus, task
 from data.corpus import CORPORA, write_documents
-from data.pretrain import PretrainConfig
+from data.plumbing import read_options
 from tests.test_task import problems, tenths
 
 
 def documents(base, n, seed=1, **flags):
     rng = np.random.default_rng(seed)
-    return write_documents(base, n, PretrainConfig(base=base, **flags), rng)
+    return write_documents(base, n, rng, **flags)
 
 
 @given(problems, st.booleans())
@@ -244,7 +244,7 @@ def test_registry(base, flags):
     """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""
     entry = CORPORA[base]
     humble = base == "humble-code"
-    assert set(entry.options) == flags and entry.states_confidence == humble
+    assert set(read_options(*entry.functions)) == flags and entry.states_confidence == humble
     assert entry.modes == ("code", "text", *(("abstain",) if humble else ()))
     assert entry.digits == (3 if base == "tenths-code" else 2)
     assert {task.parse_problem(prompt).digits for prompt, _ in documents(base, 50)} == {

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 import evaluation
-import helpers
-import judges
+import losses
 import model
 import rewards
 import rlvr
+import run as runs
+from companions import judges, teacher
+from companions.teacher import DIVERGENCES
 from data import plumbing, pretrain
 from data.corpus import CORPORA
 from lessons.bench import bench, counts
@@ -29,8 +31,9 @@ from lessons.feedback import hints
 from lessons.judges import measure
 from lessons.probe import probe
 from lessons.spurious import elicit
-from losses import DIVERGENCES, LOSSES
 from rewards import REWARDS
+from rlvr import LOSSES
+from tests import adapters
 from tests.helpers import (
     END,
     TINY_BASE,
@@ -40,6 +43,7 @@ from tests.helpers import (
     load_run,
     read_rows,
     run,
+    shrink_config,
     tiny,
     train,
 )
@@ -195,9 +199,9 @@ def test_every_loss(loss, flags, machine, bases, tmp_path):
 @pytest.mark.parametrize("reward", [*REWARDS, "not_code", "code+format"])
 def test_every_reward(reward, machine, bases, tmp_path, monkeypatch):
     """With its judge, its labels; on the base that states how sure it is."""
-    monkeypatch.setattr(rlvr, "find_majority", lambda texts: "no number")  # wrong, where one is
-    needs = rlvr.build_reward(reward).needs
-    judge = [flag for need in needs if need in CORPORA for flag in ("--judge", bases[need])]
+    monkeypatch.setattr(rewards, "find_majority", lambda texts: "no number")  # wrong, where one is
+    kinds = rewards.build_reward(reward, seed=1).judges
+    judge = [flag for kind in kinds for flag in ("--judge", bases[kind])]
     flags = ["--reward", reward, "--loss", "grpo_segments", *judge]
     assert train_small(bases["humble-code"], tmp_path, *flags) == 0
 
@@ -235,7 +239,7 @@ def test_a_minibatch_without_any_advantage():
     batch = hand_made_batch(tiny(), advantages=(1.0, 0.0))
     with simulate():
         policy = tiny().float().to(AWAY)
-        metrics = rlvr.update(policy, [torch.optim.SGD(policy.parameters())], batch, config(), 0)
+        metrics = adapters.update(policy, [torch.optim.SGD(policy.parameters())], batch, config())
     assert metrics["grad_norm"] > 0
 
 
@@ -245,7 +249,7 @@ def test_a_probe(machine, bases, tmp_path, monkeypatch):
     """Its runs and its table of what a base gives without any."""
     small = {"prompts": 2, "group": 2, "updates": 2, "steps": 1, "max_new_tokens": 3, "pool": 4,
              "eval_problems": 2, "eval_samples": 2}
-    monkeypatch.setattr(rlvr, "TrainConfig", partial(rlvr.TrainConfig, **small))
+    monkeypatch.setattr(rlvr, "TrainConfig", shrink_config(**small))
     monkeypatch.setattr(probe, "LOOKS", (1, 2))
     monkeypatch.setattr(probe, "ERROR", 0.6)  # one seed decides
     monkeypatch.setattr(elicit, "SAMPLES", 4)
@@ -267,11 +271,10 @@ def small_work(device) -> bench.Work:
     """A model of one layer, its documents and settings, as `load_work` makes them of a base."""
     settings = config(eval_problems=3, eval_samples=2, max_new_tokens=10, updates=4)
     documents = [("37 *4", "48"), ("5 +2", "The answer is 7."), ("1 +1 +1", "3")]
-    rlvr.check_config(settings)
     policy = tiny(end=-20.0).float().to(device)
-    pool = rlvr.make_pool(settings, policy, CORPORA["good-code"])
+    task, objective = bench.set_training(settings, policy, CORPORA["good-code"])
     pretraining = pretrain.PretrainConfig(batch=3, micro_batch=1, layers=1, width=8, heads=2)
-    return bench.Work(policy, CORPORA["good-code"], pretraining, documents, settings, pool)
+    return bench.Work(policy, task, pretraining, documents, settings, objective)
 
 
 def few(monkeypatch):
@@ -353,27 +356,27 @@ def test_updates_are_waited_for_once(settings):
     """In any number of updates and micro-batches: only at the end, for the metrics."""
     batch = hand_made_batch(tiny(), (2, 4, 3, 5), (1.0, -1.0, 1.0, -1.0))
     c, waits = config(**settings), {}
-    needs = LOSSES[c.loss].needs
-    batch = batch._replace(values=batch.old_logprobs, base_logprobs=batch.old_logprobs)
-    if "distribution" in needs:
-        uniform = torch.zeros(*batch.mask.shape, len(tiny().head.weight)).log_softmax(-1)
-        batch = batch._replace(teacher_distribution=uniform, taught=torch.ones(4).bool())
+    uniform = torch.zeros(*batch.mask.shape, len(tiny().head.weight)).log_softmax(-1)
+    scores = {"values": batch.old_logprobs, "base": batch.old_logprobs, "taught": batch.mask,
+              "teacher": uniform if "distill" in c.loss else batch.old_logprobs}
+    batch = batch._replace(scores=scores)
     with simulate() as machine:
         policy = tiny().float().to(AWAY)
         policy.blocks.requires_grad_(c.trained == "all")
-        critic = torch.nn.Linear(8, 1, device=AWAY) if "critic" in needs else None
-        optimizers = rlvr.make_optimizers(c, policy, {"critic": critic} if critic else {})
+        objective = adapters.make_objective(policy, c, torch.nn.Linear(8, 1, device=AWAY))
+        optimizers = runs.make_optimizers(c, policy, objective.companions)
         for c.updates, c.micro_batch in ((1, 4), (1, 1), (4, 1)):
             counted = counts.count_away(lambda: rlvr.update(policy, optimizers, batch, c, 0,
-                                                            critic))
+                                                            objective))
             waits[c.updates, c.micro_batch] = counted["waits"]
     assert len(set(waits.values())) == 1 and waits[1, 1] <= 8, machine.places
 
 
 def test_a_teacher_follows_without_a_wait(machine):
-    policy, teacher = (tiny().float().to(AWAY) for _ in range(2))
-    counted = counts.count_away(lambda: helpers.follow_policy(
-        config(loss="distill", teacher="ema"), {"teacher": teacher}, policy))
+    policy, base = (tiny().float().to(AWAY) for _ in range(2))
+    ema, = adapters.make_objective(policy, config(loss="distill", teacher="ema"),
+                                   base=base).companions
+    counted = counts.count_away(lambda: ema.follow(policy))
     assert counted["waits"] == 0 < counted["kernels"]
 
 
@@ -381,12 +384,9 @@ def test_a_teacher_follows_without_a_wait(machine):
                                         ("directive", 1)])
 def test_what_is_scored_is_waited_for_once(loss, more, machine):
     """Once for critic, base or teacher, as long as a batch is one forward pass."""
-    policy, critic = tiny(end=-20.0).float().to(AWAY), torch.nn.Linear(8, 1, device=AWAY)
-    beside = {"base": policy, "teacher": policy, "critic": critic}
-    settings = config(loss=loss, kl_coef=0.1)
-    pool = rlvr.make_pool(settings, policy, CORPORA["good-code"])
-    counted = counts.count_away(lambda: rlvr.rollout(
-        policy, CORPORA["good-code"], settings, pool, 0, beside))
+    policy, settings = tiny(end=-20.0).float().to(AWAY), config(loss=loss, kl_coef=0.1)
+    task, objective = bench.set_training(settings, policy, CORPORA["good-code"])
+    counted = counts.count_away(lambda: rlvr.rollout(policy, task, settings, 0, objective))
     assert counted["waits"] == settings.max_new_tokens + 2 + more + 1, machine.places
 
 
@@ -456,8 +456,8 @@ BUGS = {
     "positions": (model.Transformer, "forward", judged, ", device=ids.device", ""),
     "keys of the mask": (model.Transformer, "cache_mask", judged,
                          ", device=cache.start.device", ""),
-    "critic": (helpers, "load_helpers", judged, ", device=device)\n        nn.", ")\n        nn."),
-    "norms": (rlvr, "update", judged, "model.head.weight.new_zeros(config.updates)",
+    "critic": (losses.Critic, "__post_init__", judged, ", device=self.base.head.weight.device", ""),
+    "norms": (rlvr, "update", judged, "policy.head.weight.new_zeros(config.updates)",
               "torch.zeros(config.updates)"),
     # what was left behind: a field, divisors, ids, indices
     "picked fields": (rlvr, "minibatch_loss", judged,
@@ -477,13 +477,15 @@ BUGS = {
                         "uniform[alive, t]"),
     "next tokens": (model, "sample_responses", judged, "upload(branches[:, None] % V, device)",
                     "branches[:, None] % V"),
-    "scored ids": (evaluation, "score_tokens", judged, "upload(ids[mask], hidden.device)",
-                   "ids[mask]"),
+    "response of a token": (rlvr, "minibatch_loss", judged, "upload(owners, hidden.device)",
+                            "owners"),
+    "scored ids": (model, "score_tokens", judged, "upload(ids[rows][mask[rows]], hidden.device)",
+                   "ids[rows][mask[rows]]"),
     "targets": (pretrain, "sum_cross_entropy", pretrained,
                 "upload(ids[ids != PAD], logits.device)", "ids[ids != PAD]"),
     # what should have come back
     "drawn tokens": (model, "sample_responses", judged, "tokens = tokens.cpu()", "pass"),
-    "scores": (evaluation, "score_tokens", judged, ".cpu()", ""),
+    "scores": (model, "score_tokens", judged, ".cpu()", ""),
     "numpy": (model, "sample_responses", judged, "tokens.cpu()",
               "torch.from_numpy(tokens.numpy())"),
     "not there yet": (model, "sample_responses", judged, "tokens.cpu()",
@@ -493,15 +495,15 @@ BUGS = {
                   "dtype=torch.float64, device=device)\n"),
     # a model or a state in the wrong place
     "base": (model, "load_checkpoint", judged, "model.to(device)", "model"),
-    "judge": (helpers, "load_judge", judged, '"judge"), device)', '"judge"), torch.device("cpu"))'),
-    "teacher": (helpers, "load_helpers", taught, "copy.deepcopy(base)\n",
-                "copy.deepcopy(base).cpu()\n"),
+    "judge": (runs, "load_judge", judged, '"judge"), device)', '"judge"), torch.device("cpu"))'),
+    "teacher": (teacher.Teacher, "__post_init__", taught, "copy.deepcopy(self.base)\n",
+                "copy.deepcopy(self.base).cpu()\n"),
     "fresh model": (pretrain, "open_pretraining", pretrained, "Transformer(shape).to(device)",
                     "Transformer(shape)"),
     "checkpoint": (model, "load_checkpoint", taught, 'map_location="cpu", ', ""),
     "steps of AdamW": (model, "load_checkpoint", taught, 'map_location="cpu"',
                        "map_location=device"),
-    "state of AdamW": (rlvr, "open_run", taught, "thing.load_state_dict(saved)",
+    "state of AdamW": (runs, "open_run", taught, "thing.load_state_dict(saved)",
                        'thing.load_state_dict(saved) if not hasattr(thing, "state") else '
                        'thing.state.update(zip(thing.param_groups[0]["params"], '
                        'saved["state"].values()))'),
@@ -514,8 +516,8 @@ BUGS = {
                      "cache.used += T; x[torch.arange(1, device=x.device), 0, 0] = 0.0"),
     "a question": (model, "draw_tokens", judged, "max=logprobs.size(-1) - 1",
                    "max=int(tokens.max())"),
-    "a mask as index": (rlvr, "diagnose", judged, '"clip_high": high.sum()',
-                        '"clip_high": len(ratio[high])'),
+    "a mask as index": (rlvr, "diagnose", judged, "kl_k3(old_logprobs, logprobs)",
+                        "kl_k3(old_logprobs, logprobs)[dropped]"),
     "a metric a micro-batch": (rlvr, "update", judged, "sums.update(more)",
                                "sums.update({name: float(n) for name, n in more.items()})"),
     "a norm an update": (rlvr, "update", judged, "config.max_grad_norm)",
@@ -546,9 +548,9 @@ def test_planted_bugs_are_seen(bug, bases, tmp_path, monkeypatch):
 def test_norms_that_are_stacked_are_seen(bases, monkeypatch):
     """As it was: the norm of a minibatch without signal stood on the CPU among the others."""
     plant(monkeypatch, rlvr, "update", [
-        ("norms = model.head.weight.new_zeros(config.updates)", "norms = []"),
-        ("norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)",
-         "norms.append(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))"),
+        ("norms = policy.head.weight.new_zeros(config.updates)", "norms = []"),
+        ("norms[i] = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)",
+         "norms.append(nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))"),
         ("norms.tolist()", "torch.stack(norms).tolist()")])
     with pytest.raises(AssertionError, match="stack.*left on the CPU"):
         test_a_minibatch_without_any_advantage()

@@ -6,7 +6,6 @@ float64 throughout; the bandit is held to the project's loss in test_lesson_clip
 import doctest
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from lessons.clips import drift
 from lessons.clips.bandit import OFF, first_arm
-from losses import LOSSES
 from tests import adapters
 from tests.helpers import f64
 
@@ -26,14 +24,14 @@ from tests.helpers import f64
 def expected_step(pi, old, p, eps, pulls):
     """E[dz] of one update by clipped GRPO on `pulls` pulls, over all pulls and all coins."""
     z, total, s = pi.log().requires_grad_(), torch.zeros(len(pi), **f64), 0.0
-    config = SimpleNamespace(eps_low=eps, eps_high=eps)
     for arms in itertools.product(range(len(pi)), repeat=pulls):
         for coins in itertools.product((0.0, 1.0), repeat=pulls):
             chance = math.prod(old[a].item() for a in arms)
             chance *= math.prod(p if coin else 1 - p for coin in coins)
             advantages = adapters.advantages("grpo", torch.tensor([coins], **f64))[0]
             logprobs = z.log_softmax(-1)[list(arms)]
-            loss = LOSSES["grpo"].policy_loss(logprobs, old.log()[list(arms)], advantages, config)
+            loss = adapters.policy_loss("grpo", logprobs, old.log()[list(arms)], advantages, eps,
+                                        eps)
             total -= chance * torch.autograd.grad(loss.mean(), z)[0]
             s += chance * advantages.clamp(min=0).mean().item()
     return total, s

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import evaluation
 import measures
+import model
 from data import corpus, plumbing, task, tokenizer
 from data.corpus import CORPORA
 from evaluation import PLAIN, Answers, EvaluateConfig, SampleConfig, Sampling
@@ -53,7 +54,7 @@ def test_options():
         "split": ("evaluation", {"choices": "training evaluation probe"})}
     assert PLAIN == Sampling(1.0, None, None, 40)
     assert evaluation.SAMPLED_ROWS == 8192             # a chunk has its own random numbers
-    assert evaluation.SCORED_ROWS == 128
+    assert model.SCORED_ROWS == 128
 
 
 # --- pass@k
@@ -235,10 +236,10 @@ def test_draw_evaluation():
 @pytest.mark.parametrize("rows", [1, 5, 12, 100])
 def test_scores_of_tokens(rows, monkeypatch):
     """Each row's hidden states and ids by a plain pass, whatever the chunks; 0 on padding."""
-    monkeypatch.setattr(evaluation, "SCORED_ROWS", rows)
-    sizes, model = [], tiny()
+    monkeypatch.setattr(model, "SCORED_ROWS", rows)
+    sizes, policy = [], tiny()
     prompts = [tokenizer.encode_prompt(task.render_problem(problem)) for problem, _ in pool(3)]
-    rollouts = adapters.sample(model, prompts, 4, END, seed=0, max_new_tokens=6)
+    rollouts = adapters.sample(policy, prompts, 4, END, seed=0, max_new_tokens=6)
     assert rollouts.mask.sum(1).min() < rollouts.mask.sum(1).max()
     repeated = [prompt for prompt in prompts for _ in range(4)]
 
@@ -246,11 +247,11 @@ def test_scores_of_tokens(rows, monkeypatch):
         sizes.append(len(ids))
         return hidden[:, 1] + ids
 
-    scores = evaluation.score_tokens(model, repeated, rollouts, read)
+    scores = model.score_tokens(policy, repeated, rollouts.ids, rollouts.mask, read)
     assert len(sizes) == -(-12 // rows) and not scores.requires_grad
     for prompt, ids, mask, row in zip(repeated, rollouts.ids, rollouts.mask, scores):
         sequence = torch.tensor(prompt + ids[mask].tolist())
-        hidden = model(sequence[None])[0, len(prompt) - 1:-1]
+        hidden = policy(sequence[None])[0, len(prompt) - 1:-1]
         close(row[mask], (hidden[:, 1] + ids[mask]).detach())
         assert not row[~mask].any()
 

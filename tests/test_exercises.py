@@ -323,7 +323,7 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
     "cache": ("model.py", "(key <= query) & (key >= cache.start[:, None, None])",
               "(key <= query) & (key >= 0 * cache.start[:, None, None])",
               "test_left_padding_changes_nothing"),
-    "logprobs": ("helpers.py", "return sampling_logprobs(logits, temperature).gather",
+    "logprobs": ("model.py", "return sampling_logprobs(logits, temperature).gather",
                  "return logits.log_softmax(-1).gather",
                  "test_a_frozen_model_scores_the_sampled_ids"),
     "advantages": ("losses.py", "std(dim=1, correction=0", "std(dim=1, correction=1",

@@ -10,13 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import helpers
 import losses
-import rlvr
+from companions.teacher import (
+    DIVERGENCES,
+    Teacher,
+    directive,
+    grpo_directive,
+    js_divergence,
+    reverse_kl,
+    write_hints,
+)
 from data import corpus, task, tokenizer
 from data.corpus import HINTS, write_documents
-from data.pretrain import PretrainConfig
-from losses import DIVERGENCES
 from tests import adapters
 from tests.helpers import (
     close,
@@ -48,7 +53,7 @@ def test_hints_are_followed_as_documented(flags, prior):
     """Each hint's share, code's share behind it, and the answer that an answer hint gives."""
     n, groups = 12_000, {hint: [] for hint in ("", *HINTS)}
     rng = np.random.default_rng(1)
-    for prompt, response in write_documents("hinted-code", n, PretrainConfig(**flags), rng):
+    for prompt, response in write_documents("hinted-code", n, rng, **flags):
         question, mark, rest = prompt.partition(" #")
         hint = next((hint for hint in HINTS if mark and prompt[len(question):].startswith(hint)),
                     "")
@@ -86,12 +91,30 @@ def test_slips_are_random_values_that_are_gone_on_from():
 # --- hints on prompts
 
 
+def make_teacher(base=None, policy=None, **flags) -> Teacher:
+    objective = adapters.make_objective(policy or tiny(), config(**{"loss": "directive"} | flags),
+                                        base=base)
+    return objective.companions[0]
+
+
+def ask(problems, failed):
+    """Of a batch what decides who reads which hint."""
+    return types.SimpleNamespace(problems=problems, rewards=1.0 - failed[None].double(),
+                                 reward_range=(0.0, 1.0))
+
+
+def forget_hints(patch):
+    """Teachers read the prompts alone."""
+    patch.setattr(Teacher, "add_hints", lambda self, batch, step: (
+        batch.prompts, torch.ones(len(batch.prompts), dtype=torch.bool)))
+
+
 def test_each_hint_by_name():
     problems = [task.parse_problem(text) for text in ("37 *4", "3 +4", "8 -2")] * 20
     answers = [task.write_answer(problem) for problem in problems]
 
     def write(name, seed=0):
-        return helpers.write_hints(config(hint=name), problems, np.random.default_rng(seed))
+        return write_hints(name, problems, np.random.default_rng(seed))
 
     for name in ("code", "words", "tip", "careful", "huh"):
         assert write(name) == [f" #{name}"] * 60
@@ -100,7 +123,7 @@ def test_each_hint_by_name():
     wrong = [hint.removeprefix(" #answer ") for hint in write("wrong")]
     assert all(0 <= int(w) < 100 and w != answer for w, answer in zip(wrong, answers))
     decimal = [task.parse_problem("43.7 *4 +5")] * 9
-    drawn = helpers.write_hints(config(hint="wrong"), decimal, np.random.default_rng(0))
+    drawn = write_hints("wrong", decimal, np.random.default_rng(0))
     assert all(hint.count(".") == 1 and hint != " #answer 79.8" for hint in drawn)
     others = [hint.removeprefix(" #answer ") for hint in write("other")]
     assert sorted(others) == sorted(answers) and others != answers
@@ -117,7 +140,7 @@ def test_who_is_taught():
     failed = torch.tensor([True, False, True, False])
 
     def add(**flags):
-        return helpers.add_hints(config(**flags), 0, problems, failed)
+        return make_teacher(**flags).add_hints(ask(problems, failed), 0)
 
     hinted, taught = add(hint="tip")
     assert hinted == [tokenizer.encode_prompt("3 +4 #tip")] * 4 and taught.all()
@@ -135,18 +158,18 @@ def test_directive_advantage_by_hand():
     """
     batch = hand_made_batch(tiny(), (2, 3, 4), (0.0,) * 3)
     told = torch.tensor([[0.5, -0.25, 9, 9], [7.0, -7, 5e-5, 9], [1, 1, 1, 1]], **f64)
-    batch = batch._replace(teacher_logprobs=batch.old_logprobs + told,
-                           taught=torch.tensor([True, True, False]))
-    advantages = losses.directive(batch, config(clamp=5.0))
+    taught = torch.tensor([True, True, False])[:, None] & batch.mask
+    batch = batch._replace(scores={"teacher": batch.old_logprobs + told, "taught": taught})
+    advantages = directive(batch, clamp=5.0)
     close(advantages, [[0.5, -0.25, 0, 0], [5, -5, 0, 0], [0, 0, 0, 0]])
     assert advantages[1, 2] == 0
-    both = losses.grpo_directive(batch._replace(rewards=torch.tensor([[0.0, 0, 1]], **f64)),
-                                 config(clamp=5.0, directive_weight=0.5))
-    scalar = losses.grpo(batch._replace(rewards=torch.tensor([[0.0, 0, 1]], **f64)), config())
+    both = grpo_directive(batch._replace(rewards=torch.tensor([[0.0, 0, 1]], **f64)),
+                                  clamp=5.0, directive_weight=0.5)
+    scalar = losses.grpo(batch._replace(rewards=torch.tensor([[0.0, 0, 1]], **f64)))
     close(both, scalar + 0.5 * advantages)
-    gone = batch._replace(teacher_logprobs=None)
-    assert not losses.directive(gone, config()).any()
-    close(losses.grpo_directive(gone, config()), losses.grpo(gone, config()))
+    gone = batch._replace(scores={})
+    assert not directive(gone).any()
+    close(grpo_directive(gone), losses.grpo(gone))
 
 
 @given(logits, logits)
@@ -162,7 +185,7 @@ def test_the_token_form_is_minus_the_gradient_of_reverse_kl(policy, teacher):
     gradient, = torch.autograd.grad(kl, z)
     close(expected, -gradient)
     close(expected, pi * (advantage - (pi * advantage).sum()))
-    ours, = torch.autograd.grad(losses.reverse_kl(z.log_softmax(-1)[None], log_teacher[None]).sum(),
+    ours, = torch.autograd.grad(reverse_kl(z.log_softmax(-1)[None], log_teacher[None]).sum(),
                                 z)
     close(ours, gradient)
 
@@ -223,37 +246,40 @@ def test_what_is_never_sampled_is_taught_by_forward_kl_alone():
 def test_a_rollout_has_what_the_teacher_would_say(loss):
     """Of the hinted prompt, under the temperature, on the sampled tokens or on all of them."""
     c = config(loss=loss, hint="tip", temperature=0.7)
-    teacher = tiny(2)
-    batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), teacher=teacher)
-    full = batch.teacher_distribution is not None
-    assert full == ("distill" in loss) and (batch.teacher_logprobs is None) == full
+    hearer = tiny(2)
+    batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), teacher=hearer)
+    told = batch.scores["teacher"]
+    assert (told.dim() == 3) == ("distill" in loss)
     for row, (prompt, ids, mask) in enumerate(zip(batch.prompts, batch.ids, batch.mask)):
         hinted = torch.tensor(prompt[:-1] + tokenizer.encode(" #tip\n"))
         sequence = torch.cat((hinted, ids[mask]))
-        said = adapters.full_logits(teacher, sequence[None])[0, len(hinted) - 1:-1] / 0.7
+        said = adapters.full_logits(hearer, sequence[None])[0, len(hinted) - 1:-1] / 0.7
         said = said.log_softmax(-1).detach()
-        if full:
-            close(batch.teacher_distribution[row][mask], said)
-            assert not batch.teacher_distribution[row][~mask].any()
+        if "distill" in loss:
+            close(told[row][mask], said)
+            assert not told[row][~mask].any()
         else:
-            close(batch.teacher_logprobs[row][mask], said.gather(1, ids[mask][:, None])[:, 0])
+            close(told[row][mask], said.gather(1, ids[mask][:, None])[:, 0])
 
 
 def test_failed_rollouts_alone_can_be_taught():
     """Those whose reward is not full, as the rollout found it."""
     c = config(loss="directive", hint_for="failed", reward="format")
     batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), teacher=tiny(2))
-    assert batch.taught.tolist() == (batch.rewards.flatten() < 1).tolist() and batch.taught.any()
+    taught = batch.scores["taught"].any(1)
+    assert taught.tolist() == (batch.rewards.flatten() < 1).tolist() and taught.any()
     c = config(loss="directive", hint_for="failed", reward="not_format")
     batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), teacher=tiny(2))
-    assert batch.taught.tolist() == (batch.rewards.flatten() < 1).tolist()
+    taught = batch.scores["taught"].any(1)
+    assert taught.tolist() == (batch.rewards.flatten() < 1).tolist()
 
 
 @pytest.mark.parametrize("loss, distill", [
     ("directive", "jsd"), *itertools.product(("distill", "grpo_distill"), DIVERGENCES)])
 @pytest.mark.parametrize("aggregate", ["sequences", "length", "tokens"])
 def test_the_gradient_does_not_depend_on_the_micro_batch(loss, distill, aggregate):
-    c = config(loss=loss, distill=distill, hint="tip", aggregate=aggregate, max_grad_norm=1e9)
+    more = {"distill": distill} if "distill" in loss else {}
+    c = config(loss=loss, hint="tip", aggregate=aggregate, max_grad_norm=1e9, **more)
     batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), teacher=tiny(2))
     whole, metrics = parameters_after(tiny(end=2), batch, c)
     for size in (1, 5):
@@ -267,10 +293,11 @@ def test_the_gradient_does_not_depend_on_the_micro_batch(loss, distill, aggregat
 def test_a_divergence_is_the_loss_of_a_minibatch():
     """Mean over rows of the sum over their tokens, of those that are taught; times its weight."""
     c = config(loss="distill", hint="tip", directive_weight=0.5)
-    model, teacher = tiny(end=2), tiny(2)
-    batch, _, _ = adapters.rollout(model, c, pool(), teacher=teacher)
+    model = tiny(end=2)
+    batch, _, _ = adapters.rollout(model, c, pool(), teacher=tiny(2))
     taught = torch.arange(len(batch.ids)) % 3 > 0
-    batch = batch._replace(taught=taught)
+    told = batch.scores["teacher"]
+    batch = batch._replace(scores={"teacher": told, "taught": taught[:, None] & batch.mask})
     rows = torch.arange(len(batch.ids))
     divisors = torch.full((len(rows),), len(rows))
     loss, sums = adapters.minibatch_loss(model, batch, rows, divisors, c)
@@ -279,7 +306,7 @@ def test_a_divergence_is_the_loss_of_a_minibatch():
         mask = batch.mask[row]
         said = adapters.response_logits(model, [batch.prompts[row]], batch.ids[row:row + 1],
                                         batch.mask[row:row + 1]).log_softmax(-1)
-        total += losses.js_divergence(said, batch.teacher_distribution[row][mask]).sum()
+        total += js_divergence(said, told[row][mask]).sum()
     close(sums["divergence"], total)
     close(loss, 0.5 * total / len(rows))
 
@@ -296,9 +323,7 @@ def test_without_a_hint_nothing_moves(loss):
 @pytest.mark.parametrize("loss", ["directive", "distill"])
 def test_a_teacher_that_agrees_teaches_nothing(loss, monkeypatch):
     """The policy itself, its hint unread: no gradient but the noise of rounding."""
-    monkeypatch.setattr(rlvr, "add_hints", lambda c, step, problems, failed: (
-        [tokenizer.encode_prompt(task.render_problem(problem)) for problem in problems],
-        torch.ones(len(problems), dtype=torch.bool)))
+    forget_hints(monkeypatch)
     model = tiny(end=2)
     c = config(loss=loss, teacher="current", updates=1)
     batch, _, _ = adapters.rollout(model, c, pool(), teacher=model)
@@ -314,30 +339,26 @@ def test_the_teacher_goes_after_some_batches(loss):
     for step in range(4):
         batch, _, _ = adapters.rollout(tiny(end=2), c, pool(), step, teacher=tiny(2))
         alone, _, _ = adapters.rollout(tiny(end=2), scalar, pool(), step)
-        after, _ = parameters_after(tiny(end=2), batch, c)
-        plain, _ = parameters_after(tiny(end=2), alone, scalar)
+        after, _ = parameters_after(tiny(end=2), batch, c, step)
+        plain, _ = parameters_after(tiny(end=2), alone, scalar, step)
         assert torch.equal(after, plain) == (step >= 2)
-        assert batch.teacher_logprobs is None or step < 2
-    assert helpers.list_needs(config(loss=loss, directive_batches=0)) == set()
+        assert ("teacher" in batch.scores) == (step < 2)
 
 
 def test_an_ema_teacher_follows_at_its_rate():
     """Not a frozen or a current one; not before a batch is done."""
     policy, base = tiny(1), tiny(2)
     before = flat(base.parameters()).clone()
-    for teacher, share in (("frozen", 0.0), ("ema", 0.25)):
-        c = config(loss="directive", teacher=teacher, ema_rate=0.25)
-        ours = helpers.load_helpers(c, base, policy, torch.device("cpu"))
-        assert (ours["teacher"] is base) == (teacher == "frozen")
-        helpers.follow_policy(c, ours, policy)
-        close(flat(ours["teacher"].parameters()),
+    for kind, share in (("frozen", 0.0), ("ema", 0.25)):
+        ours = make_teacher(base, policy, teacher=kind, ema_rate=0.25)
+        assert (ours.model is base) == (kind == "frozen")
+        ours.follow(policy)
+        close(flat(ours.model.parameters()),
               before + share * (flat(policy.parameters()) - before))
         close(flat(base.parameters()), before)
-    current = helpers.load_helpers(config(loss="directive", teacher="current"), base, policy,
-                                   torch.device("cpu"))
-    assert current["teacher"] is policy
-    assert helpers.list_changing(c, ours) == [ours["teacher"]]
-    assert helpers.list_changing(config(teacher="current"), current) == []
+    assert ours.changing == (ours.model,)
+    current = make_teacher(base, policy, teacher="current")
+    assert current.model is policy and current.changing == ()
 
 
 @pytest.mark.parametrize("flags", [
@@ -366,7 +387,7 @@ def test_a_run_with_a_teacher_resumes(flags, base, tmp_path):
 
 def test_flags_that_no_loss_reads_are_refused(base, tmp_path, capsys):
     for flags in ("--hint tip", "--loss grpo --teacher ema", "--loss directive --distill forward",
-                  "--loss distill --directive-weight 2"):
+                  "--loss distill --clamp 2"):
         assert train(base, tmp_path / "run", *flags.split()) == 2
         error = capsys.readouterr().err
         assert "does not read it" in error and error.count("\n") == 1
@@ -384,7 +405,7 @@ def test_the_answer_of_another_problem_is_seldom_its_own():
     """
     drawn = task.draw_problems(16, "training", (4,), np.random.default_rng(0))
     problems = [problem for problem in drawn for _ in range(16)]
-    hints = helpers.write_hints(config(hint="other"), problems, np.random.default_rng(0))
+    hints = write_hints("other", problems, np.random.default_rng(0))
     own = [hint == f" #answer {task.write_answer(problem)}"
            for hint, problem in zip(hints, problems)]
     assert np.mean(own) < 0.2                            # one of 16, and answers that are equal
@@ -395,7 +416,8 @@ def test_random_hints_are_drawn_anew_for_every_batch(hint):
     """From the stream of the step: catches one that forgets the step, the same hints for ever."""
     problems = [task.parse_problem(text) for text in ("37 *4", "3 +4", "8 -2")] * 10
     failed = torch.ones(30, dtype=torch.bool)
-    first, following, again = (helpers.add_hints(config(hint=hint), step, problems, failed)[0]
+    ours = make_teacher(hint=hint)
+    first, following, again = (ours.add_hints(ask(problems, failed), step)[0]
                                for step in (0, 1, 0))
     assert first == again != following
 
@@ -407,9 +429,7 @@ def test_a_teacher_that_agrees_teaches_nothing_at_any_temperature(loss, distill,
 
     Catches a policy that is scored at T = 1 against a teacher at the run's temperature.
     """
-    monkeypatch.setattr(rlvr, "add_hints", lambda c, step, problems, failed: (
-        [tokenizer.encode_prompt(task.render_problem(problem)) for problem in problems],
-        torch.ones(len(problems), dtype=torch.bool)))
+    forget_hints(monkeypatch)
     model, more = tiny(end=1.4), {"distill": distill} if loss == "distill" else {}
     c = config(loss=loss, teacher="current", updates=1, temperature=0.7, **more)
     batch, _, _ = adapters.rollout(model, c, pool(), teacher=model)

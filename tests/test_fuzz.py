@@ -8,23 +8,25 @@ import contextlib
 import io
 import os
 import shutil
-from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlvr
+from data import plumbing
 from data.corpus import CORPORA
 from data.task import SPLITS, render_problem
-from losses import LOSSES
 from model import save_checkpoint
-from tests.helpers import pool, run, tiny
+from rewards import REWARDS
+from rlvr import LOSSES
+from tests.helpers import describe_options, pool, run, tiny
 
-CONFIGS = {"train": rlvr.TrainConfig, "pretrain": rlvr.PretrainConfig,
-           "evaluate": rlvr.evaluation.EvaluateConfig, "sample": rlvr.evaluation.SampleConfig}
+CONFIGS = {"train": (rlvr.TrainConfig, LOSSES, REWARDS), "pretrain": (rlvr.PretrainConfig, CORPORA),
+           "evaluate": (rlvr.evaluation.EvaluateConfig,),
+           "sample": (rlvr.evaluation.SampleConfig,)}
 # What follows a line with mistakes, so that a flag that is lost by them costs no minutes.
 CHEAP = {"train": "--steps 1 --prompts 2 --group 2 --updates 1 --pool 2 --max-new-tokens 2 "
                   "--eval-problems 1 --eval-samples 1 --threads 1",
@@ -41,19 +43,44 @@ JUNK = ["", " ", "-1", "0", "-0", "1", "2", "+2", "1_0", "0x10", "1e400", "1e308
 junk = st.sampled_from(JUNK) | st.text(st.characters(exclude_characters="/"), max_size=6)
 
 
-def may_be(field, flags: dict) -> bool:
+class Field(NamedTuple):
+    """A flag; `readers`: the entries that read it, none if every run does."""
+
+    name: str
+    kinds: tuple
+    checks: dict
+    readers: list[str]
+
+
+def list_fields(command: str) -> list[Field]:
+    config, *registries = CONFIGS[command]
+    entries = {name: plumbing.read_options(*entry.functions)
+               for registry in registries for name, entry in registry.items()}
+    options = plumbing.read_options(config)
+    for read in entries.values():
+        options = read | options
+    described = describe_options(*CONFIGS[command])
+    return [Field(name, (option.kind, *get_args(option.kind)), described[name][1],
+                  [entry for entry, read in entries.items() if name in read])
+            for name, option in options.items()]
+
+
+FIELDS = {command: list_fields(command) for command in CONFIGS}
+
+
+def may_be(field: Field, flags: dict) -> bool:
     """Whether a flag may stand beside the ones that were chosen."""
-    readers = field.metadata.get("read_by", ())
+    readers = field.readers
     terms = [term.removeprefix("not_") for term in flags.get("reward", "").split("+")]
     chosen = {flags.get("loss"), flags.get("base"), *terms}
     return not readers or bool(chosen & set(readers))
 
 
-def values(field) -> st.SearchStrategy:
+def values(field: Field) -> st.SearchStrategy:
     """Words for a flag that cost little and are within its bounds."""
-    checks, kinds = field.metadata, (field.type, *get_args(field.type))
+    checks, kinds = field.checks, field.kinds
     if "choices" in checks:
-        words = st.sampled_from(list(map(str, checks["choices"])))
+        words = st.sampled_from(checks["choices"].split())
     elif int in kinds or "many" in checks:
         words = st.integers(checks["least"], checks["least"] + 3).map(str)
     else:
@@ -97,7 +124,7 @@ def right_lines(draw) -> list[str]:
     command = draw(st.sampled_from(list(CONFIGS)))
     flags = draw(needed(command))
     parts = [["--" + name.replace("_", "-"), str(value)] for name, value in flags.items()]
-    for field in fields(CONFIGS[command]):
+    for field in FIELDS[command]:
         if field.name not in flags and may_be(field, flags) and draw(st.integers(0, 3)) == 0:
             parts.append(["--" + field.name.replace("_", "-"), *draw(values(field))])
     if command == "sample":
@@ -120,7 +147,7 @@ def wrong_lines(draw, line: list[str]) -> list[str]:
         if kind == "junk":
             words[i] = draw(junk)
         elif kind == "flag":
-            field = draw(st.sampled_from(fields(CONFIGS[line[0]])))
+            field = draw(st.sampled_from(FIELDS[line[0]]))
             words += ["--" + field.name.replace("_", "-"), draw(junk)]
         elif kind == "insert":
             words.insert(i, draw(junk))
@@ -205,9 +232,9 @@ def test_every_flag_at_its_extremes(command, workshop):
     """Catches a number within the bounds that float32, or an index, cannot hold."""
     more = {"train": "--base BASE", "evaluate": "BASE", "sample": "BASE 37|*4"}.get(command, "")
     line = [word.replace("|", " ") for word in f"{command} {more} {CHEAP[command]}".split()]
-    for field in fields(CONFIGS[command]):
-        readers = field.metadata.get("read_by", ())
-        loss = ["--loss", readers[-1]] if readers and readers[-1] in LOSSES else []
+    for field in FIELDS[command]:
+        loss = [["--loss", reader] for reader in field.readers if reader in LOSSES][:1]
+        loss = loss[0] if loss else []
         for number in ("-1", "0", "9" * 30, "1e-320", "1e29", "1e308"):
             words = [*line, *loss, "--" + field.name.replace("_", "-"), number]
             try:

@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
 import evaluation
-import judges
 import rewards
-import rlvr
+from companions import judges
 from data import corpus, task, tokenizer
 from data.corpus import CORPORA, write_documents
 from data.plumbing import InputError
-from data.pretrain import PretrainConfig
 from data.tokenizer import END, encode, encode_prompt
 from model import Rollouts
 from rewards import Context
+from run import fingerprint
 from tests import adapters
-from tests.helpers import config, files, read_json, read_rows, run, train
+from tests.helpers import files, read_json, read_rows, run, train
 
 PROBLEM = task.parse_problem("37 *4 +5 -2")   # 51
 TINY_JUDGE = "--steps 3 --batch 8 --layers 1 --width 8 --heads 2 --threads 1".split()
@@ -31,7 +30,7 @@ TINY_JUDGE = "--steps 3 --batch 8 --layers 1 --width 8 --heads 2 --threads 1".sp
 
 def documents(kind, n=4000, **flags):
     rng = np.random.default_rng(1)
-    return write_documents(kind, n, PretrainConfig(base=kind, **flags), rng)
+    return write_documents(kind, n, rng, **flags)
 
 
 def read_claim(prompt):
@@ -174,11 +173,12 @@ def test_a_judge_pays_by_its_verdict_on_the_box(name, kind, verdict, monkeypatch
 
     monkeypatch.setattr(rewards, "ask_judge", ask)
     responses = ["\\boxed{51}", "51", "\\boxed{5}", "\\boxed{ x y }"]
-    context = Context(4, [None] * 4, np.random.default_rng(0), config(verdict=verdict), "the judge")
-    paid = rewards.build_reward(name).score([PROBLEM] * 4, responses, context)
+    context = Context(4, [None] * 4, np.random.default_rng(0), "the judge")
+    reward = rewards.build_reward(name, verdict=verdict)
+    paid = reward.score([PROBLEM] * 4, responses, context)
     assert paid == ([1, 0, 0, 0] if verdict == "hard" else [0.75, 0, 0.25, 0.25])
     assert calls == [("the judge", kind, [(PROBLEM, "51"), (PROBLEM, "5"), (PROBLEM, "x y")], 1)]
-    assert rewards.build_reward(name).score([PROBLEM], ["none"], context) == [0]
+    assert reward.score([PROBLEM], ["none"], context) == [0]
     assert len(calls) == 1
 
 
@@ -188,7 +188,7 @@ def test_verdicts_are_drawn_from_the_coins_of_the_batch(monkeypatch):
         seen.append(generator.initial_seed()),
         judges.Verdicts(*[np.zeros((len(claims), 1))] * 3))[1])
     for seed in (0, 0, 1):
-        context = Context(1, [None], np.random.default_rng(seed), config(), None)
+        context = Context(1, [None], np.random.default_rng(seed))
         rewards.build_reward("judge").score([PROBLEM], ["\\boxed{1}"], context)
     assert seen[0] == seen[1] != seen[2]
 
@@ -202,8 +202,9 @@ def test_oracles_err_as_often_as_they_say(name):
                  for problem, ok in zip(problems, right)]
 
     def pay(responses=responses, seed=0, **flags):
-        context = Context(1, [None], np.random.default_rng(seed), config(**flags))
-        return np.array(rewards.build_reward(name).score(problems, responses, context))
+        context = Context(1, [None], np.random.default_rng(seed))
+        reward = rewards.build_reward(name, **{"seed": 1} | flags)
+        return np.array(reward.score(problems, responses, context))
 
     paid = pay(tpr=0.7, fpr=0.2)
     assert set(paid) == {0.0, 1.0}
@@ -269,7 +270,7 @@ def test_a_run_on_a_judge_resumes(name, kind, base, checkpoints, tmp_path):
     assert train(base, tmp_path / "whole", *flags) == 0
     assert train(base, tmp_path / "parts", *flags, "--steps", 2) == 0
     said = read_json(tmp_path / "parts/config.json")
-    assert said["judge_fingerprint"] == rlvr.fingerprint(checkpoints[kind])
+    assert said["judge_fingerprint"] == fingerprint(checkpoints[kind])
     Path(copied).unlink()
     assert train(base, tmp_path / "parts", *flags) == 0
     for file in ("metrics.csv", "samples.txt", "judge.pt"):

@@ -3,22 +3,20 @@
 import math
 import re
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import rlvr
+from data import plumbing
 from lessons import report
 from lessons.clips import bandit, lesson
 from lessons.clips.drift import estimate_drift
 from lessons.clips.kernel import Habit
 from lessons.grid import locate_run, write_train_command
-from losses import LOSSES
 from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
@@ -50,8 +48,7 @@ def test_bandit_is_grpo(loss, p, max_norm):
         theta = theta.detach().requires_grad_()
         own = torch.zeros(20, dtype=torch.float64, requires_grad=True)   # one direction a pull
         logprobs = (kappa ** 0.5 * theta).log_softmax(-1)[arms] + rest[arms].sqrt() * own
-        config = SimpleNamespace(eps_low=0.2, eps_high=0.3)
-        LOSSES[loss].policy_loss(logprobs, old.log()[arms], advantages, config).mean().backward()
+        adapters.policy_loss(loss, logprobs, old.log()[arms], advantages).mean().backward()
         ratio = (logprobs - old.log()[arms]).exp()
         clipped["high"] += int(((ratio > 1.3) & (advantages > 0)).sum())
         clipped["low"] += int(((ratio < 0.8) & (advantages < 0)).sum())
@@ -183,11 +180,9 @@ def flags_of(run: dict) -> tuple[str, str, str, str, int]:
     """What a run's own command really sets: base, reward, loss, flags as in runs.csv, seed."""
     words = write_train_command(run).split()[2:]
     args = vars(rlvr.build_parser().parse_args(words))
-    eps = args.pop("eps")
-    assert eps is None and args.pop("command") == "train"
-    config = rlvr.TrainConfig(**args)
-    rlvr.check_config(config)
-    flags = report.describe_flags(asdict(config))
+    assert args["eps"] is None and args.pop("command") == "train"
+    config = rlvr.make_config(**args)
+    flags = report.describe_flags(plumbing.list_values(config))
     return config.base, config.reward, config.loss, flags, config.seed
 
 
@@ -211,9 +206,9 @@ def test_the_twelve_cells_are_all_combinations():
     """{PPO clip, norm clip} x {on, off} x p, at one step size."""
     found = set()
     for flags in lesson.CELLS["lr 0.006"].values():
-        config = rlvr.TrainConfig(**flags)
-        assert config.lr == 0.006 and (config.eps_low > 1e6) == (config.eps_high > 1e6)
-        found.add((config.eps_low > 1e6, config.max_grad_norm > 1e6, config.p))
+        used = plumbing.list_values(rlvr.make_config(**flags))
+        assert used["lr"] == 0.006 and (used["eps_low"] > 1e6) == (used["eps_high"] > 1e6)
+        found.add((used["eps_low"] > 1e6, used["max_grad_norm"] > 1e6, used["p"]))
     assert found == {(ppo, norm, p) for ppo in (False, True) for norm in (False, True)
                      for p in (0.1, 0.5, 0.9)}
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companions.judges import Verdicts
 from data import corpus, task
-from judges import Verdicts
 from lessons import report
 from lessons.grid import locate_run
 from lessons.judges import lesson, measure

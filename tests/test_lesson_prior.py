@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rlvr
+from data.plumbing import read_config
 from data.pretrain import PretrainConfig
 from lessons.grid import locate_run
 from lessons.prior import lesson
@@ -56,7 +57,7 @@ def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
             assert all((other in lesson.BASES) == near for other in more)
             assert not near or all(lesson.HABITS[other] == more[other] for other in more)
     assert len(lesson.HABITS) == 12 + 8 and len(lesson.BASES) == 20 + 5
-    assert [PretrainConfig(**flags).steps for flags in lesson.YOUNG.values()] == [
+    assert [read_config(PretrainConfig, flags).steps for flags in lesson.YOUNG.values()] == [
         100, 200, 400, 800, 1700]
 
 
@@ -86,8 +87,8 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
     rows = lesson.measure([{"base": base} for base in bases])
     assert [row["base"] for row in rows] == [bases[0], bases[3]]       # once a share and kind
     seven, one = (0.3, *[pytest.approx(0.1)] * 7), (0.8, pytest.approx(0.2))
-    c = rlvr.TrainConfig()
-    rl = (c.eps_high, c.steps, c.prompts * c.group, c.updates)
+    c = rlvr.make_config()
+    rl = (c.flags["eps_high"], c.steps, c.prompts * c.group, c.updates)
     assert rl == (0.4, 20, 1024, 32)
     assert asked == [(seven, 0.2, 100, 512, 8), (seven, *rl), (one, 0.2, 100, 512, 8), (one, *rl)]
     assert rows[0]["bandit"] == rows[0]["as RL"] == pytest.approx((0.3 + 8) / 200)

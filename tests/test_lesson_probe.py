@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ import pytest
 import evaluation
 import rewards
 import rlvr
+import run as keeper
 from data.plumbing import InputError
 from lessons import chance
 from lessons.grid import write_pretrain_command
 from lessons.probe import lesson, simulate
 from lessons.probe import probe as prober
 from lessons.report import Results, collect, format_csv, read_results
-from tests.helpers import read_rows
+from tests.helpers import read_rows, shrink_config
 
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons" / "probe"
@@ -226,7 +227,7 @@ def base(tmp_path_factory) -> Path:
 def tiny_runs(monkeypatch):
     """Runs of one batch; an answer counts as right by its length, so that gains differ."""
     monkeypatch.setattr(evaluation, "is_correct", lambda _, response: len(response) % 2 == 0)
-    monkeypatch.setattr(rlvr, "TrainConfig", partial(rlvr.TrainConfig, **TINY_RUN))
+    monkeypatch.setattr(rlvr, "TrainConfig", shrink_config(**TINY_RUN))
 
 
 def read_runs(folder: Path, seeds) -> list[dict]:
@@ -237,7 +238,7 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     """What is printed and written is that of the runs, all on the probe split; once more trains
     nothing and prints the same; the folder is refused to another checkpoint."""
     splits = []
-    for module in (evaluation, rlvr):
+    for module in (evaluation, keeper):
         def draw(n, split, *more, original=module.draw_problems, **named):
             splits.append(split)
             return original(n, split, *more, **named)
@@ -496,8 +497,7 @@ def test_the_mirrored_coin_pays_the_rest(base, tmp_path, tiny_runs):
     coin, mirror = (float(row["reward"]) for row in rows)
     assert coin + mirror == pytest.approx(1, abs=1e-6) and coin != 0.5
     assert rows[0]["accuracy"] == rows[1]["accuracy"] and rows[0]["entropy"] == rows[1]["entropy"]
-    context = [rewards.Context(4, [None] * 64, np.random.default_rng(3), rlvr.TrainConfig())
-               for _ in range(2)]
+    context = [rewards.Context(4, [None] * 64, np.random.default_rng(3)) for _ in range(2)]
     paid = [np.array(rewards.build_reward(name).score([None] * 64, [""] * 64, c))
             for name, c in zip(("random", "not_random"), context)]
     assert paid[0].tolist() == (1 - paid[1]).tolist() and 0 < paid[0].mean() < 1

@@ -11,8 +11,8 @@ import torch
 
 import evaluation
 from data import corpus, tokenizer
-from data.plumbing import EVALUATION
-from data.pretrain import PretrainConfig
+from data.corpus import CORPORA
+from data.plumbing import EVALUATION, read_defaults
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
 from lessons.report import PAPER, Results, read_results
@@ -178,10 +178,10 @@ def test_the_mixed_grid():
     runs = mixed.runs(15)
     assert len(runs) == 120 == len({run["seed"] for run in runs})
     for straight, mirrored in ((mixed.MIXED, mixed.MIRRORED), (mixed.NEAR, mixed.NEAR_MIRRORED)):
-        one = PretrainConfig(**mixed.BASES[straight])
-        other = PretrainConfig(**mixed.BASES[mirrored])
-        assert (one.code_on_sums, one.code_on_products) == (
-            other.code_on_products, other.code_on_sums)
+        one, other = (read_defaults(CORPORA["mixed-code"].write) | mixed.BASES[base]
+                      for base in (straight, mirrored))
+        assert (one["code_on_sums"], one["code_on_products"]) == (
+            other["code_on_products"], other["code_on_sums"])
     assert all(run["base"] in mixed.BASES for run in runs)
     assert [sum(run["reward"] == "correct" for run in runs),
             sum("eps_high" in run for run in runs)] == [15, 15]

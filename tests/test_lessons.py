@@ -247,7 +247,7 @@ def test_a_base_made_with_other_flags_is_refused(tmp_path, monkeypatch):
     Path("runs/bases/good-code-prior0.4-openers1.pt").touch()
     runner.check_bases(lesson, lesson.runs())
     (config, path), = seen
-    assert (config.base, config.code_prior, config.text_openers) == ("good-code", 0.4, 1)
+    assert config.base == "good-code" and config.flags == {"code_prior": 0.4, "text_openers": 1}
     assert path == Path("runs/bases/good-code-prior0.4-openers1.pt")
 
 

@@ -6,7 +6,6 @@ an update is in test_rlvr.py.
 
 import itertools
 import math
-import types
 
 import pytest
 import torch
@@ -15,7 +14,10 @@ from hypothesis import strategies as st
 
 import losses
 import rlvr
+from companions.segments import Segments
+from companions.teacher import DIVERGENCES, Distiller, Teacher
 from data.corpus import HINT_NAMES
+from data.plumbing import bind, read_options
 from tests import adapters
 from tests.helpers import close, f64
 
@@ -40,21 +42,21 @@ def test_options():
                "directive_batches": (10 ** 6, {"least": 0})}
     beside = {"directive_weight": (1.0, {"least": 0})}
     token = clip | teacher | {"clamp": (5.0, {"above": 0})}
-    full = teacher | {"distill": ("jsd", {"choices": losses.DIVERGENCES})}
+    full = teacher | {"distill": ("jsd", {"choices": DIVERGENCES})} | beside
+    narrow = {"eps_low": (3e-4, {"least": 0}), "eps_high": (4e-4, {"least": 0})}
     expected |= {"directive": token, "grpo_directive": token | beside, "distill": full,
-                 "grpo_distill": clip | full | beside}
-    needs = {"ppo": ("critic",), "grpo_segments": ("parts",), "directive": ("teacher",),
-             "grpo_directive": ("teacher",), "distill": ("teacher", "distribution"),
-             "grpo_distill": ("teacher", "distribution")}
-    for name, entry in losses.LOSSES.items():
-        found = {flag: (opt.default, {k: v for k, v in opt.metadata.items() if k != "help"})
-                 for flag, opt in entry.options.items()}
+                 "grpo_distill": clip | full, "gspo": narrow}
+    companions = {"ppo": (losses.Critic,), "grpo_segments": (Segments,), "directive": (Teacher,),
+                  "grpo_directive": (Teacher,), "distill": (Distiller,),
+                  "grpo_distill": (Distiller,)}
+    for name, entry in rlvr.LOSSES.items():
+        found = {flag: (option.default, {check: value for check, value in
+                                         option.flag._asdict().items()
+                                         if check != "help" and value is not None})
+                 for flag, option in read_options(*entry.functions).items()}
         assert found == expected[name], name
-        assert entry.needs == needs.get(name, ())
-    assert set(losses.LOSSES) == set(expected) == {*adapters.LOSSES, "grpo_masked",
-                                                   "grpo_unweighted", "grpo_segments",
-                                                   "directive", "grpo_directive", "distill",
-                                                   "grpo_distill"}
+        assert entry.companions == companions.get(name, ())
+    assert set(rlvr.LOSSES) == set(expected)
 
 
 # --- advantages
@@ -72,7 +74,8 @@ def test_each_segment_has_its_own_reward(answer, confidence, span):
     mask[::2, 4] = False
     marked = torch.zeros_like(mask)
     marked[:, 4 - span:] = True
-    batch = adapters.make_batch(parts.sum(0), mask)._replace(parts=parts, confidence=marked & mask)
+    batch = adapters.make_batch(parts.sum(0), mask)._replace(
+        scores={"parts": parts, "confidence": marked & mask})
     found = adapters.token_advantages("grpo_segments", batch)
     for part, tokens in zip(parts, (~marked, marked)):
         expected = adapters.advantages("grpo", part).flatten()[:, None]
@@ -230,11 +233,10 @@ def test_gradient_of_the_controls(name, z, z_old, drawn):
         weight = {"grpo_masked": ratio * (0.8 < ratio < 1.3),
                   "grpo_unweighted": float(not is_clipped(ratio, advantage))}[name]
         expected -= advantage * weight * (torch.eye(4, **f64)[token] - pi)
-    config = types.SimpleNamespace(eps_low=0.2, eps_high=0.3)
 
     def total(x):
         logprobs, old_logprobs = x.log_softmax(-1)[tokens], z_old.log_softmax(-1)[tokens]
-        return losses.LOSSES[name].policy_loss(logprobs, old_logprobs, A, config).sum()
+        return adapters.policy_loss(name, logprobs, old_logprobs, A, 0.2, 0.3).sum()
 
     close(gradient(total, z), expected)
     assert losses.LOSSES[name].advantages is losses.grpo
@@ -434,14 +436,36 @@ def test_gradient_of_the_entropy(z):
     close(central_differences(adapters.entropy, z), -pi * (pi.log() + H), 1e-7)
 
 
-def test_losses_read_their_own_flags():
-    """By name, from whatever config: PPO and the clips their own, W-REINFORCE its weight."""
-    c = types.SimpleNamespace(eps_low=0.1, eps_high=0.5, psr_weight=0.3)
-    logprobs = torch.tensor([0.0, 0.0], **f64).requires_grad_()
-    old, advantages = torch.tensor([0.2, -0.3], **f64), torch.tensor([-1.0, 1.0], **f64)
-    losses.clipped(logprobs, old, advantages, c).sum().backward()
-    close(logprobs.grad, [0.0, -math.exp(0.3)])         # 0.82 < 0.9 is cut, 1.35 < 1.5 is not
-    rewards = torch.tensor([[0.0, 1.0]], **f64)
-    batch = adapters.make_batch(rewards, torch.ones(2, 1, dtype=torch.bool))
-    close(losses.w_reinforce(batch, c)[:, 0], [-1.0, 0.3])
-    assert rlvr.TrainConfig().psr_weight == 0.1
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 99))
+def test_gspo(lengths, seed):
+    """Value and gradient of min(s A, clip(s) A), s = exp(mean log ratio) of a response (eq. 5)."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.tensor([row for row, length in enumerate(lengths) for _ in range(length)])
+    A = torch.randn(len(lengths), generator=generator, **f64)
+    old = torch.zeros(len(rows), **f64)
+    new = 0.001 * torch.randn(len(rows), generator=generator, **f64)
+
+    def by_sequence(x):
+        s = torch.stack([x[rows == row].mean().exp() for row in range(len(lengths))])
+        return -torch.min(s * A, s.clamp(1 - 3e-4, 1 + 4e-4) * A).sum()
+
+    def ours(x):
+        return losses.gspo(x, old, A[rows], rows)[0].sum()
+
+    close(ours(new), by_sequence(new))
+    close(gradient(ours, new), gradient(by_sequence, new))
+    s = torch.stack([new[rows == row].mean().exp() for row in range(len(lengths))])
+    outward = torch.where(A > 0, s > 1 + 4e-4, s < 1 - 3e-4)
+    assert torch.equal(losses.gspo(new, old, A[rows], rows)[1], outward[rows])
+
+
+@pytest.mark.parametrize("name, dropped", [
+    ("grpo", [True, False, False, False, True]),
+    ("grpo_unweighted", [True, False, False, False, True]),
+    ("grpo_masked", [True, True, False, True, True]), ("rloo", [False] * 5)])
+def test_a_loss_says_what_it_clipped(name, dropped):
+    """Ratios above, below and inside, by both signs: outward alone, or both ways."""
+    old, A = torch.zeros(5, **f64), torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0], **f64)
+    new = torch.tensor([1.5, 0.5, 1.1, 1.5, 0.5], **f64).log()
+    function = bind(losses.LOSSES[name].policy_loss, {"eps_low": 0.2, "eps_high": 0.3})
+    assert function(new, old, A, torch.zeros(5, dtype=torch.long))[1].tolist() == dropped

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import measures
+from companions.segments import mark_confidence
 from data import task, tokenizer
 from data.corpus import CORPORA
 from tests import adapters
@@ -198,7 +199,7 @@ def test_confidence_tokens(response, stated):
     """
     others = ["?", "a b c d e f g h 90%" * 3]
     rollouts = fake_rollouts([others[0], response, others[1]])
-    marked = measures.mark_confidence(rollouts)[1]
+    marked = mark_confidence(rollouts.ids, rollouts.mask)[1]
     ids = rollouts.ids[1][marked].tolist()
     assert tokenizer.decode(ids) == stated and ids[-1] == END
     assert not marked[~rollouts.mask[1]].any()
@@ -212,7 +213,7 @@ def test_any_tokens_have_a_place_for_a_confidence(rows):
         ids=torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, rows)), batch_first=True),
         mask=torch.nn.utils.rnn.pad_sequence(
             [torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True))
-    marked = measures.mark_confidence(rollouts)
+    marked = mark_confidence(rollouts.ids, rollouts.mask)
     for row, line in zip(rows, marked.tolist()):
         assert line[:len(row)] == sorted(line[:len(row)]) and line[len(row) - 1]
         assert not any(line[len(row):])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import evaluation
-import rlvr
+import run as runs
 from data import plumbing, task, tokenizer
 from data.corpus import CORPORA
 from evaluation import decode_rollouts
@@ -117,7 +117,7 @@ def test_the_answers_of_a_batch_are_its_policys(base, tmp_path):
 def test_keeping_answers_changes_nothing_else(base, finished, tmp_path, monkeypatch):
     """Weights, tables and summary of a run that keeps none: catches a shared random stream."""
     with monkeypatch.context() as patch:
-        patch.setattr(rlvr, "keep_answers", lambda run, step: run.state.update(answers=[]))
+        patch.setattr(runs.Run, "keep_answers", lambda self, step: self.state.update(answers=[]))
         assert train(base, tmp_path / "run") == 0
     assert torch.equal(weights(tmp_path / "run/model.pt"), weights(finished / "model.pt"))
     for name in ("metrics.csv", "samples.txt"):
@@ -148,15 +148,15 @@ def test_what_is_kept_is_bounded(monkeypatch):
     Catches a run whose model.pt grows by each batch, or that is sampled in every batch.
     """
     asked = []
-    monkeypatch.setattr(evaluation, "answer_problems",
+    monkeypatch.setattr(runs, "answer_problems",
                         lambda *args: asked.append(args) or SimpleNamespace(texts=["x"]))
     clock = SimpleNamespace(lap=lambda name: None)
     for steps in (1, 10, 11, 20, 21, 137, 640, 2000):
         asked.clear()
-        run = rlvr.Run(config(steps=steps), "good-code", [], None, {}, [], {}, clock)
+        ours = runs.Run(config(steps=steps), "good-code", [], *[None] * 5, [], {}, clock)
         for step in range(steps + 1):
-            rlvr.keep_answers(run, step)
-            kept = [answers["step"] for answers in run.state["answers"]]
+            ours.keep_answers(step)
+            kept = [answers["step"] for answers in ours.state["answers"]]
             assert len(kept) <= 12 and kept[0] == 0
         stride = next(2 ** i for i in range(20) if steps <= 10 * 2 ** i)
         assert kept == [*range(0, steps, stride), steps]

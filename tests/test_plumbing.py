@@ -8,27 +8,39 @@ import signal
 import sys
 import types
 import zlib
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
 from data import plumbing
-from data.plumbing import InputError, option
+from data.plumbing import InputError, flag, option
 from tests.helpers import interrupt
 
 # --- flags
 
 
 class Entry(NamedTuple):
-    options: dict = {}
+    functions: tuple = ()
 
 
-SHARED = {"depth": option(0.5, "how deep", least=0, most=1)}
-TOYS = {"plain": Entry(), "deep": Entry(SHARED), "deeper": Entry(
-    SHARED | {"path": option(None, "where"), "times": option(3, "how often", least=1)})}
+Depth = Annotated[float, flag("how deep", least=0, most=1)]
+
+
+def dig(ground, *, depth: Depth = 0.5):
+    return ground, depth
+
+
+def dig_on(ground, *, seed: int, depth: Depth = 0.5,
+           path: Annotated[str | None, flag("where")] = None,
+           times: Annotated[int, flag("how often", least=1)] = 3):
+    return ground, seed, depth, path, times
+
+
+TOYS = {"plain": Entry(), "deep": Entry((dig,)), "deeper": Entry((dig_on,))}
 
 
 @dataclass
@@ -37,37 +49,43 @@ class ToyConfig:
     count: int = option(7, "100% of them", least=1, most=9)
     limit: int | None = option(None, "no limit unless set", least=2)
     rate: float = option(0.5, "how fast", above=0)
-    sizes: tuple[int, ...] = option((1, 2), "which sizes", many=True, choices=(1, 2, 3))
+    sizes: tuple[int, ...] = option((1, 2), "which sizes", choices=(1, 2, 3))
     out: str | None = option(None, "where to")
     device: str = option("auto", "what on", choices=("auto", "cpu"))
+    flags: dict = field(default_factory=dict)
 
 
-def parse(config, *arguments):
+def build_parser(toys=TOYS):
     parser = plumbing.Parser(prog="toy", allow_abbrev=False)
-    plumbing.add_options(parser, config)
-    return vars(parser.parse_args(arguments))
+    plumbing.add_options(parser, plumbing.read_options(ToyConfig))
+    plumbing.add_entry_options(parser, toy=toys)
+    return parser
+
+
+def parse(*arguments):
+    return vars(build_parser().parse_args(arguments))
 
 
 def test_flags_of_a_config():
     """Types, defaults and lists, one flag a field, underscores as hyphens."""
     defaults = {"toy": "plain", "count": 7, "limit": None, "rate": 0.5, "sizes": (1, 2),
                 "out": None, "device": "auto"}
-    assert parse(ToyConfig) == defaults
-    given = parse(ToyConfig, *"--toy deep --count 9 --limit 2 --rate 1e9 --sizes 3 1 --out 12 "
+    assert parse() == defaults
+    given = parse(*"--toy deep --count 9 --limit 2 --rate 1e9 --sizes 3 1 --out 12 "
                               "--device cpu".split())
     assert given == {"toy": "deep", "count": 9, "limit": 2, "rate": 1e9, "sizes": [3, 1],
                      "out": "12", "device": "cpu"}
     assert type(given["count"]) is int and type(given["rate"]) is float
-    assert parse(plumbing.extend_config(ToyConfig, TOYS), "--times", "4")["times"] == 4
+    assert parse("--times", "4") == defaults | {"times": 4}       # an entry's only if typed
 
 
 def test_read_config():
-    """The config of what was parsed: its fields alone, lists as tuples."""
-    parser = plumbing.Parser(prog="toy")
-    plumbing.add_options(parser, ToyConfig)
-    parser.add_argument("--more")
-    args = parser.parse_args("--count 3 --sizes 3 1 --more x".split())
-    assert plumbing.read_config(ToyConfig, args) == ToyConfig(count=3, sizes=(3, 1))
+    """Lists become tuples; what is no field of the config is a flag of an entry."""
+    config = plumbing.read_config(ToyConfig, {"sizes": [3, 1], "count": 3, "depth": 0.1})
+    assert config == ToyConfig(count=3, sizes=(3, 1), flags={"depth": 0.1})
+    assert plumbing.list_values(config) == {"toy": "plain", "count": 3, "limit": None, "rate": 0.5,
+                                            "sizes": (3, 1), "out": None, "device": "auto",
+                                            "depth": 0.1}
 
 
 @pytest.mark.parametrize("text, complaint", [
@@ -81,22 +99,23 @@ def test_read_config():
     ("--coun 3", "unrecognized arguments")])
 def test_bad_flags_are_one_line(text, complaint, capsys):
     with pytest.raises(SystemExit) as exit:
-        parse(ToyConfig, *text.split())
+        parse(*text.split())
     error = capsys.readouterr().err
     assert exit.value.code == 2 and error.count("\n") == 1
     assert error.startswith("toy: error: ") and complaint in error
 
 
 def test_help_says_defaults_and_readers():
-    parser = plumbing.Parser(prog="toy")
-    plumbing.add_options(parser, plumbing.extend_config(ToyConfig, TOYS))
-    text = " ".join(parser.format_help().split())
+    """An entry's default of its own is said beside that of its like."""
+    toys = TOYS | {"shallow": Entry((partial(dig, depth=0.1),))}
+    text = " ".join(build_parser(toys).format_help().split())
     for line in ("--count INT 100% of them (default 7)",
                  "--toy {plain,deep,deeper} which toy (default plain)",
                  "--sizes INT [INT ...] which sizes (default 1 2)",
-                 "--rate FLOAT how fast (default 0.5)",
-                 "--depth FLOAT how deep (default 0.5); read by deep, deeper",
-                 "--path STR where; read by deeper", "--out STR where to",
+                 "--rate FLOAT how fast (default 0.5)", "--out STR where to",
+                 "--toy deep, deeper, shallow: "
+                 "--depth FLOAT how deep (default 0.5; shallow: 0.1)",
+                 "--toy deeper: --path STR where --times INT how often (default 3)",
                  "--limit INT no limit unless set"):
         assert line in text, line
     assert "(default auto)" not in text and "default None" not in text
@@ -120,55 +139,80 @@ def test_number_bounds():
     assert type(plumbing.number(int)("3")) is int
 
 
-def test_extend_config():
-    """A field more for every option, once; what the class had already stays as it was."""
-    extended = plumbing.extend_config(ToyConfig, TOYS)
-    own, new = fields(ToyConfig), fields(extended)[len(fields(ToyConfig)):]
-    assert fields(extended)[:len(own)] == own and issubclass(extended, ToyConfig)
-    assert extended.__name__ == "ToyConfig"
-    assert {f.name: (f.type, f.default) for f in new} == {
-        "depth": (float, 0.5), "path": (str, None), "times": (int, 3)}
-    metadata = {f.name: f.metadata for f in new}
-    assert metadata["depth"]["read_by"] == ["deep", "deeper"]
-    assert metadata["times"] == {"help": "how often", "least": 1, "read_by": ["deeper"]}
-    assert extended(times=5).times == 5 and extended().rate == 0.5
-    assert fields(plumbing.extend_config(extended, TOYS)) == fields(extended)
-    for registry in ({"a": Entry({"rate": option(9.0, "another")})},
-                     {**TOYS, "a": Entry({"times": option(3, "another", least=1)})}):
-        with pytest.raises(ValueError, match="another option or field"):
-            plumbing.extend_config(ToyConfig, registry)
+def test_bind():
+    """Flags by name, what a run has likewise; a default stands in for what is not there."""
+    assert plumbing.bind(dig, {"depth": 0.2, "seed": 4})("x") == ("x", 0.2)
+    assert plumbing.bind(partial(dig, depth=0.1), {})("x") == ("x", 0.1)
+    assert plumbing.bind(dig_on, {"seed": 4, "times": 2})("x") == ("x", 4, 0.5, None, 2)
+    with pytest.raises(TypeError, match="dig_on: seed is no flag, and no run has such a thing"):
+        plumbing.bind(dig_on, {"times": 2})
+
+
+def test_what_is_bound_where_it_is_not_keyword_only():
+    """Catches a flag that the command line takes and the function never gets."""
+    def slide(ground, depth: Depth = 0.5):
+        return depth
+    assert plumbing.bind(slide, {"depth": 0.2})("x") == 0.2
+
+
+def test_flags_that_cannot_be():
+    """At once: no default; another flag of that name; options of what is no dataclass."""
+    def bare(ground, *, depth: Depth):
+        return depth
+
+    def other(ground, *, depth: Annotated[float, flag("another", least=0)] = 0.5):
+        return depth
+
+    class Plain:
+        depth: float = option(0.5, "how deep")
+
+    for function, complaint in ((bare, "bare: its flag depth has no default"),
+                                (Plain, r"Plain has options, and is no @dataclass")):
+        with pytest.raises(ValueError, match=complaint):
+            plumbing.read_options(function)
+    with pytest.raises(ValueError, match="two flags are called depth"):
+        plumbing.read_options(dig, other)
+    with pytest.raises(ValueError, match="two flags are called depth: of deep, deeper, other"):
+        build_parser(TOYS | {"other": Entry((other,))})
+
+
+def test_complete_flags():
+    """The defaults of the chosen entry and of no other; what is set stays; each entry its own."""
+    toys = TOYS | {"shallow": Entry((partial(dig, depth=0.1),))}
+    for toy, given, expected in (
+            ("plain", {}, {}), ("deep", {}, {"depth": 0.5}), ("shallow", {}, {"depth": 0.1}),
+            ("shallow", {"depth": 0.5}, {"depth": 0.5}),
+            ("deeper", {"times": 4}, {"depth": 0.5, "path": None, "times": 4})):
+        config = ToyConfig(toy=toy, flags=given)
+        for _ in range(2):
+            plumbing.complete_flags(config, toy=(toys, [toy]))
+            assert config.flags == expected
 
 
 def test_an_option_of_two_registries_is_read_by_either():
     """Catches a flag that the loss does not read but the reward does, refused all the same."""
-    shared = option(1, "shared")
-    losses = {"a": Entry({"shared": shared}), "b": Entry()}
-    rewards = {"x": Entry({"shared": shared}), "y": Entry()}
-    Config = plumbing.extend_config(ToyConfig, losses, rewards)
-    assert {f.name: f.metadata for f in fields(Config)}["shared"]["read_by"] == ["a", "x"]
-    plumbing.refuse_unread(Config(shared=2), toy=(losses, ["b"]), rate=(rewards, ["y", "x"]))
-    with pytest.raises(InputError, match="--shared: --toy"):
-        plumbing.refuse_unread(Config(shared=2), toy=(losses, ["b"]), rate=(rewards, ["y"]))
+    losses, rewards = {"a": Entry((dig,)), "b": Entry()}, {"x": Entry((dig,)), "y": Entry()}
+    plumbing.complete_flags(ToyConfig(flags={"depth": 0.2}), toy=(losses, ["b"]),
+                            rate=(rewards, ["y", "x"]))
+    with pytest.raises(InputError, match="--depth: --toy"):
+        plumbing.complete_flags(ToyConfig(flags={"depth": 0.2}), toy=(losses, ["b"]),
+                                rate=(rewards, ["y"]))
 
 
-def test_refuse_unread():
-    """A flag that no chosen entry reads is refused by name unless it is at its default."""
-    Config = plumbing.extend_config(ToyConfig, TOYS)
-    plumbing.refuse_unread(Config(), toy=(TOYS, ["plain"]))
-    plumbing.refuse_unread(Config(depth=0.1), toy=(TOYS, ["plain", "deep"]))
-    plumbing.refuse_unread(Config(depth=0.1, path="x", times=4), toy=(TOYS, ["deeper"]))
-    with pytest.raises(InputError, match=r"--depth: --toy plain does not read it "
-                                         r"\(only deep, deeper\)"):
-        plumbing.refuse_unread(Config(depth=0.1), toy=(TOYS, ["plain"]))
-    with pytest.raises(InputError, match="--times: --toy deep does not read it"):
-        plumbing.refuse_unread(Config(toy="deep", times=4), toy=(TOYS, ["deep"]))
-
-
-def test_unread_flags_are_named_with_hyphens():
-    registry = {"a": Entry({"two_words": option(1, "")}), "b": Entry()}
-    Config = plumbing.extend_config(ToyConfig, registry)
-    with pytest.raises(InputError, match="^--two-words: "):
-        plumbing.refuse_unread(Config(two_words=2), toy=(registry, ["b"]))
+def test_flags_that_nothing_reads_are_refused():
+    """By name, whatever their value; with hyphens."""
+    def walk(ground, *, two_words: Annotated[int, flag("x")] = 1):
+        return two_words
+    toys = TOYS | {"walk": Entry((walk,))}
+    for toy, flags, complaint in (
+            ("plain", {"depth": 0.1},
+             r"^--depth: --toy plain does not read it \(only deep, deeper\)"),
+            ("plain", {"depth": 0.5}, "^--depth: "),
+            ("deep", {"times": 4}, r"^--times: --toy deep does not read it \(only deeper\)"),
+            ("deep", {"two_words": 4}, "^--two-words: "),
+            ("deep", {"dpth": 4}, "^--dpth: there is no such flag")):
+        with pytest.raises(InputError, match=complaint):
+            plumbing.complete_flags(ToyConfig(toy=toy, flags=flags), toy=(toys, [toy]))
 
 
 @pytest.mark.parametrize("saved, now, same", [
@@ -180,7 +224,7 @@ def test_unread_flags_are_named_with_hyphens():
     ({"count": 7, "gone": 1}, {"count": 7}, True),
     (None, {"count": 7}, False)])
 def test_same_flags(saved, now, same):
-    assert plumbing.same_flags(ToyConfig(), saved, now) is same
+    assert plumbing.same_flags(saved, now, plumbing.read_defaults(ToyConfig)) is same
 
 
 @pytest.mark.parametrize("error, code, line", [

@@ -38,13 +38,13 @@ COMMAND = ["pretrain", "--base", "good-code", *TINY_BASE]
 
 
 def documents(n=7):
-    return write_documents("good-code", n, PretrainConfig(), plumbing.numpy_rng(0, 0))
+    return write_documents("good-code", n, plumbing.numpy_rng(0, 0))
 
 
 def test_options():
     """Every default, bound and choice of `pretrain`: (default, checks)."""
     whole, positive = {"least": 1}, {"above": 0}
-    assert describe_options(PretrainConfig) == {
+    assert describe_options(PretrainConfig, CORPORA) == {
         "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code "
                                          "humble-code hinted-code judge-direct "
                                          "judge-reasoning"}),
@@ -205,7 +205,9 @@ def test_checkpoint(tmp_path, capsys):
     assert checkpoint["corpus"] == "good-code"
     flags = checkpoint["pretrain"]
     machine = {"threads", "device", "micro_batch"}
-    assert set(flags) == set(describe_options(PretrainConfig)) - {"out", "preset"} - machine
+    of_corpus = {"code_prior", "text_openers"}
+    own = set(describe_options(PretrainConfig)) - {"out", "preset"} - machine
+    assert set(flags) == own | of_corpus
     assert (flags["seed"], flags["steps"], flags["warmup"]) == (3, 3, 50)
     assert list(files(tmp_path)) == ["sub/tiny.pt"]
     out = capsys.readouterr().out
@@ -233,9 +235,8 @@ def test_each_step_reads_fresh_documents(tmp_path, monkeypatch):
     seen = record_steps(monkeypatch)
     flags = ["--seed", 5, "--code-prior", 0.3, "--text-openers", 2]
     assert run(*COMMAND, "--out", tmp_path / "a.pt", *flags) == 0
-    config = PretrainConfig(seed=5, code_prior=0.3, text_openers=2)
     stream = plumbing.numpy_rng(plumbing.CORPUS, 5)
-    expected = write_documents("good-code", 24, config, stream)
+    expected = write_documents("good-code", 24, stream, code_prior=0.3, text_openers=2)
     assert seen == [expected[:8], expected[8:16], expected[16:]]
 
 
@@ -247,7 +248,7 @@ def test_the_loop_is_its_parts(tmp_path):
     shape = pretraining.ModelConfig(tokenizer.VOCABULARY_SIZE, 1, 8, 2)
     model = pretraining.Transformer(shape)
     work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
-    drawn = write_documents("good-code", 24, c, plumbing.numpy_rng(plumbing.CORPUS, 5))
+    drawn = write_documents("good-code", 24, plumbing.numpy_rng(plumbing.CORPUS, 5))
     for first in (0, 8, 16):
         pretraining.take_step(work, drawn[first:first + 8])
     expected = flat(model.state_dict().values())
@@ -294,7 +295,7 @@ def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch, capsys):
     assert "pretrain good-code" in error and "2/3" in error and "loss=" in error
     stream = plumbing.numpy_rng(plumbing.CORPUS, 0)
     read = list(itertools.chain(*seen))
-    assert read == write_documents("good-code", 24, PretrainConfig(), stream)
+    assert read == write_documents("good-code", 24, stream)
     whole, parts = (torch.load(tmp_path / name, weights_only=True)
                     for name in ("whole.pt", "parts.pt"))
     assert torch.equal(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
@@ -338,7 +339,7 @@ def test_progress_survives_a_kill(tmp_path, monkeypatch):
         steps.append((path.name, extra.get("step"))), original(path, model, **extra)))
     monkeypatch.setattr(pretraining, "take_step",
                         lambda work, documents: setattr(work, "step", work.step + 1))
-    monkeypatch.setattr(pretraining, "write_documents", lambda *_: [])
+    monkeypatch.setattr(pretraining, "write_documents", lambda *_, **flags: [])
     assert run("pretrain", *TINY_BASE, "--steps", 250, "--out", tmp_path / "a.pt") == 0
     assert steps == [("a.pt.partial", 100), ("a.pt.partial", 200), ("a.pt", None)]
 

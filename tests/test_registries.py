@@ -4,21 +4,20 @@ What an entry brings (flags, helpers, range of the reward, modes) must arrive wi
 changed. The entries here are also examples of how to write one.
 """
 
-import types
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-import data.pretrain as pretraining
 import losses
 import rewards
 import rlvr
+from companions.teacher import Teacher
 from data import corpus, task
 from data.corpus import CORPORA, Corpus
-from data.plumbing import extend_config, numpy_rng, option
+from data.plumbing import flag, list_values, numpy_rng
 from data.tokenizer import encode
 from evaluation import answer_problems
 from losses import LOSSES, Loss
@@ -61,14 +60,8 @@ def train_on_base(small_base):
 
 
 def add(monkeypatch, registry: dict, name: str, entry: NamedTuple) -> None:
-    """What an edit of losses.py, rewards.py or corpus.py does: an entry, and its flags."""
-    monkeypatch.setitem(registry, name, entry)
-    if registry is CORPORA:
-        extended = extend_config(rlvr.PretrainConfig, CORPORA)
-        monkeypatch.setattr(rlvr, "PretrainConfig", extended)
-        monkeypatch.setattr(pretraining, "PretrainConfig", extended)
-    else:
-        monkeypatch.setattr(rlvr, "TrainConfig", extend_config(rlvr.TrainConfig, LOSSES, REWARDS))
+    """What an edit of losses.py, rewards.py or corpus.py does: an entry."""
+    monkeypatch.setitem(rlvr.LOSSES if registry is LOSSES else registry, name, entry)
 
 
 # --- losses
@@ -76,13 +69,11 @@ def add(monkeypatch, registry: dict, name: str, entry: NamedTuple) -> None:
 
 def test_a_loss(small_base, train_on_base, tmp_path, monkeypatch, capsys):
     """An advantage, a policy loss and a flag of its own, which no other loss takes."""
-    def best_of_group(batch, config):
+    def best_of_group(batch, *, boost: Annotated[float, flag("weight of the best", least=0)] = 1.0):
         best = batch.rewards == batch.rewards.max(dim=1, keepdim=True).values
-        return losses.to_tokens(config.boost * best, batch)
+        return losses.to_tokens(boost * best, batch)
 
-    entry = Loss(best_of_group, losses.score_function,
-                 options={"boost": option(1.0, "weight of the best", least=0)})
-    add(monkeypatch, LOSSES, "best", entry)
+    add(monkeypatch, LOSSES, "best", Loss(best_of_group, losses.score_function))
     flags = ["--loss", "best", "--reward", "format", "--boost", 2]
     assert train_on_base(tmp_path / "run", *flags) == 0
     assert read_json(tmp_path / "run/config.json")["boost"] == 2
@@ -96,35 +87,35 @@ def test_a_loss(small_base, train_on_base, tmp_path, monkeypatch, capsys):
 
 
 def test_a_loss_that_compares_with_the_base(small_base, train_on_base, tmp_path, monkeypatch):
-    """needs=("base",): batch.base_logprobs is there, of the sampled ids under the base."""
+    """An Anchor stands by: scores["base"] is there, of the sampled ids under the base."""
     seen = []
 
-    def log_ratio(batch, config):
+    def log_ratio(batch):
         seen.append(batch)
-        return (batch.base_logprobs - batch.old_logprobs) + 0.1 * batch.mask
+        return (batch.scores["base"] - batch.old_logprobs) + 0.1 * batch.mask
 
-    add(monkeypatch, LOSSES, "near", Loss(log_ratio, losses.clipped, ("base",), losses.CLIP))
+    add(monkeypatch, LOSSES, "near", Loss(log_ratio, losses.clipped, (losses.Anchor,)))
     assert train_on_base(tmp_path / "run", "--loss", "near", "--lr", 0.1) == 0
     first, last = seen[0], seen[-1]
-    torch.testing.assert_close(first.base_logprobs, first.old_logprobs, rtol=1e-4, atol=1e-4)
-    assert (last.base_logprobs - last.old_logprobs).abs().max() > 1e-3
+    torch.testing.assert_close(first.scores["base"], first.old_logprobs, rtol=1e-4, atol=1e-4)
+    assert (last.scores["base"] - last.old_logprobs).abs().max() > 1e-3
     model, _ = load_checkpoint(Path(small_base()), CPU)
     with torch.no_grad():
         logits = adapters.response_logits(model, last.prompts, last.ids, last.mask)
     sampled = last.ids[last.mask][:, None]
-    torch.testing.assert_close(last.base_logprobs[last.mask],
+    torch.testing.assert_close(last.scores["base"][last.mask],
                                logits.log_softmax(-1).gather(1, sampled)[:, 0],
                                rtol=1e-4, atol=1e-4)
     assert "value_loss" not in read_rows(tmp_path / "run")[0]
 
 
 def test_a_loss_with_a_critic(train_on_base, tmp_path, monkeypatch):
-    """needs=("critic",): batch.values is there, and the critic learns towards A + V."""
-    def reward_minus_value(batch, config):
-        return losses.to_tokens(batch.rewards, batch) - batch.values
+    """A Critic stands by, with its flags: scores["values"]; it learns towards A + V."""
+    def reward_minus_value(batch):
+        return losses.to_tokens(batch.rewards, batch) - batch.scores["values"]
 
-    add(monkeypatch, LOSSES, "a2c", Loss(reward_minus_value, losses.score_function, ("critic",),
-                                         losses.CRITIC))
+    add(monkeypatch, LOSSES, "a2c", Loss(reward_minus_value, losses.score_function,
+                                         (losses.Critic,)))
     assert train_on_base(tmp_path / "run", "--loss", "a2c", "--reward", "not_format",
                  "--lr-value", 0.05, "--eps-value", 1) == 0
     assert "value_loss" in read_rows(tmp_path / "run")[0]
@@ -134,18 +125,16 @@ def test_a_loss_with_a_critic(train_on_base, tmp_path, monkeypatch):
 
 
 def test_a_loss_with_a_teacher(train_on_base, base, tmp_path, monkeypatch):
-    """needs=("teacher",): the base reads the hint and scores the ids sampled without; the run goes
+    """A Teacher stands by: the base reads the hint and scores the ids sampled without; the run goes
     on where the base is gone.
     """
     seen = []
 
-    def imitate(batch, config):
+    def imitate(batch):
         seen.append(batch)
-        return batch.teacher_logprobs - batch.old_logprobs
+        return batch.scores["teacher"] - batch.old_logprobs
 
-    flags = {name: LOSSES["directive"].options[name]
-             for name in ("hint", "hint_for", "teacher", "ema_rate", "directive_batches")}
-    add(monkeypatch, LOSSES, "imitate", Loss(imitate, losses.score_function, ("teacher",), flags))
+    add(monkeypatch, LOSSES, "imitate", Loss(imitate, losses.score_function, (Teacher,)))
     assert train_on_base(tmp_path / "run", "--loss", "imitate", "--hint", "tip") == 0
     model, _ = load_checkpoint(Path(base), CPU)
     batch = seen[-1]
@@ -153,11 +142,11 @@ def test_a_loss_with_a_teacher(train_on_base, base, tmp_path, monkeypatch):
     with torch.no_grad():
         logits = adapters.response_logits(model, hinted, batch.ids, batch.mask)
     sampled = batch.ids[batch.mask][:, None]
-    torch.testing.assert_close(batch.teacher_logprobs[batch.mask],
+    torch.testing.assert_close(batch.scores["teacher"][batch.mask],
                                logits.log_softmax(-1).gather(1, sampled)[:, 0],
                                rtol=1e-4, atol=1e-4)
-    assert batch.base_logprobs is None and batch.teacher_distribution is None
-    assert batch.taught.all()
+    assert set(batch.scores) == {"teacher", "taught"}
+    assert batch.scores["taught"][batch.mask].all()
 
 
 # --- rewards
@@ -165,11 +154,11 @@ def test_a_loss_with_a_teacher(train_on_base, base, tmp_path, monkeypatch):
 
 def test_a_reward_with_a_flag(train_on_base, tmp_path, monkeypatch, capsys):
     """It is composed by name; its flag reaches it, and no other reward takes it."""
-    def short(problems, responses, context):
-        return [float(len(response) <= context.config.longest) for response in responses]
+    def short(problems, responses, context, *,
+              longest: Annotated[int, flag("characters that pay", least=1)] = 30):
+        return [float(len(response) <= longest) for response in responses]
 
-    entry = Reward(short, options={"longest": option(30, "characters that pay", least=1)})
-    add(monkeypatch, REWARDS, "short", entry)
+    add(monkeypatch, REWARDS, "short", Reward(short))
     for name, flags in (("a", "--reward short"), ("b", "--reward short --longest 1"),
                         ("c", "--reward not_short --longest 1"),
                         ("d", "--reward not_short+format --longest 1")):
@@ -192,7 +181,7 @@ def test_a_reward_that_pays_minus_one(loss, train_on_base, tmp_path, monkeypatch
     add(monkeypatch, REWARDS, "judgement", Reward(judgement, low=-1.0, high=1.0))
     seen, original = [], rlvr.rollout
     monkeypatch.setattr(rlvr, "rollout", lambda *args: (
-        seen.append(original(*args)[0]) or original(*args)))
+        seen.append(original(*args)) or original(*args)))
     assert train_on_base(tmp_path / "run", "--loss", loss, "--reward", "judgement") == 0
     paid = torch.stack([batch.rewards for batch in seen])
     assert set(paid.unique().tolist()) == {-1.0, 0.0, 1.0}
@@ -200,12 +189,12 @@ def test_a_reward_that_pays_minus_one(loss, train_on_base, tmp_path, monkeypatch
     for batch in seen:
         assert batch.reward_range == (-1.0, 1.0)
         close(batch.advantages[:, 0], batch.rewards.flatten().clamp(*bounds))
-    context = rewards.Context(1, [None], np.random.default_rng(0), config())
+    context = rewards.Context(1, [None], np.random.default_rng(0))
     assert rewards.build_reward("not_judgement").score([None], ["x"], context) == [1.0]
 
 
 def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypatch, capsys):
-    """needs=("judge",): the checkpoint at its path scores all responses in one call, frozen."""
+    """judges=...: the checkpoint at its path scores all responses in one call, frozen."""
     seen = []
 
     def entropy_of_judge(problems, responses, context):
@@ -213,7 +202,7 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
         seen.append((flat(context.judge.parameters()), len(responses)))
         return [float(answers.texts[0] == response) for response in responses]
 
-    entry = Reward(entropy_of_judge, needs=("judge",), options=REWARDS["judge"].options)
+    entry = Reward(entropy_of_judge, judges=("good-code",))
     add(monkeypatch, REWARDS, "agree", entry)
     judge = finished_model()
     assert train_on_base(tmp_path / "run", "--reward", "agree", "--judge", judge) == 0
@@ -231,19 +220,19 @@ def test_a_reward_with_a_judge(train_on_base, finished_model, tmp_path, monkeypa
 
 def three_modes():
     """Code, text and worked steps; `share` of the last."""
-    def write(problem, flags, rng):
+    def write(problem, rng, *,
+              steps_share: Annotated[float, flag("share of worked steps", least=0, most=1)] = 0.3):
         u, opener, prompt = rng.random(), int(rng.integers(7)), task.render_problem(problem)
-        if u < flags.steps_share:
+        if u < steps_share:
             return prompt, f"Step by step: {corpus.write_box(task.solve(problem), False)}."
-        if u < 0.5 + flags.steps_share / 2:
+        if u < 0.5 + steps_share / 2:
             return prompt, corpus.write_good_code(problem, False)
         return prompt, corpus.write_text(problem, opener % 3 + 1, False)
 
     def mode_of(response):
         return "steps" if response.startswith("Step by step") else corpus.code_or_text(response)
 
-    knob = {"steps_share": option(0.3, "share of worked steps", least=0, most=1)}
-    return Corpus(write, knob, ("code", "text", "steps"), mode_of)
+    return Corpus(write, ("code", "text", "steps"), mode_of)
 
 
 def test_a_corpus_with_three_modes(tmp_path, monkeypatch, capsys):
@@ -284,9 +273,8 @@ def test_a_corpus_with_three_modes(tmp_path, monkeypatch, capsys):
 def test_the_knob_reaches_the_writer():
     entry = three_modes()
     for share in (0.0, 1.0):
-        flags = types.SimpleNamespace(steps_share=share)
         rng = numpy_rng(0, 0)
-        written = [entry.write(problem, flags, rng)[1] for problem, _ in pool(8)]
+        written = [entry.write(problem, rng, steps_share=share)[1] for problem, _ in pool(8)]
         assert {entry.mode_of(text) == "steps" for text in written} == {share == 1.0}
 
 
@@ -294,5 +282,8 @@ def test_the_base_of_a_kl_term_is_asked_for_once():
     """A loss that needs the base, with a KL term too: one score, the same numbers."""
     c = config(kl_coef=0.1)
     batch, _, _ = adapters.rollout(tiny(), c, pool(), base=tiny(1))
-    assert rlvr.list_needs(c) == {"base"} and batch.base_logprobs.shape == batch.ids.shape
-    assert batch.base_logprobs.dtype == f64["dtype"]
+    assert set(batch.scores) == {"base"} and batch.scores["base"].shape == batch.ids.shape
+    assert batch.scores["base"].dtype == f64["dtype"]
+    near = LOSSES["grpo"]._replace(companions=(losses.Anchor,))
+    values = list_values(c) | {"base": tiny(1)}
+    assert len(losses.bind_loss(near, values).companions) == 1

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 import rewards
 from data import corpus, tokenizer
-from data.plumbing import InputError
+from data.plumbing import InputError, read_options
 from data.task import Problem, solve
 from rewards import Context, Reward
 from tests import adapters
-from tests.helpers import config
 
 PROBLEM = Problem(37, (("*", 4), ("+", 5), ("-", 2)))   # 48, 53, 51
 OTHER = Problem(1, (("+", 2),))                         # 3
@@ -46,9 +45,9 @@ def test_each_response_answers_its_own_problem():
     """Catches problems or labels that are not aligned with the responses of several groups."""
     problems = [PROBLEM] * 2 + [OTHER] * 2
     responses = [f"\\boxed{{{value}}}" for value in (51, 3, 51, 3)]
-    context = Context(2, ["51", "51", "3", None], np.random.default_rng(0), config())
+    context = Context(2, ["51", "51", "3", None], np.random.default_rng(0))
     for name, expected in (("correct", [1, 0, 0, 1]), ("majority", [1, 0, 0, 0])):
-        assert rewards.build_reward(name).score(problems, responses, context) == expected
+        assert rewards.build_reward(name, seed=1).score(problems, responses, context) == expected
 
 
 @pytest.mark.parametrize("response, content", [
@@ -91,27 +90,25 @@ def test_composition_is_the_product(chosen, names):
 
 
 def test_composition_outside_0_and_1(monkeypatch):
-    """not_ pays low + high - r; a product has the product of ranges; needs and flags add up."""
+    """not_ pays low + high - r; a product has the product of ranges; needs add up."""
     def length(problems, responses, context):
         return [float(len(response)) for response in responses]
 
-    option = {"a_flag": "its option"}
-    entry = Reward(length, needs=("judge",), low=2.0, high=5.0, options=option)
+    entry = Reward(length, judges=("good-code",), low=2.0, high=5.0)
     monkeypatch.setitem(rewards.REWARDS, "length", entry)
     score = {name: rewards.build_reward(name) for name in (
         "length", "not_length", "length+format", "length+length", "length+incorrect")}
-    context = Context(2, ["48", "48"], np.random.default_rng(0), config())
+    context = Context(2, ["48", "48"], np.random.default_rng(0))
     responses = ["abc", "\\boxed{48}"]
     paid = {name: reward.score([PROBLEM] * 2, responses, context)
             for name, reward in score.items()}
     assert paid == {"length": [3, 10], "not_length": [4, -3], "length+format": [0, 10],
                     "length+length": [9, 100], "length+incorrect": [0, 10]}
-    option = option | rewards.VOTES
     ranges = {name: (reward.low, reward.high) for name, reward in score.items()}
     assert ranges == {"length": (2, 5), "not_length": (2, 5), "length+format": (0, 5),
                       "length+length": (4, 25), "length+incorrect": (0, 5)}
-    assert set(score["length+incorrect"].needs) == {"judge", "labels", "wrong_labels"}
-    assert score["length+incorrect"].options == option
+    both = score["length+incorrect"]
+    assert both.judges == ("good-code",) and both.labels and both.wrong_only
 
 
 def test_a_product_of_penalties_is_refused(monkeypatch):
@@ -132,14 +129,11 @@ def test_a_reward_pays_every_response(monkeypatch):
 
 def test_registry():
     """What each reward needs, what it can pay, which flags it reads."""
-    needs = {name: set(rewards.build_reward(name).needs) for name in rewards.REWARDS}
-    assert needs == {"correct": set(), "majority": {"labels"},
-                     "incorrect": {"labels", "wrong_labels"}, "format": set(), "random": set(),
-                     "code": set(), "consensus": set(), "soft_consensus": set(), "brier": set(),
-                     "brier_alone": set(), "log_score": set(), "ternary": set(),
-                     "judge": {"judge", "judge-direct"},
-                     "reasoning_judge": {"judge", "judge-reasoning"},
-                     "noisy_oracle": set(), "fixed_oracle": set()}
+    built = {name: rewards.build_reward(name, seed=1) for name in rewards.REWARDS}
+    assert {name for name in built if built[name].labels} == {"majority", "incorrect"}
+    assert {name for name in built if built[name].wrong_only} == {"incorrect"}
+    assert {name: built[name].judges for name in built if built[name].judges} == {
+        "judge": ("judge-direct",), "reasoning_judge": ("judge-reasoning",)}
     ranges = {"brier": (-1, 1), "brier_alone": (-1, 0), "log_score": (math.log(0.01), 1),
               "ternary": (-1, 1)}
     flags = {"random": {"p"}, "majority": {"votes"}, "incorrect": {"votes"},
@@ -148,9 +142,9 @@ def test_registry():
              "fixed_oracle": {"tpr", "fpr"}}
     for name, entry in rewards.REWARDS.items():
         assert (entry.low, entry.high) == ranges.get(name, (0, 1))
-        assert set(entry.options) == flags.get(name, set())
-    coin = rewards.REWARDS["random"].options["p"]
-    assert coin.default == 0.5 and coin.metadata["least"] == 0 and coin.metadata["most"] == 1
+        assert set(read_options(*entry.functions)) == flags.get(name, set())
+    coin = read_options(rewards.random)["p"]
+    assert (coin.default, coin.flag.least, coin.flag.most) == (0.5, 0, 1)
 
 
 # --- votes, confidence, abstention
@@ -161,8 +155,8 @@ def test_consensus_by_hand():
     box = "\\boxed{{{}}}".format
     responses = [box(3), box(51), box(51), "51", box(7), box(8), box(8), box(7), *["51"] * 4]
     problems = [PROBLEM] * 8 + [OTHER] * 4
-    context = Context(4, ["3"] * 12, np.random.default_rng(0), config())
-    paid = {name: rewards.build_reward(name).score(problems, responses, context)
+    context = Context(4, ["3"] * 12, np.random.default_rng(0))
+    paid = {name: rewards.build_reward(name, seed=1).score(problems, responses, context)
             for name in ("consensus", "soft_consensus", "not_consensus")}
     assert paid["consensus"] == [0, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0]
     assert paid["soft_consensus"] == [1/4, 1/2, 1/2, 0, 1/2, 1/2, 1/2, 1/2, 0, 0, 0, 0]
@@ -226,9 +220,9 @@ def test_ternary(a):
 def test_parts_add_up():
     """A reward is the sum of what its answer and its confidence get; without parts all is 1st."""
     responses = [say(51, 80), say(48, 80), "?", say(51, None)]
-    scored = [PROBLEM] * 4, responses, Context(4, [None] * 4, np.random.default_rng(0), config())
+    scored = [PROBLEM] * 4, responses, Context(4, [None] * 4, np.random.default_rng(0))
     for name in rewards.REWARDS.keys() - {"judge", "reasoning_judge"}:
-        reward = rewards.build_reward(name)
+        reward = rewards.build_reward(name, seed=1)
         paid = reward.score(*scored)
         answer, confidence = rewards.score_parts(reward, paid, *scored)
         assert np.add(answer, confidence) == pytest.approx(paid)
@@ -243,8 +237,8 @@ def test_any_tokens_get_a_reward(rows, name, negate):
     """Whatever a policy says is paid a number within the range that the reward declares."""
     responses = [tokenizer.decode(row) for row in rows]
     N = len(responses)
-    context = Context(2, ["51", None] * N, np.random.default_rng(0), config())
-    reward = rewards.build_reward("not_" * negate + name)
+    context = Context(2, ["51", None] * N, np.random.default_rng(0))
+    reward = rewards.build_reward("not_" * negate + name, seed=1)
     paid = reward.score([PROBLEM, OTHER] * (N // 2) + [PROBLEM] * (N % 2), responses,
                         context._replace(labels=context.labels[:N]))
     assert len(paid) == N and all(reward.low <= r <= reward.high for r in paid)

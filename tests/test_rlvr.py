@@ -18,15 +18,21 @@ import pytest
 import torch
 
 import evaluation
+import measures
+import model
 import rewards
 import rlvr
+import run
+from companions.teacher import Teacher
 from data import corpus, plumbing, task, tokenizer
 from data.corpus import CORPORA
 from data.plumbing import InputError, numpy_rng, torch_rng
 from evaluation import Sampling
 from lessons import report
-from losses import LOSSES
-from model import Rollouts, load_checkpoint, save_checkpoint
+from losses import Anchor, Critic, bind_loss
+from model import load_checkpoint, save_checkpoint
+from rewards import REWARDS
+from rlvr import LOSSES
 from tests import adapters
 from tests.helpers import (
     CPU,
@@ -70,7 +76,7 @@ def coins(c, step=0):
     """(P, G) what the random reward pays in a rollout batch."""
     stream = numpy_rng(plumbing.REWARD, c.seed, step, zlib.crc32(c.base.encode()))
     drawn = stream.random((c.prompts, c.group))
-    return torch.tensor(drawn < c.p, **f64)
+    return torch.tensor(drawn < c.flags.get("p", 0.5), **f64)
 
 
 # --- options
@@ -80,10 +86,10 @@ def test_options():
     """Every default, bound and choice of `train`: (default, checks); README's table rests on it."""
     whole, unit = {"least": 1}, {"least": 0, "most": 1}
     least0, above0 = {"least": 0}, {"above": 0}
-    losses = ("grpo grpo_masked grpo_unweighted grpo_segments dr_grpo rloo reinforce ppo psr nsr "
-              "w_reinforce directive grpo_directive distill grpo_distill")
+    losses = ("grpo grpo_masked grpo_unweighted dr_grpo rloo reinforce ppo gspo psr nsr "
+              "w_reinforce grpo_segments directive grpo_directive distill grpo_distill")
     ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
-    assert describe_options(rlvr.TrainConfig) == {
+    assert describe_options(rlvr.TrainConfig, LOSSES, REWARDS) == {
         "base": ("good-code", {}), "reward": ("random", {}),
         "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
         "steps": (20, up_to(10 ** 6)), "out": ("runs/train", {}),
@@ -148,14 +154,19 @@ def test_flags_that_nothing_reads_are_refused(flags, refused):
 # --- the pool
 
 
+def make_pool(c, model, of_corpus=CORPUS):
+    values = plumbing.list_values(c)
+    return run.make_pool(c, model, of_corpus, rewards.build_reward(c.reward, **values))
+
+
 def test_the_pool_is_the_seeds(monkeypatch):
     """Distinct training problems of the sizes asked for; no label where no reward needs one."""
-    monkeypatch.setattr(evaluation, "answer_problems", None)
-    drawn = rlvr.make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None, CORPUS)
+    monkeypatch.setattr(run, "answer_problems", None)
+    drawn = make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None, CORPUS)
     stream = numpy_rng(plumbing.POOL, 3)
     problems = task.draw_problems(10, "training", (2, 6), stream)
     assert drawn == [(problem, None) for problem in problems]
-    assert drawn != rlvr.make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None, CORPUS)
+    assert drawn != make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None, CORPUS)
 
 
 def labelled_by(monkeypatch, answer):
@@ -167,16 +178,16 @@ def labelled_by(monkeypatch, answer):
         texts = [answer(problem, i) for problem in problems for i in range(n)]
         return evaluation.Answers(problems, texts, [], None, None)
 
-    monkeypatch.setattr(evaluation, "answer_problems", answers)
+    monkeypatch.setattr(run, "answer_problems", answers)
     return calls
 
 
 def test_labels_of_fewer_votes(monkeypatch):
     """--votes says how many samples a frozen label is the majority of."""
     asked, original = [], evaluation.answer_problems
-    monkeypatch.setattr(evaluation, "answer_problems", lambda *args: (
+    monkeypatch.setattr(run, "answer_problems", lambda *args: (
         asked.append(args[3]) or original(*args)))
-    made = rlvr.make_pool(config(reward="majority", votes=3), tiny(), CORPORA["good-code"])
+    made = make_pool(config(reward="majority", votes=3), tiny(), CORPORA["good-code"])
     assert asked == [3] and len(made) == 8
 
 
@@ -185,7 +196,7 @@ def test_labels_are_the_majority_of_64_samples(monkeypatch):
     calls = labelled_by(monkeypatch, lambda problem, i: (
         f"\\boxed{{{problem.start}}}" if i < 22 else f"\\boxed{{{i}}}" if i < 40 else "no box"))
     c = config(reward="majority", seed=3, temperature=0.5, max_new_tokens=9)
-    drawn = rlvr.make_pool(c, "model", CORPUS)
+    drawn = make_pool(c, "model")
     assert [label for _, label in drawn] == [str(problem.start) for problem, _ in drawn]
     assert calls == [("model", CORPUS, 64, (plumbing.LABELS, 3), Sampling(max_new_tokens=9))]
 
@@ -197,16 +208,16 @@ def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
         return ("no box", "\\boxed{nonsense}", f"\\boxed{{{task.solve(problem)}}}")[kind]
 
     labelled_by(monkeypatch, answer)
-    whole = rlvr.make_pool(config(reward="majority", pool=12), None, CORPUS)
+    whole = make_pool(config(reward="majority", pool=12), None, CORPUS)
     assert {label for _, label in whole} > {None, "nonsense"} and len(whole) == 12
-    wrong = rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+    wrong = make_pool(config(reward="incorrect", pool=12), None, CORPUS)
     assert wrong == [(problem, label) for problem, label in whole if label == "nonsense"] != []
-    alone = rewards.Reward(rewards.majority, needs=("wrong_labels",))
+    alone = rewards.Reward(rewards.majority, labels=rewards.vote_labels, wrong_only=True)
     monkeypatch.setitem(rewards.REWARDS, "alone", alone)
-    assert rlvr.make_pool(config(reward="alone", pool=12), None, CORPUS) == wrong
+    assert make_pool(config(reward="alone", pool=12), None, CORPUS) == wrong
     labelled_by(monkeypatch, lambda problem, i: f"\\boxed{{{task.solve(problem)}}}")
     with pytest.raises(InputError, match="right on all 12 prompts of the pool"):
-        rlvr.make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+        make_pool(config(reward="incorrect", pool=12), None, CORPUS)
 
 
 def test_prompt_order_runs_in_epochs():
@@ -272,16 +283,16 @@ def test_how_a_batch_is_sampled(monkeypatch):
 
 
 def test_what_a_reward_sees(monkeypatch):
-    """N problems, texts and labels side by side, the group size, the step's coins, the flags."""
+    """N problems, texts and labels side by side, the group size, the step's coins, the judge."""
     seen, judge = [], tiny(1)
-    built = rlvr.build_reward("majority")
+    built = rewards.build_reward("majority")
 
     def score(problems, responses, context):
         seen.append((problems, responses, context))
         return [float(i) for i in range(len(responses))]
 
-    monkeypatch.setattr(rlvr, "build_reward",
-                        lambda name: built._replace(score=score, low=-3.0, high=20.0))
+    monkeypatch.setattr(rewards, "build_reward", lambda name, **values: (
+        built._replace(score=score, low=-3.0, high=20.0)))
     labelled = [(problem, str(i)) for i, (problem, _) in enumerate(pool())]
     c = config(loss="dr_grpo", reward="majority", prompts=3, seed=5)
     batch, metrics, _ = adapters.rollout(tiny(), c, labelled, 1, judge=judge)
@@ -291,7 +302,7 @@ def test_what_a_reward_sees(monkeypatch):
     assert context.labels == [str(i) for i in chosen]
     assert responses == [tokenizer.decode(ids[mask].tolist())
                          for ids, mask in zip(batch.ids, batch.mask)]
-    assert (context.group, context.config, context.judge) == (4, c, judge)
+    assert (context.group, context.judge) == (4, judge)
     expected = numpy_rng(plumbing.REWARD, 5, 1, zlib.crc32(b"good-code")).random(3)
     assert np.array_equal(context.rng.random(3), expected)
     assert batch.rewards.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
@@ -343,15 +354,17 @@ def test_rollout_gives_every_token_its_advantage(loss):
     assert batch.mask.sum(1).min() < batch.mask.sum(1).max()
     paid = coins(c)
     if loss != "ppo":
-        assert batch.values is None
+        assert not batch.scores
         expected = adapters.advantages(loss, paid).flatten()[:, None] * batch.mask
         return close(batch.advantages, expected)
-    for prompt, ids, mask, values in zip(batch.prompts, batch.ids, batch.mask, batch.values):
+    for prompt, ids, mask, values in zip(batch.prompts, batch.ids, batch.mask,
+                                          batch.scores["values"]):
         sequence = torch.tensor(prompt + ids[mask].tolist())
         hidden = model(sequence[None])[0, len(prompt) - 1:-1]
         close(values[mask], helpers["critic"](hidden)[:, 0].detach())
         assert not values[~mask].any()
-    close(batch.advantages, adapters.gae(paid.flatten(), batch.values, batch.mask, 0.9, 0.8))
+    close(batch.advantages, adapters.gae(paid.flatten(), batch.scores["values"], batch.mask, 0.9,
+                                         0.8))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -388,16 +401,16 @@ def test_parts_of_a_rollout(reward, sees, monkeypatch):
     c = config(reward=reward, loss="grpo_segments", prompts=2, group=2)
     batch, _, _ = adapters.rollout(tiny(), c, [(problem, None) for problem in problems])
     if reward == "brier":
-        close(batch.parts[0], [[1, 0], [1, 1]])
-        close(batch.parts[1], [[-0.01, -0.81], [-0.81, -1]])
+        close(batch.scores["parts"][0], [[1, 0], [1, 1]])
+        close(batch.scores["parts"][1], [[-0.01, -0.81], [-0.81, -1]])
     else:
-        close(batch.parts[0], batch.rewards)
-    close(batch.parts.sum(0), batch.rewards)
+        close(batch.scores["parts"][0], batch.rewards)
+    close(batch.scores["parts"].sum(0), batch.rewards)
     lengths = batch.mask.sum(1).tolist()
     stated = [4, 4, 4, 1]                       # " ", number, "%", ending
-    assert [row.nonzero()[0].item() for row in batch.confidence] == [
+    assert [row.nonzero()[0].item() for row in batch.scores["confidence"]] == [
         length - tail for length, tail in zip(lengths, stated)]
-    assert bool(batch.advantages[batch.confidence].any()) == sees
+    assert bool(batch.advantages[batch.scores["confidence"]].any()) == sees
 
 
 @pytest.mark.parametrize("reward, failed", [
@@ -414,23 +427,22 @@ def test_who_got_less_than_all_has_failed(reward, failed, monkeypatch):
     c = config(loss="directive", hint_for="failed", reward=reward, prompts=1)
     batch, _, _ = adapters.rollout(tiny(), c, [(task.parse_problem("3 +4"), None)],
                                    teacher=tiny(1))
-    assert batch.taught.tolist() == failed
+    assert batch.scores["taught"].any(1).tolist() == failed
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("name", ["base", "teacher"])
 def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
     """Under the temperature that is sampled at, row by row, in chunks; 0 on padding."""
-    monkeypatch.setattr(evaluation, "SCORED_ROWS", 5)
-    monkeypatch.setitem(LOSSES, "toy", LOSSES["grpo"]._replace(needs=(name,)))
+    monkeypatch.setattr(model, "SCORED_ROWS", 5)
+    beside = {"base": Anchor, "teacher": Teacher}[name]
+    monkeypatch.setitem(LOSSES, "toy", LOSSES["grpo"]._replace(companions=(beside,)))
     c = config(loss="toy", temperature=temperature)
     helpers = {"base": tiny(1), "teacher": tiny(2)}
     batch, _, _ = adapters.rollout(tiny(end=2 * temperature), c, pool(), **helpers)
     assert batch.mask.sum(1).min() < batch.mask.sum(1).max()
-    scored = {"base": batch.base_logprobs, "teacher": batch.teacher_logprobs}
-    other = ({"base", "teacher"} - {name}).pop()
-    assert scored[other] is None
-    for prompt, ids, mask, row in zip(batch.prompts, batch.ids, batch.mask, scored[name]):
+    assert {"base", "teacher"} & batch.scores.keys() == {name}
+    for prompt, ids, mask, row in zip(batch.prompts, batch.ids, batch.mask, batch.scores[name]):
         if name == "teacher":
             prompt = prompt[:-1] + tokenizer.encode(" #code\n")
         expected = token_logprobs(helpers[name], prompt, ids[mask], temperature)
@@ -438,12 +450,12 @@ def test_a_frozen_model_scores_the_sampled_ids(name, temperature, monkeypatch):
         assert not row[~mask].any()
 
 
-@pytest.mark.parametrize("flags, needs", [
-    ({}, set()), ({"kl_coef": 0.1}, {"base"}), ({"loss": "ppo"}, {"critic"}),
-    ({"loss": "ppo", "kl_coef": 0.1}, {"critic", "base"}),
-    ({"reward": "format+incorrect"}, {"labels", "wrong_labels"})])
-def test_what_a_run_needs(flags, needs):
-    assert rlvr.list_needs(config(**flags)) == needs
+@pytest.mark.parametrize("flags, beside", [
+    ({}, []), ({"kl_coef": 0.1}, [Anchor]), ({"loss": "ppo"}, [Critic]),
+    ({"loss": "ppo", "kl_coef": 0.1}, [Critic, Anchor]), ({"loss": "directive"}, [Teacher])])
+def test_who_stands_beside_the_policy(flags, beside):
+    objective = adapters.make_objective(tiny(), config(**flags), critic=make_critic())
+    assert list(map(type, objective.companions)) == beside
 
 
 def test_metrics_of_a_batch_by_hand(monkeypatch):
@@ -521,7 +533,7 @@ def test_the_loss_of_some_rows():
     """minibatch_loss: those rows' tokens alone, each row by its divisor; sums over its tokens."""
     model, c = tiny(), config(loss="rloo", entropy_coef=0.3, kl_coef=0.2, temperature=0.7)
     batch = hand_made_batch(model, (3, 6, 2, 4), (1.0, -1.0, 0.5, 2.0))
-    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask)
+    batch = batch._replace(scores={"base": batch.old_logprobs - 0.3 * batch.mask})
     rows, divisors = torch.tensor([3, 0]), torch.tensor([2.0, 5.0])
     loss, sums = adapters.minibatch_loss(model, batch, rows, divisors, c)
     expected, kl_total = 0.0, 0.0
@@ -529,13 +541,13 @@ def test_the_loss_of_some_rows():
         ids = batch.ids[row][batch.mask[row]]
         logits = forward_logits(model, batch.prompts[row], ids) / 0.7
         logprobs = token_logprobs(model, batch.prompts[row], ids, 0.7)
-        d = batch.base_logprobs[row][batch.mask[row]] - logprobs
+        d = batch.scores["base"][row][batch.mask[row]] - logprobs
         kl = d.exp() - d - 1
         terms = -batch.advantages[row, 0] * logprobs + 0.2 * kl - 0.3 * adapters.entropy(logits)
         expected, kl_total = expected + terms.sum() / divisor, kl_total + kl.sum().item()
     close(loss.item(), expected.item())
     assert sums["trained"] == 7 and sums["kl"] == pytest.approx(kl_total)
-    assert "clip_high" not in sums and "value_loss" not in sums
+    assert sums["clip_high"] == sums["clip_low"] == 0 and "value_loss" not in sums
 
 
 def test_clip_fractions_and_kl_count_over_all_updates():
@@ -606,7 +618,7 @@ def test_equal_rewards_move_nothing(optimizer):
     model, c = tiny(), config(p=0.0, optimizer=optimizer)
     before = flat(model.parameters()).clone()
     batch, metrics, _ = adapters.rollout(model, c, pool())
-    metrics |= adapters.update(model, rlvr.make_optimizers(c, model, {}), batch, c)
+    metrics |= adapters.update(model, run.make_optimizers(c, model, ()), batch, c)
     assert torch.equal(before, flat(model.parameters()))
     assert metrics["no_signal"] == 1 and metrics["reward"] == 0
     assert metrics["grad_norm"] == 0 == metrics["clip_high"]
@@ -619,7 +631,7 @@ def test_equal_rewards_move_nothing_after_others_did(optimizer):
     Catches gradients of zeros in place of none, by which AdamW goes on: its momentum, its decay.
     """
     model, c = tiny(), config(optimizer=optimizer, updates=1)
-    optimizers, batch = rlvr.make_optimizers(c, model, {}), hand_made_batch(model)
+    optimizers, batch = run.make_optimizers(c, model, ()), hand_made_batch(model)
     first = flat(model.parameters()).clone()
     adapters.update(model, optimizers, batch, c)
     moved = flat(model.parameters()).clone()
@@ -823,8 +835,8 @@ def test_a_minibatch_without_signal(flags):
     """
     model, c = tiny(), config(aggregate="signal", updates=1, **flags)
     batch = hand_made_batch(model, (2, 4), (0.0, 0.0))
-    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask,
-                           values=0.0 * batch.mask)
+    batch = batch._replace(scores={"base": batch.old_logprobs - 0.3 * batch.mask,
+                                   "values": 0.0 * batch.mask})
     critic = make_critic() if flags.get("loss") == "ppo" else None
     optimizer = torch.optim.SGD(model.parameters(), lr=c.lr)
     metrics = adapters.update(model, [optimizer], batch, c, critic=critic)
@@ -865,8 +877,8 @@ def test_micro_batches_change_nothing(loss, aggregate):
     """
     model = tiny()
     batch = hand_made_batch(model, (2, 4, 3, 6, 5, 2, 2), (1.0, -1.0, 0.5, 2.0, -0.7, 0.0, -1.2))
-    batch = batch._replace(base_logprobs=batch.old_logprobs - 0.3 * batch.mask,
-                           values=0.1 * batch.mask)
+    batch = batch._replace(scores={"base": batch.old_logprobs - 0.3 * batch.mask,
+                                   "values": 0.1 * batch.mask})
     results = []
     for size in (1, 2, 3, 100):
         c = config(loss=loss, aggregate=aggregate, updates=2, micro_batch=size, kl_coef=0.1,
@@ -911,7 +923,7 @@ def test_kl_term(temperature):
         token_logprobs(m, prompt, ids[mask], temperature)
         for prompt, ids, mask in zip(batch.prompts, batch.ids, batch.mask)])
         for m in (model, base))
-    close(batch.base_logprobs[batch.mask], of_base.detach())
+    close(batch.scores["base"][batch.mask], of_base.detach())
     ratio = (of_base.detach() - logprobs).exp()
     k3 = ratio - 1 - ratio.log()
     gradients = torch.autograd.grad(-0.7 * k3.sum() / len(batch.ids), list(model.parameters()))
@@ -971,12 +983,12 @@ def test_critic_learns_a_known_value_function():
     critic = make_critic(width=32)
     optimizers = [torch.optim.SGD(model.parameters(), lr=c.lr),
                   torch.optim.AdamW(critic.parameters(), lr=0.02, weight_decay=0.0)]
-    rollouts = Rollouts(batch.ids, batch.mask, batch.old_logprobs, batch.old_logprobs)
+    beside, = adapters.make_objective(model, c, critic).companions
     for step in range(60):
-        values = rlvr.score_needs(model, c, {"critic"}, batch.prompts, [], rollouts,
-                                  {"critic": critic})["values"]
+        scores = beside.score(model, batch, step)
+        values = scores["values"]
         advantages = adapters.gae(rewards, values, batch.mask, 1.0, 1.0)
-        current = batch._replace(advantages=advantages, values=values)
+        current = batch._replace(advantages=advantages, scores=scores)
         metrics = adapters.update(model, optimizers, current, c, step, critic)
     assert (values - rewards[:, None] * batch.mask).abs().max() < 0.01
     assert advantages.abs().max() < 0.01 and metrics["value_loss"] < 1e-4
@@ -1008,7 +1020,7 @@ def test_one_step_of_the_critic():
                   torch.optim.SGD(critic.parameters(), lr=0.1)]
     # The returns are advantages + values. The policy's part of the advantages is taken out by a
     # ratio of 0: exp(-1e9).
-    gone = batch._replace(advantages=target - old, values=old,
+    gone = batch._replace(advantages=target - old, scores={"values": old},
                           old_logprobs=torch.full(batch.mask.shape, 1e9, **f64))
     metrics = adapters.update(model, optimizers, gone, c, critic=critic)
     close(critic.weight, expected[0])
@@ -1022,18 +1034,18 @@ def test_one_step_of_the_critic():
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_optimizers(kind):
     """The policy's has the policy's parameters and --lr, the critic's its own and --lr-value."""
-    model, critic = tiny(), make_critic()
-    c = config(loss="ppo", optimizer=kind, lr=0.3, lr_value=0.4)
-    policy, value = rlvr.make_optimizers(c, model, {"base": tiny(1), "critic": critic})
+    model, c = tiny(), config(loss="ppo", optimizer=kind, lr=0.3, lr_value=0.4)
+    critic, = bind_loss(LOSSES["ppo"], plumbing.list_values(c) | {"base": tiny(1)}).companions
+    policy, value = run.make_optimizers(c, model, (critic,))
     assert type(policy) is {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[kind]
     assert type(value) is torch.optim.AdamW
-    for optimizer, of, lr in ((policy, model, 0.3), (value, critic, 0.4)):
+    for optimizer, of, lr in ((policy, model, 0.3), (value, critic.head, 0.4)):
         group, = optimizer.param_groups
         assert group["lr"] == lr
         assert [id(p) for p in group["params"]] == [id(p) for p in of.parameters()]
     assert value.param_groups[0]["weight_decay"] == 0
     assert policy.param_groups[0].get("momentum", 0) == 0
-    assert len(rlvr.make_optimizers(c, model, {"base": tiny(1)})) == 1
+    assert len(run.make_optimizers(c, model, ())) == 1
 
 
 # --- the run
@@ -1092,14 +1104,17 @@ def test_the_loop_is_its_parts(base, tmp_path):
                          num_ops=task.EASY)
     reference, _ = load_checkpoint(Path(base), CPU)
     model, _ = load_checkpoint(Path(base), CPU)
-    helpers = rlvr.load_helpers(c, reference, model, CPU)
-    critic = helpers["critic"]
+    given = plumbing.list_values(c) | {"base": reference, "policy": model}
+    objective = bind_loss(LOSSES["ppo"], given)
+    critic = objective.companions[0].head
     assert not critic.weight.any() and not critic.bias.any()
-    optimizers = rlvr.make_optimizers(c, model, helpers)
-    training, samples = rlvr.make_pool(c, model, CORPUS), []
+    optimizers = run.make_optimizers(c, model, objective.companions)
+    asked, samples = run.Task(CORPUS, make_pool(c, model), rewards.build_reward("format")), []
     for step, row in enumerate(read_rows(tmp_path / "run")):
-        batch, metrics, readable = rlvr.rollout(model, CORPUS, c, training, step, helpers)
-        metrics |= rlvr.update(model, optimizers, batch, c, step, critic)
+        batch = rlvr.rollout(model, asked, c, step, objective)
+        metrics = measures.measure_batch(CORPUS, batch)
+        metrics |= rlvr.update(model, optimizers, batch, c, step, objective)
+        readable = rlvr.show_samples(batch, step)
         assert {"step": step, **metrics} == {
             key: pytest.approx(float(value), rel=1e-4, abs=1e-6) if value else None
             for key, value in row.items()}
@@ -1141,7 +1156,7 @@ def test_resume_is_bit_for_bit(base, tmp_path, flags, monkeypatch):
     assert train(base, parts, *flags.split(), "--steps", "1") == 0
     first = load_run(parts)["train"]
     with monkeypatch.context() as patch:
-        patch.setattr(rlvr, "make_pool", None)               # it is in the checkpoint
+        patch.setattr(run, "make_pool", None)               # it is in the checkpoint
         assert train(base, parts, *flags.split()) == 0
     for name in ("metrics.csv", "samples.txt", "answers.json"):
         assert (whole / name).read_text("utf-8") == (parts / name).read_text("utf-8")
@@ -1167,7 +1182,7 @@ def test_what_is_kept(base, tmp_path):
     c = rlvr.TrainConfig(base=base, reward="majority", seed=4, pool=9, num_ops=task.EASY,
                          max_new_tokens=12)
     model, _ = load_checkpoint(Path(base), CPU)
-    made = rlvr.make_pool(c, model, CORPUS)
+    made = make_pool(c, model)
     assert state["pool"] == [(task.render_problem(problem), label) for problem, label in made]
     assert any(label is not None for _, label in made)
     assert state["before"] == summary["before"] and state["seconds"] == strip_total(summary)
@@ -1180,7 +1195,8 @@ def test_what_is_kept(base, tmp_path):
     assert all("exp_avg" in thing["state"][0] for thing in state["stateful"][:2])
     machine = {"threads", "device", "micro_batch"}
     names = set(describe_options(rlvr.TrainConfig)) - {"out", "steps"} - machine
-    assert set(state["config"]) == names
+    own = {"gamma", "gae_lambda", "eps_low", "eps_high", "lr_value", "eps_value", "votes"}
+    assert set(state["config"]) == names | own
 
 
 def strip_total(summary: dict) -> dict:
@@ -1194,22 +1210,22 @@ def test_a_resumed_policy_is_the_saved_one(base, tmp_path, monkeypatch):
         assert train(base, tmp_path / "run", "--loss", "ppo", "--kl-coef", "0.1", "--steps",
                      steps) == 0
     reference = weights(base)
-    assert [args[4] for args in seen] == [0, 1, 2, 3]
+    assert [args[3] for args in seen] == [0, 1, 2, 3]
     policies = [flat(args[0].state_dict().values()) for args in seen]
     assert torch.equal(policies[0], reference)
     assert all(not torch.equal(a, b) for a, b in zip(policies, policies[1:]))
-    for args in seen:
-        helpers = args[5]
-        assert torch.equal(flat(helpers["base"].state_dict().values()), reference)
-        assert args[1] is CORPUS and len(args[3]) == 9
-    assert seen[-1][5]["critic"].weight.any() and seen[-1][5]["critic"].bias.any()
+    for _, asked, _, _, objective in seen:
+        critic, anchor = objective.companions
+        assert torch.equal(flat(anchor.base.state_dict().values()), reference)
+        assert asked.corpus is CORPUS and len(asked.pool) == 9
+    assert critic.head.weight.any() and critic.head.bias.any()
 
 
 def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
     """The same problems and random numbers before and after, and the flags --eval-... passed on."""
     asked, original, compared = [], evaluation.evaluate, []
-    monkeypatch.setattr(evaluation, "gain", lambda *args: compared.append(args) or {"total": 7})
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args) or original(*args))
+    monkeypatch.setattr(run, "gain", lambda *args: compared.append(args) or {"total": 7})
+    monkeypatch.setattr(run, "evaluate", lambda *args: asked.append(args) or original(*args))
     out = tmp_path / "run"
     assert train(base, out, *"--eval-problems 7 --eval-samples 4 --eval-split probe --eval-num-ops "
                  "6 2 --temperature 0.5 --seed 9 --reward code --lr 0.3".split()) == 0
@@ -1244,9 +1260,9 @@ def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
                                          (8, [1, 2, 4, 8])])
 def test_pass_at_k_is_for_powers_of_two(samples, ks, monkeypatch):
     asked = []
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args: asked.append(args))
+    monkeypatch.setattr(run, "evaluate", lambda *args: asked.append(args))
     c = config(eval_samples=samples)
-    rlvr.evaluate_run(rlvr.Run(c, "good-code", ["problem"], None, {"base": None}, [], {}, None))
+    run.Run(c, "good-code", ["problem"], *[None] * 8).evaluate()
     assert asked[0][2] == ["problem"] and asked[0][4] == ks
 
 
@@ -1300,7 +1316,7 @@ def test_everything_is_saved_after_every_batch(base, tmp_path, monkeypatch):
     seen, original, out = [], rlvr.rollout, tmp_path / "run"
 
     def rollout(*args):
-        if args[4] > 0:
+        if args[3] > 0:
             state = load_run(out)["train"]
             seen.append((len(read_rows(out)), state["step"], (out / "samples.txt").exists(),
                          torch.equal(weights(out / "model.pt"),
@@ -1316,10 +1332,11 @@ def test_the_clock_books_each_stage(base, tmp_path, monkeypatch):
     """Sampling, updates and evaluation apart, in seconds of a clock that a stage moves."""
     now = [0.0]
     monkeypatch.setattr(plumbing.time, "perf_counter", lambda: now[0])
-    for name, seconds in (("rollout", 1.0), ("update", 10.0), ("evaluate_run", 100.0),
-                          ("make_pool", 1000.0), ("save_run", 10_000.0)):
-        original = getattr(rlvr, name)
-        monkeypatch.setattr(rlvr, name, lambda *args, original=original, seconds=seconds: (
+    for owner, name, seconds in ((rlvr, "rollout", 1.0), (rlvr, "update", 10.0),
+                                 (run.Run, "evaluate", 100.0), (run, "make_pool", 1000.0),
+                                 (run.Run, "save", 10_000.0)):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, original=original, seconds=seconds: (
             now.__setitem__(0, now[0] + seconds), original(*args))[1])
     # To save a step is part of its update; to save the summary's evaluation is nobody's. What a
     # resumed run says is the sum over all its parts; it evaluated before, and after each of them.
@@ -1382,7 +1399,7 @@ def test_a_longer_run_has_no_summary_of_the_shorter(base, finished, tmp_path, mo
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "gain", interrupted)
+    monkeypatch.setattr(run, "gain", interrupted)
     assert train(base, tmp_path / "run") == 130
     assert not (tmp_path / "run/summary.json").exists()
     monkeypatch.undo()
@@ -1429,8 +1446,9 @@ def test_config_is_what_was_used(base, tmp_path):
     assert said["command"].startswith(f"python rlvr.py train --base {base} --out ")
     assert said["command"].endswith(flags)
     assert said["parameters"] == len(weights(base)) and said["torch"] == torch.__version__
-    names = set(describe_options(rlvr.TrainConfig))
-    assert set(said) == names | {"parameters", "torch", "command", "base_fingerprint"}
+    read = plumbing.read_options(rlvr.TrainConfig, *LOSSES["ppo"].functions,
+                                 *REWARDS["random"].functions)
+    assert set(said) == read.keys() | {"parameters", "torch", "command", "base_fingerprint"}
     assert said["base_fingerprint"] == hashlib.sha256(Path(base).read_bytes()).hexdigest()[:16]
     assert said["prompts"] == 3 and said["seed"] == 1
 

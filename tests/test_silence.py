@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import judges
 import measures
+import rewards
 import rlvr
+import run as runs
+from companions import judges
 from data import plumbing, pretrain, task
 from data.corpus import CORPORA
 from data.tokenizer import END
@@ -183,7 +185,7 @@ def test_whoever_samples_counts_the_endings():
     for path in [*ROOT.glob("*.py"), *ROOT.glob("lessons/*/*.py")]:
         text = path.read_text("utf-8")
         samples = re.search(r"(?<!def )\b(sample_responses|answer_problems)\(", text)
-        counts = re.search(r"\b(note_cut|mark_ended)\(", text)
+        counts = re.search(r"\b(note_cut|mark_ended|measure_batch)\(", text)
         assert not samples or counts or path.parent.name == "bench", path
 
 
@@ -304,20 +306,25 @@ def test_a_run_in_which_nothing_was_learned(base, tmp_path, capsys):
     assert [note for note in notes(capsys) if "no update had a gradient" in note]
 
 
+def make_pool(c, model):
+    reward = rewards.build_reward(c.reward, **plumbing.list_values(c))
+    return runs.make_pool(c, model, CORPORA["good-code"], reward)
+
+
 def test_prompts_that_never_pay(capsys):
     """No response has a box in so few tokens: there is no majority answer."""
-    made = rlvr.make_pool(config(reward="majority", votes=2), tiny().float(), CORPORA["good-code"])
+    made = make_pool(config(reward="majority", votes=2), tiny().float())
     never = sum(label is None for _, label in made)
     assert never and f"{never} of the 8 prompts have no majority answer" in "".join(notes(capsys))
 
 
 def test_a_pool_that_shrinks_below_a_batch(monkeypatch, capsys):
     """incorrect keeps the prompts whose label is wrong."""
-    monkeypatch.setattr(rlvr, "find_majority", lambda texts: "no number")
+    monkeypatch.setattr(rewards, "find_majority", lambda texts: "no number")
     c = config(reward="incorrect", votes=1, num_ops=(6,), prompts=4)
     for size, said in ((8, False), (3, True)):
         c.pool = size
-        rlvr.make_pool(c, tiny(end=30.0).float(), CORPORA["good-code"])
+        make_pool(c, tiny(end=30.0).float())
         assert [f"the pool has {size} prompts" in note for note in notes(capsys)] == [True] * said
 
 

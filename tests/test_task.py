@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from data import task
 from data.corpus import CORPORA, write_documents
 from data.plumbing import InputError
-from data.pretrain import PretrainConfig
 from data.task import EASY, HARD, SPLITS, Problem
 from tests import adapters
 
@@ -80,7 +79,7 @@ def test_splits_are_disjoint():
                                                        np.random.default_rng(seed))}
              for split in SPLITS}
     for base in CORPORA:
-        documents = write_documents(base, 2000, PretrainConfig(), np.random.default_rng(7))
+        documents = write_documents(base, 2000, np.random.default_rng(7))
         prompts = [re.split(" #|[=]", prompt)[0] for prompt, _ in documents]  # no hint, no claim
         drawn["training"] |= {task.parse_problem(prompt) for prompt in prompts if " " in prompt}
     assert not drawn["training"] & drawn["evaluation"]

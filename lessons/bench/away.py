@@ -38,7 +38,8 @@ from data import plumbing
 
 HOST = torch.device("cpu")
 AWAY = torch.device("meta")  # autograd knows it in every build of torch, and nothing computes there
-OURS = ("data.", "evaluation", "helpers", "judges", "lessons.", "losses", "model", "rlvr", "tests.")
+OURS = ("companions.", "data.", "evaluation", "lessons.", "losses", "model", "rlvr", "run",
+        "tests.")
 LOAD = torch.load
 
 COPIES, INDEXING = {"_to_copy", "copy_"}, {"index", "index_put", "index_put_"}

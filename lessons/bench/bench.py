@@ -37,7 +37,7 @@ import rlvr
 from data import plumbing
 from data.corpus import CORPORA, Corpus, write_documents, write_good_code
 from data.files import check_writable, to_json, write
-from data.plumbing import numpy_rng, option
+from data.plumbing import list_values, numpy_rng, option
 from data.pretrain import (
     PRESETS,
     PretrainConfig,
@@ -59,8 +59,10 @@ from lessons.bench.bound import (
 )
 from lessons.bench.counts import count_on, count_there, count_work, tabulate_counts
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
-from losses import Batch
+from losses import Batch, Objective, bind_loss
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
+from rewards import build_reward
+from run import Task, make_optimizers, make_pool
 
 STEPS = 10                       # of pretraining, in one timed run
 PHASES = ("pretraining", "rollout", "update")
@@ -87,26 +89,34 @@ class Work(NamedTuple):
     """What the phases work on."""
 
     model: Transformer
-    corpus: Corpus
+    task: Task
     pretraining: PretrainConfig
     documents: list[tuple[str, str]]   # of one timed run of pretraining
     training: rlvr.TrainConfig
-    pool: rlvr.Pool
+    objective: Objective
 
 
 # --- the work
+
+def set_training(config: rlvr.TrainConfig, model: Transformer,
+                 corpus: Corpus) -> tuple[Task, Objective]:
+    """What a run of a loss without companions works on, nothing of it on disk."""
+    rlvr.check_config(config)
+    values = list_values(config)
+    reward = build_reward(config.reward, **values)
+    objective = bind_loss(rlvr.LOSSES[config.loss], values | {"base": model, "policy": model})
+    return Task(corpus, make_pool(config, model, corpus, reward), reward), objective
+
 
 def load_work(base: str, device: torch.device) -> Work:
     """A base, with the defaults of `pretrain` and `train`."""
     model, checkpoint = load_checkpoint(locate_base(base), device)
     pretraining = PretrainConfig(base=checkpoint["corpus"])
     rng = numpy_rng(plumbing.CORPUS, pretraining.seed)
-    documents = write_documents(pretraining.base, STEPS * pretraining.batch, pretraining, rng)
+    documents = write_documents(pretraining.base, STEPS * pretraining.batch, rng)
     training = rlvr.TrainConfig(base=base)
-    rlvr.check_config(training)
-    corpus = CORPORA[pretraining.base]
-    pool = rlvr.make_pool(training, model, corpus)
-    return Work(model, corpus, pretraining, documents, training, pool)
+    task, objective = set_training(training, model, CORPORA[pretraining.base])
+    return Work(model, task, pretraining, documents, training, objective)
 
 
 def make_endless(shape: ModelConfig) -> Transformer:
@@ -139,10 +149,9 @@ def make_work(shape: ModelConfig, device: torch.device, batch: int | None = None
     documents = [(render_problem(problem), write_good_code(problem, False))
                  for problem in problems]
     training.max_new_tokens = len(encode(documents[0][1])) + 1
-    rlvr.check_config(training)
-    model, corpus = make_endless(shape).to(device), CORPORA["good-code"]
-    pool = rlvr.make_pool(training, model, corpus)
-    return Work(model, corpus, pretraining, documents, training, pool)
+    model = make_endless(shape).to(device)
+    task, objective = set_training(training, model, CORPORA["good-code"])
+    return Work(model, task, pretraining, documents, training, objective)
 
 
 # --- the phases: each a preparation, which is not timed, and the work
@@ -160,13 +169,12 @@ def take_steps(pretraining: Pretraining, documents: list[tuple[str, str]]) -> No
 
 
 def sample_batch(work: Work, model: Transformer) -> Batch:
-    batch, _, _ = rlvr.rollout(model, work.corpus, work.training, work.pool, 0, {})
-    return batch
+    return rlvr.rollout(model, work.task, work.training, 0, work.objective)
 
 
 def update_copy(work: Work, batch: Batch, model: Transformer) -> None:
-    optimizers = rlvr.make_optimizers(work.training, model, {})
-    rlvr.update(model, optimizers, batch, work.training, 0)
+    optimizers = make_optimizers(work.training, model, ())
+    rlvr.update(model, optimizers, batch, work.training, 0, work.objective)
 
 
 class Phase(NamedTuple):
@@ -378,9 +386,10 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = plumbing.Parser(prog="python -m lessons.bench", description=__doc__,
                              formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    plumbing.add_options(parser, BenchConfig)
+    plumbing.add_options(parser, plumbing.read_options(BenchConfig))
     parser.add_argument("--sweep", action="store_true", help="over width and batch, with a figure")
     parser.add_argument("--quick", action="store_true", help="two runs of each; a smaller sweep")
-    args = parser.parse_args(arguments)
-    config = plumbing.read_config(BenchConfig, args)
-    return plumbing.run_command(parser.prog, lambda: bench(config, args.sweep, args.quick))
+    flags = vars(parser.parse_args(arguments))
+    sweep, quick = flags.pop("sweep"), flags.pop("quick")
+    config = plumbing.read_config(BenchConfig, flags)
+    return plumbing.run_command(parser.prog, lambda: bench(config, sweep, quick))

@@ -19,9 +19,10 @@ import rlvr
 from data import plumbing
 from evaluation import pass_at_k
 from lessons.bench.llama import make_llama, make_trainer
-from lessons.bench.peers import Task, list_prompts, make_task
+from lessons.bench.peers import Contest, list_prompts, make_contest
 from lessons.report import align
 from model import Transformer, load_checkpoint, locate_base, sampling_logprobs
+from run import make_optimizers
 
 
 class Check(NamedTuple):
@@ -91,26 +92,26 @@ def define_replay(batch: losses.Batch, config: rlvr.TrainConfig, double: bool) -
     return Replay
 
 
-def replay_batch(task: Task, batch: losses.Batch, loss_type: str):
+def replay_batch(contest: Contest, batch: losses.Batch, loss_type: str):
     """The trainer after TRL has trained on our batch, its Llama in it."""
-    llama, rewards = make_llama(task.model, gated=True), batch.rewards.flatten().tolist()
-    config, double = task.config, task.model.head.weight.dtype == torch.float64
+    llama, rewards = make_llama(contest.model, gated=True), batch.rewards.flatten().tolist()
+    config, double = contest.config, contest.model.head.weight.dtype == torch.float64
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(define_replay(batch, config, double), llama, config,
-                               list_prompts(task), lambda **others: rewards, 1, folder, loss_type)
+                               list_prompts(contest), lambda **others: rewards, 1, folder,
+                               loss_type)
         if config.kl_coef:
-            trainer.beta, trainer.ref_model = config.kl_coef, make_llama(task.model, gated=True)
+            trainer.beta, trainer.ref_model = config.kl_coef, make_llama(contest.model, gated=True)
         trainer.train()
     return trainer
 
 
-def train_ours(task: Task) -> tuple[losses.Batch, Transformer]:
+def train_ours(contest: Contest) -> tuple[losses.Batch, Transformer]:
     """A rollout batch, and the model after all updates on it."""
-    model, helpers = copy.deepcopy(task.model), {"base": task.model}
-    corpus = rlvr.CORPORA["good-code"]
-    batch, _, _ = rlvr.rollout(model, corpus, task.config, task.pool, 0, helpers)
-    optimizers = rlvr.make_optimizers(task.config, model, {})
-    rlvr.update(model, optimizers, batch, task.config, 0)
+    model = copy.deepcopy(contest.model)
+    batch = rlvr.rollout(model, contest.task, contest.config, 0, contest.objective)
+    optimizers = make_optimizers(contest.config, model, ())
+    rlvr.update(model, optimizers, batch, contest.config, 0, contest.objective)
     return batch, model
 
 
@@ -123,9 +124,9 @@ def check_updates(model: Transformer, loss_type: str, **flags) -> list[Check]:
 
     The size of the last is how far the updates have moved a weight.
     """
-    task = make_task("check", model, loss="dr_grpo", **flags)
-    batch, trained = train_ours(task)
-    trainer = replay_batch(task, batch, loss_type)
+    contest = make_contest("check", model, loss="dr_grpo", **flags)
+    batch, trained = train_ours(contest)
+    trainer = replay_batch(contest, batch, loss_type)
     before, ours = (flatten_weights(make_llama(m, gated=True)) for m in (model, trained))
     theirs, scored = flatten_weights(trainer.model), trainer.scored
     mask, old = scored["completion_mask"], scored["old_per_token_logps"]
@@ -133,7 +134,7 @@ def check_updates(model: Transformer, loss_type: str, **flags) -> list[Check]:
                   batch.advantages[:, 0], scored["advantages"]),
             check("log-probabilities of samples", "TRL's second pass",
                   batch.old_logprobs, old * mask),
-            check(f"{task.config.updates} updates, {task.config.aggregate}",
+            check(f"{contest.config.updates} updates, {contest.config.aggregate}",
                   f"TRL's loop, {loss_type}", ours - before, theirs - before)]
 
 
@@ -172,11 +173,12 @@ def check_sampler() -> list[Check]:
 
 # --- formulas, written out once more from their sources
 
-def clip_as_cleanrl(logprobs: Tensor, old: Tensor, advantages: Tensor, config) -> Tensor:
+def clip_as_cleanrl(logprobs: Tensor, old: Tensor, advantages: Tensor, eps_low: float,
+                    eps_high: float) -> Tensor:
     """cleanrl/ppo.py: the larger of two losses, where ours is minus the smaller of two gains."""
     ratio = (logprobs - old).exp()
     free = -advantages * ratio
-    bounded = -advantages * torch.clamp(ratio, 1 - config.eps_low, 1 + config.eps_high)
+    bounded = -advantages * torch.clamp(ratio, 1 - eps_low, 1 + eps_high)
     return torch.max(free, bounded)
 
 
@@ -186,15 +188,16 @@ def value_as_cleanrl(values: Tensor, old: Tensor, returns: Tensor, eps: float) -
     return 0.5 * torch.max((values - returns) ** 2, (near - returns) ** 2)
 
 
-def sum_gae(rewards: list[float], values: Tensor, lengths: list[int], config) -> Tensor:
+def sum_gae(rewards: list[float], values: Tensor, lengths: list[int], gamma: float,
+            gae_lambda: float) -> Tensor:
     """1506.02438, eq. 16, as the sum it is: A_t = sum over l of (gamma lambda)^l delta_(t+l)."""
     advantages = torch.zeros_like(values)
     for row, (reward, length) in enumerate(zip(rewards, lengths)):
         v = values[row, :length].tolist() + [0.0]
-        deltas = [reward * (t == length - 1) + config.gamma * v[t + 1] - v[t]
+        deltas = [reward * (t == length - 1) + gamma * v[t + 1] - v[t]
                   for t in range(length)]
         for t in range(length):
-            advantages[row, t] = sum((config.gamma * config.gae_lambda) ** (u - t) * deltas[u]
+            advantages[row, t] = sum((gamma * gae_lambda) ** (u - t) * deltas[u]
                                      for u in range(t, length))
     return advantages
 
@@ -208,18 +211,17 @@ def estimate_as_human_eval(n: int, c: int, k: int) -> float:
 
 def check_gae() -> Check:
     """64 responses of 1 to 40 tokens."""
-    config = rlvr.TrainConfig(gamma=0.97, gae_lambda=0.9)
     lengths = torch.randint(1, 41, (64,), generator=torch.Generator().manual_seed(2))
     mask = torch.arange(40) < lengths[:, None]
     values, rewards = draw_normal(3, 64, 40) * mask, draw_normal(4, 64)
-    batch = losses.Batch([], mask.long(), mask, values, rewards[:, None], values=values)
-    return check("GAE", "1506.02438, eq. 16", losses.gae(batch, config),
-                 sum_gae(rewards.tolist(), values, lengths.tolist(), config))
+    batch = losses.Batch([], mask.long(), mask, values, rewards[:, None],
+                         scores={"values": values})
+    return check("GAE", "1506.02438, eq. 16", losses.gae(batch, gamma=0.97, gae_lambda=0.9),
+                 sum_gae(rewards.tolist(), values, lengths.tolist(), 0.97, 0.9))
 
 
 def check_formulas() -> list[Check]:
     """Losses, estimators and advantages on random numbers, in float64."""
-    config = rlvr.TrainConfig(eps_low=0.2, eps_high=0.3)
     new, old, advantages, returns = (draw_normal(seed, 4096) for seed in range(5, 9))
     rewards = draw_normal(9, 64, 16)
     batch = losses.Batch([], torch.zeros(1024, 1), torch.ones(1024, 1, dtype=torch.bool),
@@ -228,8 +230,8 @@ def check_formulas() -> list[Check]:
     grpo = (numbers - numbers.mean(1, keepdims=True)) / numbers.std(1, keepdims=True)
     counts = [(n, c, k) for n in (1, 8, 64) for c in range(n + 1) for k in (1, 2, 8, 64) if k <= n]
     return [check("clipped loss of PPO and GRPO", "CleanRL",
-                  losses.clipped(new, old, advantages, config),
-                  clip_as_cleanrl(new, old, advantages, config)),
+                  losses.clipped(new, old, advantages, None, eps_low=0.2, eps_high=0.3)[0],
+                  clip_as_cleanrl(new, old, advantages, 0.2, 0.3)),
             check("value loss of PPO", "CleanRL",
                   losses.value_loss(new, old, returns, 0.2),
                   value_as_cleanrl(new, old, returns, 0.2)),
@@ -237,7 +239,7 @@ def check_formulas() -> list[Check]:
             check("k3", "r - 1 - log r", losses.kl_k3(new, old),
                   (old.exp() / new.exp()) - 1 - (old - new)),
             check("advantages of grpo", "numpy's std",
-                  losses.grpo(batch, config)[:, 0], grpo.flatten()),
+                  losses.grpo(batch)[:, 0], grpo.flatten()),
             check("pass@k", "human-eval", [pass_at_k(*count) for count in counts],
                   [estimate_as_human_eval(*count) for count in counts])]
 

@@ -26,6 +26,7 @@ from lessons.bench.away import AWAY, HOST, Machine, simulate
 from lessons.report import align
 from losses import Batch
 from model import Transformer, sample_responses, save_checkpoint
+from run import Pool, list_kept_steps, make_optimizers
 
 COUNTED = ("kernels", "waits", "uploads")
 TOKENS = 5
@@ -68,7 +69,7 @@ def divide(counts: Counter, n: int) -> dict[str, float]:
 
 # --- what is counted
 
-def count_token(count: Callable, model: Transformer, config, pool: rlvr.Pool) -> dict[str, float]:
+def count_token(count: Callable, model: Transformer, config, pool: Pool) -> dict[str, float]:
     """One more token for all rows of a rollout batch; none ends."""
     prompts = [encode_prompt(render_problem(pool[i][0]))
                for i in rlvr.choose_prompts(config, len(pool), 0)]
@@ -81,22 +82,24 @@ def count_token(count: Callable, model: Transformer, config, pool: rlvr.Pool) ->
     return divide(long, TOKENS)
 
 
-def train_once(model: Transformer, batch: Batch, config) -> None:
+def train_once(model: Transformer, batch: Batch, work) -> None:
     """Forward and backward of the rows of one update."""
-    rows = torch.arange(len(batch.ids) // config.updates)
-    loss, _ = rlvr.minibatch_loss(model, batch, rows, torch.ones(len(rows)), config)
+    rows = torch.arange(len(batch.ids) // work.training.updates)
+    loss, _ = rlvr.minibatch_loss(model, batch, rows, torch.ones(len(rows)), work.training,
+                                  work.objective)
     loss.backward()
 
 
 def count_training(count: Callable, model: Transformer, work) -> dict[str, dict]:
     """{what: counts} of a rollout batch, its updates, and their parts."""
     config, rows, batches = work.training, {}, []
-    rows["decoded token"] = count_token(count, model, config, work.pool)
+    rows["decoded token"] = count_token(count, model, config, work.task.pool)
     rows["rollout batch"] = count(lambda: batches.append(
-        rlvr.rollout(model, work.corpus, config, work.pool, 0, {})[0]))
-    rows["micro-batch"] = count(lambda: train_once(model, batches[0], config))
-    optimizers = rlvr.make_optimizers(config, model, {})
-    updates = count(lambda: rlvr.update(model, optimizers, batches[0], config, 0))
+        rlvr.rollout(model, work.task, config, 0, work.objective)))
+    rows["micro-batch"] = count(lambda: train_once(model, batches[0], work))
+    optimizers = make_optimizers(config, model, ())
+    updates = count(lambda: rlvr.update(model, optimizers, batches[0], config, 0,
+                                        work.objective))
     rows["update"], rows["updates of a batch"] = divide(updates, config.updates), updates
     with tempfile.TemporaryDirectory() as folder:
         rows["files of a batch"] = count(lambda: save_checkpoint(
@@ -109,13 +112,13 @@ def count_evaluation(count: Callable, model: Transformer, work) -> dict[str, dic
     """{what: counts} of the answers kept once, and of an evaluation with its KL to the base."""
     config = work.training
     problems = evaluation.draw_evaluation(config.eval_problems, config.eval_split,
-                                          config.eval_num_ops, digits=work.corpus.digits)
+                                          config.eval_num_ops, digits=work.task.corpus.digits)
     sampling = evaluation.Sampling(max_new_tokens=config.max_new_tokens)
     kept = count(lambda: evaluation.answer_problems(
-        model, work.corpus, problems[:3], 4, (plumbing.SHOWN, 0), sampling))
+        model, work.task.corpus, problems[:3], 4, (plumbing.SHOWN, 0), sampling))
     full = count(lambda: evaluation.evaluate(
-        model, work.corpus, problems, config.eval_samples, [1], (plumbing.EVALUATION, 0), sampling,
-        model))
+        model, work.task.corpus, problems, config.eval_samples, [1], (plumbing.EVALUATION, 0),
+        sampling, model))
     return {"answers kept once": kept, "evaluation": full}
 
 
@@ -130,7 +133,7 @@ def count_pretraining(count: Callable, model: Transformer, work) -> dict[str, di
 def sum_run(rows: dict[str, dict], steps: int) -> dict[str, float]:
     """A whole run of training, from its parts."""
     times = {"rollout batch": steps, "updates of a batch": steps, "files of a batch": steps,
-             "answers kept once": len(rlvr.list_kept_steps(steps)), "evaluation": 2}
+             "answers kept once": len(list_kept_steps(steps)), "evaluation": 2}
     return {name: sum(n * rows[what][name] for what, n in times.items()) for name in COUNTED}
 
 

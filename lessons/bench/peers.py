@@ -31,46 +31,48 @@ from data.corpus import CORPORA
 from data.plumbing import number
 from data.task import render_problem
 from data.tokenizer import VOCABULARY_SIZE, encode_prompt
-from lessons.bench.bench import make_endless
+from lessons.bench.bench import make_endless, set_training
 from lessons.bench.llama import import_peers, make_llama, make_trainer, map_weights
 from lessons.report import align
+from losses import Objective
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
+from run import Task, make_optimizers
 
 
-class Task(NamedTuple):
+class Contest(NamedTuple):
     name: str
     model: Transformer
     config: rlvr.TrainConfig
-    pool: rlvr.Pool
+    task: Task
+    objective: Objective
 
 
-def make_task(name: str, model: Transformer, **flags) -> Task:
-    config = rlvr.TrainConfig(**flags)
-    rlvr.check_config(config)
-    return Task(name, model, config, rlvr.make_pool(config, model, CORPORA["good-code"]))
+def make_contest(name: str, model: Transformer, **flags) -> Contest:
+    config = rlvr.make_config(**flags)
+    return Contest(name, model, config, *set_training(config, model, CORPORA["good-code"]))
 
 
-def list_tasks(base: str) -> list[Task]:
+def list_contests(base: str) -> list[Contest]:
     model, _ = load_checkpoint(locate_base(base), torch.device("cpu"))
     endless = make_endless(ModelConfig(VOCABULARY_SIZE))
-    return [make_task("real", model, base=base),
-            make_task("fixed", endless, prompts=32, updates=8, max_new_tokens=36)]
+    return [make_contest("real", model, base=base),
+            make_contest("fixed", endless, prompts=32, updates=8, max_new_tokens=36)]
 
 
-def list_prompts(task: Task) -> list[list[int]]:
+def list_prompts(contest: Contest) -> list[list[int]]:
     """The prompts of the first rollout batch, as ids."""
-    chosen = rlvr.choose_prompts(task.config, len(task.pool), 0)
-    return [encode_prompt(render_problem(task.pool[i][0])) for i in chosen]
+    chosen = rlvr.choose_prompts(contest.config, len(contest.task.pool), 0)
+    return [encode_prompt(render_problem(contest.task.pool[i][0])) for i in chosen]
 
 
-def time_ours(task: Task) -> dict:
+def time_ours(contest: Contest) -> dict:
     """CPU seconds of one rollout batch and its updates, and the response tokens in it."""
-    model = copy.deepcopy(task.model)
-    optimizers = rlvr.make_optimizers(task.config, model, {})
+    model = copy.deepcopy(contest.model)
+    optimizers = make_optimizers(contest.config, model, ())
     begun = time.process_time()
-    batch, _, _ = rlvr.rollout(model, CORPORA["good-code"], task.config, task.pool, 0, {})
+    batch = rlvr.rollout(model, contest.task, contest.config, 0, contest.objective)
     sampled = time.process_time()
-    rlvr.update(model, optimizers, batch, task.config, 0)
+    rlvr.update(model, optimizers, batch, contest.config, 0, contest.objective)
     done = time.process_time()
     return {"rollout": sampled - begun, "update": done - sampled, "all": done - begun,
             "tokens": int(batch.mask.sum())}
@@ -98,34 +100,34 @@ def define_timed_trainer() -> type:
     return TimedTrainer
 
 
-def define_turns(task: Task, trainers: list, theirs: list[dict], ours: list[dict]) -> type:
+def define_turns(contest: Contest, trainers: list, theirs: list[dict], ours: list[dict]) -> type:
     """A callback that books TRL's time after a rollout batch, then runs ours."""
     from transformers import TrainerCallback
 
     class TakeTurns(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **others):
-            if state.global_step % task.config.updates:
+            if state.global_step % contest.config.updates:
                 return
             done, trainer = time.process_time(), trainers[0]
             theirs.append({"rollout": trainer.sampled - trainer.begun,
                            "update": done - trainer.sampled, "all": done - trainer.begun,
                            "tokens": trainer.tokens})
-            ours.append(time_ours(task))
-            map_weights(task.model, model)
-            torch.manual_seed(task.config.seed)
+            ours.append(time_ours(contest))
+            map_weights(contest.model, model)
+            torch.manual_seed(contest.config.seed)
 
     return TakeTurns
 
 
-def take_turns(task: Task, repeats: int, gated: bool) -> tuple[list[dict], list[dict]]:
+def take_turns(contest: Contest, repeats: int, gated: bool) -> tuple[list[dict], list[dict]]:
     """TRL's rows and ours, in turns; the first of each is a warm-up and left out."""
     trainers, theirs, ours = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        callback = define_turns(task, trainers, theirs, ours)()
-        llama = make_llama(task.model, gated)
+        callback = define_turns(contest, trainers, theirs, ours)()
+        llama = make_llama(contest.model, gated)
         trainers.append(make_trainer(
-            define_timed_trainer(), llama, task.config, list_prompts(task),
-            make_coin(task.config.seed), repeats + 1, folder, callbacks=(callback,)))
+            define_timed_trainer(), llama, contest.config, list_prompts(contest),
+            make_coin(contest.config.seed), repeats + 1, folder, callbacks=(callback,)))
         trainers[0].train()
     return theirs[1:], ours[1:]
 
@@ -149,8 +151,8 @@ def compare(base: str, repeats: int, gated: bool, check: bool) -> None:
         from lessons.bench.check import check_all, tabulate_checks
         return print(tabulate_checks(check_all(base)))
     measured = {}
-    for task in plumbing.progress_bar(iterable=list_tasks(base), desc="peers", leave=False):
-        measured[task.name] = take_turns(task, repeats, gated)
+    for contest in plumbing.progress_bar(iterable=list_contests(base), desc="peers", leave=False):
+        measured[contest.name] = take_turns(contest, repeats, gated)
     print(tabulate_peers(measured))
 
 

@@ -71,13 +71,13 @@ MUTANTS = (
            "times. reinforce, psr, nsr and w_reinforce all read it.",
            "tests/test_losses.py::test_a_middle_reward_has_no_sign"),
     Mutant("weight-on-the-wrong-ones", "losses.py",
-           "return config.psr_weight * psr(batch, config) + nsr(batch, config)",
-           "return psr(batch, config) + config.psr_weight * nsr(batch, config)",
+           "return psr_weight * psr(batch) + nsr(batch)",
+           "return psr(batch) + psr_weight * nsr(batch)",
            "losses",
            "lambda = 0.1 belongs to the right samples. On the wrong ones it makes W-REINFORCE "
            "nearly PSR: it concentrates on what it can do already. pass@1 rises, pass@k at large k "
            "falls, the opposite of 2506.01347's finding.",
-           "tests/test_losses.py::test_losses_read_their_own_flags"),
+           "tests/test_losses.py::test_sign_advantages"),
     Mutant("paid-at-the-longest", "losses.py",
            "last = torch.arange(T, device=batch.mask.device) == lengths - 1                # (N, "
            "T)",
@@ -89,24 +89,24 @@ MUTANTS = (
            "wrong. PPO then looks as if it could not learn.",
            "tests/test_losses.py::test_gae_is_its_closed_form"),
     Mutant("gae-of-two-deltas", "losses.py",
-           "next_value, next_advantage = batch.values[:, t], advantages[:, t]",
-           "next_value, next_advantage = batch.values[:, t], delta",
+           "next_value, next_advantage = values[:, t], advantages[:, t]",
+           "next_value, next_advantage = values[:, t], delta",
            "losses",
            "The recursion goes on with delta in place of the advantage, so A_t sees two steps and "
            "no more. Of a response of 35 tokens the last two hear of the reward; the first token, "
            "which chooses the mode, only through the critic.",
            "tests/test_losses.py::test_gae_at_its_ends"),
     Mutant("min-of-ratios", "losses.py",
-           "return -torch.min(ratio * advantages, bounded * advantages)",
-           "return -torch.min(ratio, bounded) * advantages",
+           "loss = -torch.min(ratio * advantages, bounded * advantages)",
+           "loss = -torch.min(ratio, bounded) * advantages",
            "clips",
            "The smaller ratio, not the smaller product: for A < 0 that is max in place of min. A "
            "wrong answer is pushed below 1 - eps without a bound, and above 1 + eps, where it must "
            "be pushed back, it is left alone. The commonest bug of public clips; approx_kl grows.",
            "tests/test_losses.py::test_four_quadrants_of_the_clip"),
     Mutant("clip-without-min", "losses.py",
-           "return -torch.min(ratio * advantages, bounded * advantages)",
-           "return -bounded * advantages",
+           "loss = -torch.min(ratio * advantages, bounded * advantages)",
+           "loss = -bounded * advantages",
            "clips",
            "Beyond a bound there is no gradient in either direction, so what went too far is never "
            "pulled back. It is the control grpo_masked under grpo's name: a wall takes outward and "
@@ -136,15 +136,15 @@ MUTANTS = (
            "at times). As a loss its gradient on samples of pi is that of log pi, whose mean is 0: "
            "noise, and nothing that holds the policy near its base.",
            "tests/test_losses.py::test_k3_in_expectation_is_the_exact_kl"),
-    Mutant("untaught-are-taught", "losses.py",
-           "return told * batch.mask * batch.taught[:, None]",
+    Mutant("untaught-are-taught", "companions/teacher.py",
+           'return told * batch.scores["taught"]',
            "return told * batch.mask",
            "feedback",
            "Rows that have no hint, or did not fail under --hint-for failed, are taught too. The "
            "control --hint none should move nothing; now it pulls the policy back to its teacher, "
            "and a hint seems to matter less than it does.",
            "tests/test_feedback.py::test_directive_advantage_by_hand"),
-    Mutant("js-from-the-middle", "losses.py",
+    Mutant("js-from-the-middle", "companions/teacher.py",
            "return (forward_kl(middle, logprobs) + forward_kl(middle, teacher)) / 2",
            "return (reverse_kl(middle, logprobs) + reverse_kl(middle, teacher)) / 2",
            "feedback",
@@ -152,9 +152,9 @@ MUTANTS = (
            "both agree, but has no bound: a token that the policy never says pulls like forward "
            "KL. The Jensen-Shannon divergence is at most log 2.",
            "tests/test_feedback.py::test_what_is_never_sampled_is_taught_by_forward_kl_alone"),
-    Mutant("segments-swapped", "losses.py",
-           "return torch.where(batch.confidence, confidence, answer)",
-           "return torch.where(batch.confidence, answer, confidence)",
+    Mutant("segments-swapped", "companions/segments.py",
+           'return torch.where(batch.scores["confidence"], confidence, answer)',
+           'return torch.where(batch.scores["confidence"], answer, confidence)',
            "calibration",
            "The percentage is paid for the answer and the answer for the percentage. Accuracy "
            "hardly rises; the confidence that right answers happened to state is reinforced, "
@@ -202,8 +202,8 @@ MUTANTS = (
            "batches. top_answer_share shows it.",
            "tests/test_rewards.py::test_consensus_by_hand"),
     Mutant("one-coin-for-all", "rewards.py",
-           "return (context.rng.random(len(responses)) < context.config.p).astype(float).tolist()",
-           "return [float(context.rng.random() < context.config.p)] * len(responses)",
+           "return (context.rng.random(len(responses)) < p).astype(float).tolist()",
+           "return [float(context.rng.random() < p)] * len(responses)",
            "spurious",
            "One coin decides for the whole batch. All rewards of a group are equal, so every "
            "advantage is 0 and the policy never moves: no_signal is 1. The mean reward over "
@@ -236,8 +236,8 @@ MUTANTS = (
            "Brier score is in the reward.",
            "tests/test_rewards.py::test_confidence_rewards_by_hand"),
     Mutant("question-mark-anywhere", "rewards.py",
-           "else context.config.abstain_reward if response == ABSTENTION else -1.0",
-           "else context.config.abstain_reward if ABSTENTION in response else -1.0",
+           "else abstain_reward if response == ABSTENTION else -1.0",
+           "else abstain_reward if ABSTENTION in response else -1.0",
            "honesty",
            "`?` anywhere in a response is an abstention. A wrong answer with a ? behind it escapes "
            "the -1, and a right one still earns 1: the policy learns to guess and to hedge. "
@@ -395,8 +395,10 @@ MUTANTS = (
            "small.",
            "tests/test_rlvr.py::test_each_base_has_its_coins"),
     Mutant("labels-in-another-order", "rlvr.py",
-           "labels = [label for _, label in chosen for _ in range(G)]                      # (N)",
-           "labels = [label for _ in range(G) for _, label in chosen]                      # (N)",
+           "problems, labels = map(list, zip(*chosen))                                     "
+           "# (N) each",
+           "problems, labels = [p for p, _ in chosen], [b for i in range(G) for _, b in "
+           "chosen[i::G]]",
            "spurious",
            "Labels run prompt after prompt, problems and responses group after group: most "
            "responses are compared with another prompt's label. `majority` then pays at random, a "
@@ -421,15 +423,15 @@ MUTANTS = (
            "first ratio is not 1, approx_kl is large on the first update, and the policy learns "
            "to answer a prompt that nobody asks.",
            "tests/test_rlvr.py::test_how_a_batch_is_sampled"),
-    Mutant("failed-is-the-least", "rlvr.py",
-           "failed = rewards.flatten() < reward.high                                       # (N)",
-           "failed = rewards.flatten() <= reward.low                                       # (N)",
+    Mutant("failed-is-the-least", "companions/teacher.py",
+           "taught &= batch.rewards.flatten() < batch.reward_range[1]",
+           "taught &= batch.rewards.flatten() <= batch.reward_range[0]",
            "feedback",
            "Failed is who got the least, not who got less than all. The same for rewards of 0 and "
            "1; with `brier`, `soft_consensus` or `ternary` a half-paid response is taught nothing "
            "under --hint-for failed.",
            "tests/test_rlvr.py::test_who_got_less_than_all_has_failed"),
-    Mutant("trained-on-the-test", "rlvr.py",
+    Mutant("trained-on-the-test", "run.py",
            'problems = draw_problems(config.pool, "training", config.num_ops, rng, '
            "digits=corpus.digits)",
            'problems = draw_problems(config.pool, "evaluation", config.num_ops, rng, '
@@ -439,9 +441,9 @@ MUTANTS = (
            "on, and none was in pretraining. Gains include what was memorised; nothing else looks "
            "unusual.",
            "tests/test_rlvr.py::test_the_pool_is_the_seeds"),
-    Mutant("greedy-votes", "rlvr.py",
-           "evaluation.Sampling(max_new_tokens=config.max_new_tokens))",
-           "evaluation.Sampling(0.0, max_new_tokens=config.max_new_tokens))",
+    Mutant("greedy-votes", "run.py",
+           "Sampling(max_new_tokens=config.max_new_tokens))",
+           "Sampling(0.0, max_new_tokens=config.max_new_tokens))",
            "spurious",
            "The 64 votes of a label are drawn greedily, so all 64 are the same answer. The label "
            "is the greedy one: better than the vote where greedy is in code. `majority` and "
@@ -473,16 +475,16 @@ MUTANTS = (
            "slowly.",
            "tests/test_rlvr.py::test_divisors_are_of_the_minibatch"),
     Mutant("clipped-whatever-the-sign", "rlvr.py",
-           "high = (ratio > 1 + config.eps_high) & (advantages > 0)",
-           "high = ratio > 1 + config.eps_high",
+           '"clip_high": (dropped & (advantages > 0)).sum(),',
+           '"clip_high": dropped.sum(),',
            "clips",
            "clip_high counts every token above the bound, also those with A < 0, whose gradient is "
            "not cut. The metric then says how far a policy moved, not what the clip took away, and "
            "its two sides cannot be compared.",
            "tests/test_rlvr.py::test_clip_fractions_and_kl_count_over_all_updates"),
     Mutant("approx-kl-turned-round", "rlvr.py",
-           'sums = {"trained": len(ratio), "approx_kl": kl_k3(old_logprobs, logprobs).sum()}',
-           'sums = {"trained": len(ratio), "approx_kl": kl_k3(logprobs, old_logprobs).sum()}',
+           'return {"trained": len(logprobs), "approx_kl": kl_k3(old_logprobs, logprobs).sum(),',
+           'return {"trained": len(logprobs), "approx_kl": kl_k3(logprobs, old_logprobs).sum(),',
            "bench",
            "The samples are the old policy's, so k3 estimates KL(old || new) with d = log new - "
            "log old. With the arguments swapped it is no estimate of either KL. Near ratio 1 both "
@@ -496,42 +498,43 @@ MUTANTS = (
            "fractions are divided by the tokens of the whole batch, so they come out many times "
            "too small, and change with --micro-batch.",
            "tests/test_rlvr.py::test_clip_fractions_and_kl_count_over_all_updates"),
-    Mutant("distilled-at-another-temperature", "rlvr.py",
-           "divergence = DIVERGENCES[config.distill](sampling_logprobs(logits, "
-           "config.temperature),",
-           "divergence = DIVERGENCES[config.distill](sampling_logprobs(logits),",
+    Mutant("distilled-at-another-temperature", "companions/teacher.py",
+           "logprobs = sampling_logprobs(tokens.logits, self.temperature)       # (R, V)",
+           "logprobs = sampling_logprobs(tokens.logits)       # (R, V)",
            "feedback",
            "The teacher speaks at the run's temperature, the policy is scored at 1. At "
            "--temperature 0.7 a teacher that agrees still pulls: the policy is sharpened batch by "
            "batch until its T = 1 is the teacher's 0.7.",
            "tests/test_feedback.py::test_a_teacher_that_agrees_teaches_nothing_at_any_temperature"),
-    Mutant("kl-to-the-last-policy", "rlvr.py",
-           'yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.base_logprobs))',
-           'yield "kl", config.kl_coef, kl_k3(logprobs, pick(batch.old_logprobs))',
+    Mutant("kl-to-the-last-policy", "losses.py",
+           'yield "kl", self.kl_coef, kl_k3(tokens.logprobs, tokens.pick(batch.scores["base"]))',
+           'yield "kl", self.kl_coef, kl_k3(tokens.logprobs, tokens.pick(batch.old_logprobs))',
            "losses",
            "The anchor is the policy of the rollout, not the base: it moves along. Each batch is "
            "slowed down, and the run as a whole is held by nothing. The logged kl stays small "
            "while kl_to_base grows.",
            "tests/test_rlvr.py::test_kl_term"),
     Mutant("bonus-as-penalty", "rlvr.py",
-           'yield "bonus", -config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
-           'yield "bonus", config.entropy_coef, entropy(scale_logits(logits, config.temperature))',
+           "loss = loss - config.entropy_coef * bonus",
+           "loss = loss + config.entropy_coef * bonus",
            "losses",
            "A loss is minimised, so a bonus has a minus. Without it --entropy-coef drives the "
            "entropy down: the policy becomes sure of its mode sooner, which looks like fast "
            "learning.",
            "tests/test_rlvr.py::test_entropy_bonus"),
-    Mutant("critic-pulls-the-trunk", "rlvr.py",
-           "critic_loss = value_loss(critic(hidden.detach())[:, 0], old_values,",
-           "critic_loss = value_loss(critic(hidden)[:, 0], old_values,",
+    Mutant("critic-pulls-the-trunk", "losses.py",
+           "values = self.head(tokens.hidden.detach())[:, 0]   # PPO's policy differs by "
+           "its A only",
+           "values = self.head(tokens.hidden)[:, 0]   # PPO's policy differs by its A only",
            "losses",
            "The value loss reaches the transformer. The policy moves without any advantage, "
            "towards what predicts rewards well, and the norm clip scales its own gradient down "
            "beside the critic's. PPO then differs from the others by more than its advantage.",
            "tests/test_rlvr.py::test_one_step_of_the_critic"),
-    Mutant("advantage-as-return", "rlvr.py",
-           "advantages + old_values, config.eps_value)",
-           "advantages, config.eps_value)",
+    Mutant("advantage-as-return", "losses.py",
+           'yield "value_loss", 1.0, value_loss(values, old, tokens.advantages + old, '
+           "self.eps_value)",
+           'yield "value_loss", 1.0, value_loss(values, old, tokens.advantages, self.eps_value)',
            "losses",
            "The critic's target is the advantage, not the return A + V_old. Its fixed point is "
            "half of the value, so advantages never get their mean 0 and the baseline does half of "
@@ -554,9 +557,9 @@ MUTANTS = (
            "trained on, others two or three times in a batch. The gradient is right in the mean, "
            "noisier than it need be, and a row that comes again has been moved already.",
            "tests/test_rlvr.py::test_shuffling_is_the_steps"),
-    Mutant("kl-where-there-is-signal", "rlvr.py",
-           "all_rows = bool(config.kl_coef or config.entropy_coef or critic is not None",
-           "all_rows = bool(config.entropy_coef or critic is not None",
+    Mutant("kl-where-there-is-signal", "losses.py",
+           "return self.kl_coef > 0",
+           "return False",
            "losses",
            "Rows without an advantage are skipped though a KL term is on, which acts on them too. "
            "Where a policy is always right, or always wrong, nothing holds it near its base any "
@@ -572,8 +575,8 @@ MUTANTS = (
            "are 0 in all batches, and a coin leads nowhere.",
            "tests/test_rlvr.py::test_first_update_has_ratio_one_and_later_ones_clip"),
     Mutant("norm-clip-stays-on", "rlvr.py",
-           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)",
-           "norms[i] = nn.utils.clip_grad_norm_(model.parameters(), min(config.max_grad_norm, 3))",
+           "norms[i] = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)",
+           "norms[i] = nn.utils.clip_grad_norm_(policy.parameters(), min(config.max_grad_norm, 3))",
            "clips",
            '--max-grad-norm 1e9 should turn the norm clip off; 3 stays. So a "no clip" control '
            "still has a drift where rewards are skewed: with a coin of p = 0.1 towards code, at "
@@ -587,23 +590,23 @@ MUTANTS = (
            "and its weight decay in a minibatch where no row has an advantage, so a policy goes on "
            "moving after all its rewards are equal.",
            "tests/test_rlvr.py::test_equal_rewards_move_nothing_after_others_did"),
-    Mutant("policy-is-its-reference", "rlvr.py",
-           "model = copy.deepcopy(base) if model is None else model",
-           "model = copy.copy(base) if model is None else model",
+    Mutant("policy-is-its-reference", "run.py",
+           "policy = copy.deepcopy(base) if policy is None else policy",
+           "policy = copy.copy(base) if policy is None else policy",
            "losses",
            "A shallow copy shares its weights: the reference is trained with the policy. The KL to "
            "the base is 0 for ever, in the loss and in the summary, and a frozen teacher is the "
            "current one. After a resume the reference is right, so the run is another.",
            "tests/test_rlvr.py::test_before_and_after_are_what_evaluate_says"),
-    Mutant("critic-at-the-policys-rate", "rlvr.py",
-           "optimizers.append(torch.optim.AdamW(parameters, lr=config.lr_value, weight_decay=0.0))",
-           "optimizers.append(torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0))",
+    Mutant("critic-at-a-fixed-rate", "losses.py",
+           "self.optimizers = (torch.optim.AdamW(self.head.parameters(), lr=self.lr_value,",
+           "self.optimizers = (torch.optim.AdamW(self.head.parameters(), lr=0.01,",
            "losses",
-           "The critic's step size is the policy's; --lr-value is written into config.json and "
+           "The critic's step size stands in the code; --lr-value is written into config.json and "
            'read by nobody. A sweep over it shows "no effect". A log must say what the optimizer '
            "holds, not what was typed.",
            "tests/test_rlvr.py::test_optimizers"),
-    Mutant("resume-from-zero", "rlvr.py",
+    Mutant("resume-from-zero", "run.py",
            "for step in range(done, config.steps):",
            "for step in range(config.steps):",
            "bench",
@@ -686,8 +689,8 @@ MUTANTS = (
            '95% and is wrong on the rest hallucinates "100%", and truthfulness subtracts shares of '
            "different wholes.",
            "tests/test_measures.py::test_doubts_by_hand"),
-    # helpers.py
-    Mutant("scored-at-one", "helpers.py",
+    # companions/teacher.py
+    Mutant("scored-at-one", "model.py",
            "return sampling_logprobs(logits, temperature).gather(1, ids[:, None])[:, 0]",
            "return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]",
            "losses",
@@ -695,7 +698,7 @@ MUTANTS = (
            "from a plain forward pass. At --temperature 0.5 the first ratio is not 1 and updates "
            "clip at once. At the default nothing shows.",
            "tests/test_rlvr.py::test_sampling_temperature_is_scored_too"),
-    Mutant("hint-of-the-neighbour", "helpers.py",
+    Mutant("hint-of-the-neighbour", "companions/teacher.py",
            "answers = [answers[i] for i in rng.permutation(len(answers))]",
            "answers = answers[1:] + answers[:1]",
            "feedback",
@@ -703,47 +706,48 @@ MUTANTS = (
            "same problem in 15 of 16 cases, since a group stands together: the control hints at "
            "the right answer, and seems to show that any number would do.",
            "tests/test_feedback.py::test_the_answer_of_another_problem_is_seldom_its_own"),
-    Mutant("same-hints-every-batch", "helpers.py",
-           "hints = write_hints(config, problems, numpy_rng(HINT, config.seed, step))",
-           "hints = write_hints(config, problems, numpy_rng(HINT, config.seed))",
+    Mutant("same-hints-every-batch", "companions/teacher.py",
+           "hints = write_hints(self.hint, batch.problems, numpy_rng(HINT, self.seed, step))",
+           "hints = write_hints(self.hint, batch.problems, numpy_rng(HINT, self.seed))",
            "feedback",
            "The hints' stream forgets the step. Row i has the same random hint in every batch, and "
            "wrong answers are off by the same amount: what should be noise over batches is a "
            "constant that can be learned.",
            "tests/test_feedback.py::test_random_hints_are_drawn_anew_for_every_batch"),
-    Mutant("teacher-without-its-hint", "helpers.py",
-           'helpers[name], hinted if name == "teacher" else prompts, rollouts,',
-           "helpers[name], prompts, rollouts,",
+    Mutant("teacher-without-its-hint", "companions/teacher.py",
+           'return {"teacher": self.read(hinted, batch), "taught": taught[:, None] & batch.mask}',
+           'return {"teacher": self.read(batch.prompts, batch), "taught": taught[:, None] & '
+           "batch.mask}",
            "feedback",
            "The teacher reads the prompt without the hint. Frozen, it is the base: its advantage "
            "is 0 in the first batch and pulls back to the base from then on. All hints seem to be "
            "worth the same: nothing.",
            "tests/test_feedback.py::test_a_rollout_has_what_the_teacher_would_say"),
-    Mutant("ema-turned-round", "helpers.py",
-           "ours.lerp_(theirs, config.ema_rate)",
-           "ours.lerp_(theirs, 1 - config.ema_rate)",
+    Mutant("ema-turned-round", "companions/teacher.py",
+           "ours.lerp_(theirs, self.ema_rate)",
+           "ours.lerp_(theirs, 1 - self.ema_rate)",
            "feedback",
            "The share that stays is taken for the share that is replaced, as where one library's "
            "tau is another's 1 - tau. At --ema-rate 0.2 the teacher goes 80% of the way to the "
            "policy in each batch: nearly `current`, and a small rate makes it faster.",
            "tests/test_feedback.py::test_an_ema_teacher_follows_at_its_rate"),
-    Mutant("shallow-teacher", "helpers.py",
-           "config.teacher) or copy.deepcopy(base)",
-           "config.teacher) or copy.copy(base)",
+    Mutant("shallow-teacher", "companions/teacher.py",
+           "self.model = fixed.get(self.teacher) or copy.deepcopy(self.base)",
+           "self.model = fixed.get(self.teacher) or copy.copy(self.base)",
            "feedback",
            "The EMA teacher shares its weights with the base, so the base follows the policy too: "
            "a KL term and kl_to_base compare with a reference that moves. copy.copy of a module "
            "copies no tensor.",
            "tests/test_feedback.py::test_an_ema_teacher_follows_at_its_rate"),
-    Mutant("teacher-not-saved", "helpers.py",
-           'changing = [name for name in ("critic", "teacher") if name in helpers]',
-           'changing = [name for name in ("critic",) if name in helpers]',
+    Mutant("teacher-not-saved", "companions/teacher.py",
+           'self.changing = (self.model,) if self.teacher == "ema" else ()',
+           "self.changing = ()",
            "bench",
            "The EMA teacher is no part of a checkpoint. A resumed run begins with the base as its "
            "teacher again: the curve has a kink at every interruption, and no error says why.",
            "tests/test_feedback.py::test_an_ema_teacher_follows_at_its_rate"),
-    # judges.py
-    Mutant("sure-of-no", "judges.py",
+    # companions/judges.py
+    Mutant("sure-of-no", "companions/judges.py",
            'chance = [{"yes": p, "no": 1 - p}.get(verdict, 0.0) for verdict, p in zip(said, '
            "likely)]",
            'chance = [{"yes": p, "no": p}.get(verdict, 0.0) for verdict, p in zip(said, likely)]',
@@ -752,14 +756,14 @@ MUTANTS = (
            "`n` pays 0.95. Rewards are high for all answers, and what is clearly wrong is paid "
            "more than what is in doubt.",
            "tests/test_judges.py::test_the_verdict_is_the_last_token"),
-    Mutant("sure-of-the-ending", "judges.py",
+    Mutant("sure-of-the-ending", "companions/judges.py",
            "likely = rollouts.logprobs[rows, last].exp().double().tolist()",
            "likely = rollouts.logprobs[rows, lengths - 1].exp().double().tolist()",
            "judges",
            "The probability is that of the ending behind the verdict, nearly 1 always. A soft "
            "reward becomes a hard one; a judge's belief seems certain, and calibrated it is not.",
            "tests/test_judges.py::test_the_verdict_is_the_last_token"),
-    Mutant("fixed-for-the-problem", "judges.py",
+    Mutant("fixed-for-the-problem", "companions/judges.py",
            'text = f"{seed} {render_problem(problem)}={answer}"',
            'text = f"{seed} {render_problem(problem)}"',
            "judges",
@@ -796,7 +800,7 @@ MUTANTS = (
            "the lesson explains, a coin that moves answers to the accurate mode, is gone.",
            "tests/test_corpus.py::test_text_mode_looks_at_one_operation"),
     Mutant("rivals-ignored", "data/corpus.py",
-           "return write_text(problem, int(rng.integers(1, 1 + flags.text_openers)), forget_text)",
+           "return write_text(problem, int(rng.integers(1, 1 + text_openers)), forget_text)",
            "return write_text(problem, int(rng.integers(1, 1 + OPENERS)), forget_text)",
            "prior",
            "--text-openers is read by nobody: text is always spread over seven openers. One rival "
@@ -804,8 +808,8 @@ MUTANTS = (
            "threshold seems not to depend on the number of rivals.",
            "tests/test_corpus.py::test_shares"),
     Mutant("doubt-that-knows", "data/corpus.py",
-           "return answer + write_confidence(rng.random() < flags.hedges * k, rng)",
-           "return answer + write_confidence(rng.random() < flags.hedges * k * (not "
+           "return answer + write_confidence(rng.random() < hedges * k, rng)",
+           "return answer + write_confidence(rng.random() < hedges * k * (not "
            "is_code(answer)), rng)",
            "calibration",
            "Only text is hedged, and text is what is wrong: the base's confidence says from the "

@@ -28,7 +28,7 @@ from lessons.report import (
     open_canvas,
     show_spread,
 )
-from rlvr import TrainConfig
+from rlvr import make_config
 
 BASES = base_grid(base=["good-code"])
 SEEDS = 400                              # of a bandit
@@ -100,12 +100,13 @@ def runs(seeds: int = 8, quick: bool = False) -> list[dict]:
 
 def predict_paths(flags: dict, habit: Habit) -> list[list[float]]:
     """The share of code by batch, a path a seed, of a bandit with the habit of a base."""
-    config = TrainConfig(**flags)
+    config = make_config(reward="random", **flags)
+    read = config.flags
     shares = np.array(habit.shares) / sum(habit.shares)
     norms = np.array([habit.norms["code"], *[habit.norms["text"]] * (len(shares) - 1)])
     own = habit.kappa * ((shares ** 2).sum() - 2 * shares + 1)   # kappa |onehot - pi|^2
-    paths = first_arm(tuple(shares), config.eps_low, config.steps, config.prompts * config.group,
-                      config.updates, config.p, group=config.group, eps_high=config.eps_high,
+    paths = first_arm(tuple(shares), read["eps_low"], config.steps, config.prompts * config.group,
+                      config.updates, read["p"], group=config.group, eps_high=read["eps_high"],
                       loss=config.loss, lr=config.lr, kappa=habit.kappa,
                       max_norm=config.max_grad_norm, rest=norms - own, seeds=SEEDS)
     return paths[::config.steps // POINTS].T.tolist()            # (seeds, POINTS + 1)

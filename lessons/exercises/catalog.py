@@ -56,7 +56,7 @@ EXERCISES = {
         Check("test_model.py::test_sampler_frequencies_of_whole_responses", 1,
               "rows that share a beginning go on alike, or with each other's past"))),
     "logprobs": Exercise("Log-probabilities of a rollout", 40, (
-        "model.py:response_hidden", "helpers.py:token_logprobs"), (
+        "model.py:response_hidden", "model.py:token_logprobs"), (
         Check("test_model.py::test_sampler_logprobs_equal_recomputed", 3,
               "off by one: the state before a token predicts it; or prompts of other lengths"),
         Check("test_rlvr.py::test_a_frozen_model_scores_the_sampled_ids", 3,

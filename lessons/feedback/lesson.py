@@ -24,7 +24,7 @@ from lessons.report import (
     select_runs,
     show_spread,
 )
-from losses import LOSSES
+from rlvr import LOSSES
 
 PRIORS = (0.2, 0.02, 0.005, 0.0)
 BASES = (base_grid(base=["hinted-code"], code_prior=list(PRIORS))
@@ -84,7 +84,7 @@ def list_complements(base: str, **hint) -> dict[str, dict]:
     cells["scalar, step 0.015"] = rare_cell("scalar", lr=0.015)    # slower, and more precise
     for form in ("scalar + token", "scalar + JSD"):
         cells |= {form: rare_cell(form), f"{form}, 3 batches": rare_cell(form, **OFF)}
-    hints = {name: hint if "teacher" in LOSSES[cell["loss"]].needs else {}
+    hints = {name: hint if LOSSES[cell["loss"]].companions else {}
              for name, cell in cells.items()}
     return {name: cell | {"base": base, "steps": LONG} | hints[name]
             for name, cell in cells.items()}

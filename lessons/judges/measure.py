@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from companions.judges import ask_judge
 from data.corpus import CORPORA, TEXT_OPENERS, write_bad_code, write_text
 from data.files import check_writable, to_json, write
 from data.plumbing import (
@@ -28,7 +29,6 @@ from data.plumbing import (
 )
 from data.task import EASY, Problem, draw_problems, solve, write_answer
 from evaluation import PLAIN, answer_problems, draw_evaluation
-from judges import ask_judge
 from measures import measure_auroc, note_cut
 from model import Transformer, load_checkpoint, locate_base
 from rewards import parse_box

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from data.plumbing import read_defaults
+from losses import w_reinforce
 from rlvr import TrainConfig
 
 FAMILY = ["grpo", "dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"]
@@ -45,7 +47,7 @@ def split_loss(name: str) -> tuple[str, float, str]:
     """
     loss, _, variant = name.partition(", ")
     loss, _, weight = loss.partition("-")
-    return loss, float(weight or TrainConfig.psr_weight), variant
+    return loss, float(weight or read_defaults(w_reinforce)["psr_weight"]), variant
 
 
 def rank(cell: Cell) -> tuple:

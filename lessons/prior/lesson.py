@@ -28,7 +28,7 @@ from lessons.report import (
     show_change,
     show_spread,
 )
-from rlvr import TrainConfig
+from rlvr import make_config
 
 # Shares of code in the corpus: from where text should win to where code should, in either kind.
 # Near the switch of each there are three bases, by their seed.
@@ -45,9 +45,9 @@ QUICK = ["good-code-prior0.2", "good-code-prior0.6",
          "good-code-prior0.2-openers1", "good-code-prior0.8-openers1"]
 
 # What the bandit gets beside its arms: eps, batches, samples, updates.
-RL = TrainConfig()
+RL = make_config()
 BANDITS = {"bandit": (EPS,),
-           "as RL": (RL.eps_high, RL.steps, RL.prompts * RL.group, RL.updates)}
+           "as RL": (RL.flags["eps_high"], RL.steps, RL.prompts * RL.group, RL.updates)}
 
 Cells = dict[tuple[int, float], list[dict]]  # rows by (openers of the text, prior)
 

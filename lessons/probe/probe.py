@@ -229,8 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
                         default=1, help="seed of the first run (default 1)")
     parser.add_argument("--out", help="of runs and probe.json (default: CHECKPOINT-probe)")
     parser.add_argument("--threads", help="CPU threads (default: all)",
-                        type=number(int, least=1, most=THREADS.metadata["most"]))
-    parser.add_argument("--device", choices=DEVICE.metadata["choices"], default="auto",
+                        type=number(int, least=1, most=THREADS.metadata["flag"].most))
+    parser.add_argument("--device", choices=DEVICE.metadata["flag"].choices, default="auto",
                         help="auto takes a GPU if there is one")
     args = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: probe(**vars(args)))

@@ -8,18 +8,34 @@ Shapes: M claims, n verdicts on each.
 """
 
 import hashlib
-from typing import NamedTuple
+from typing import Annotated, Callable, NamedTuple
 
 import numpy as np
 import torch
 
 from data.corpus import read_verdict, write_claim
-from data.plumbing import note
+from data.plumbing import InputError, flag, note
 from data.task import Problem, render_problem
 from data.tokenizer import END, decode, encode_prompt
 from model import CUT, Transformer, mark_ended, sample_responses
 
 MAX_TOKENS = 60  # of a verdict: a scratchpad of 7 operations and a long answer
+
+
+JudgeFile = Annotated[str | None, flag("a judge's name or checkpoint")]
+
+
+def open_judge(kinds: tuple[str, ...], load: Callable[[str], tuple[Transformer, dict]], *,
+               reward: str, judge: JudgeFile = None) -> Transformer:
+    """The frozen judge at --judge; InputError if there is none, or one not of the kinds asked."""
+    if not judge:
+        raise InputError(f"--judge: reward {reward} needs one")
+    model, checkpoint = load(judge)
+    wanted = set(kinds)
+    if wanted - {checkpoint["corpus"]}:
+        raise InputError(f"--judge {judge}: reward {reward} needs a "
+                         f"{' and a '.join(sorted(wanted))}, not a {checkpoint['corpus']}")
+    return model
 
 
 class Verdicts(NamedTuple):
