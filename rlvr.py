@@ -369,7 +369,10 @@ def build_parser() -> plumbing.Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
-    line = shlex.join(["python", "rlvr.py", *(sys.argv[1:] if arguments is None else arguments)])
+    # The file that was run may be a user's own, which adds entries and calls this.
+    program, typed = ("rlvr.py", arguments) if arguments is not None else (
+        Path(sys.argv[0]).name, sys.argv[1:])
+    line = shlex.join(["python", program, *typed])
     flags = {name: value for name, value in vars(args).items() if name != "command"}
     commands = {"pretrain": lambda: pretrain(plumbing.read_config(PretrainConfig, flags)),
                 "train": lambda: train(make_config(**flags), line),
