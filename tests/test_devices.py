@@ -413,6 +413,12 @@ def judged(bases, out):
                        "--judge", bases["judge-direct"]) == 0
 
 
+def by_response(bases, out):
+    """A run whose loss has one ratio for a whole response."""
+    flags = ["--loss", "gspo", "--reward", "correct"]
+    assert train_small(bases["good-code"], out, *flags) == 0
+
+
 def taught(bases, out):
     """A run whose teacher, an average of the policy, scores all tokens, and which is resumed."""
     flags = "--loss grpo_distill --teacher ema --optimizer adamw --reward correct".split()
@@ -477,7 +483,7 @@ BUGS = {
                         "uniform[alive, t]"),
     "next tokens": (model, "sample_responses", judged, "upload(branches[:, None] % V, device)",
                     "branches[:, None] % V"),
-    "response of a token": (rlvr, "minibatch_loss", judged, "upload(owners, hidden.device)",
+    "response of a token": (rlvr, "minibatch_loss", by_response, "upload(owners, hidden.device)",
                             "owners"),
     "scored ids": (model, "score_tokens", judged, "upload(ids[rows][mask[rows]], hidden.device)",
                    "ids[rows][mask[rows]]"),
