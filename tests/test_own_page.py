@@ -27,6 +27,8 @@ def project(tmp_path_factory) -> Path:
     copies.copy_project(folder, results=False)
     for block in list_blocks("python"):
         place, code = block.split("\n", 1)
+        if place.endswith(", in a folder of your own"):
+            continue
         name, where = re.fullmatch(r"# (\S+?)(, at the end|, below NAMES)?", place).groups()
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -81,7 +83,7 @@ def find_commands(start: str) -> list[str]:
 def test_every_example_is_under_20_lines():
     """And Python; the comment that says where it goes is not counted."""
     blocks = list_blocks("python")
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         ast.parse(block)
         assert len(block.splitlines()) - 1 < 20
@@ -118,3 +120,24 @@ def test_the_page_as_it_stands(project, base):
             assert config["longest"] == 100 and all(0 < float(row["reward"]) < 1 for row in rows)
     assert "wrote runs/bases/two-ways.pt" in said[pretrained[0]]
     assert "code_share" in read_rows(project / "runs/two-ways")[0]
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own(base, tmp_path):
+    """As the page has it: no file of the project is touched, the run says what was typed, resumes.
+
+    Another reward in that file, or none, is one line.
+    """
+    block, = [block for block in list_blocks("python") if block.startswith("# my_idea.py")]
+    (tmp_path / "my_idea.py").write_text(block.replace("/path/to/the/project", str(copies.ROOT)),
+                                         "utf-8")
+    command, = find_commands("python my_idea.py")
+    words = [*shlex.split(command)[1:], *TINY_RUN, "--base", base]
+    for more in (["--steps", "2"], [], ["--reward", "briefer"]):
+        done = subprocess.run([sys.executable, *words, *more], cwd=tmp_path, capture_output=True,
+                              encoding="utf-8")
+        assert done.returncode == (2 if "briefer" in more else 0), done.stderr
+    assert done.stderr.count("\n") == 1 and "unknown reward 'briefer'" in done.stderr
+    said, rows = read_json(tmp_path / "runs/brief/config.json"), read_rows(tmp_path / "runs/brief")
+    assert said["command"] == shlex.join(["python", *words]) and len(rows) == 4
+    assert 0 < float(rows[0]["reward"]) <= 1
