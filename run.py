@@ -343,5 +343,5 @@ def recall_machine(out: Path) -> dict:
     """What config.json says of the machine, of a run whose model.pt does not; {} if it is gone."""
     try:
         return dict(json.loads(files.read_text(out / "config.json")))
-    except (InputError, OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return {}

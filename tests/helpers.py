@@ -17,8 +17,11 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+import rewards
 import rlvr
+import run as runs
 from data import plumbing, task, tokenizer
+from data.corpus import CORPORA
 from data.plumbing import numpy_rng
 from losses import Batch
 from model import Rollouts
@@ -71,6 +74,12 @@ def shrink_config(**defaults) -> type:
 def pool(n=8):
     drawn = task.draw_problems(n, "training", task.EASY, numpy_rng(0, 0))
     return [(problem, None) for problem in drawn]
+
+
+def make_pool(c, model):
+    """The training prompts of a run on good-code, with their labels."""
+    reward = rewards.build_reward(c.reward, **plumbing.list_values(c))
+    return runs.make_pool(c, model, CORPORA["good-code"], reward)
 
 
 def flat(tensors) -> torch.Tensor:

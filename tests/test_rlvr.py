@@ -48,6 +48,7 @@ from tests.helpers import (
     hand_made_batch,
     interrupt,
     load_run,
+    make_pool,
     parameters_after,
     pool,
     read_json,
@@ -154,19 +155,14 @@ def test_flags_that_nothing_reads_are_refused(flags, refused):
 # --- the pool
 
 
-def make_pool(c, model, of_corpus=CORPUS):
-    values = plumbing.list_values(c)
-    return run.make_pool(c, model, of_corpus, rewards.build_reward(c.reward, **values))
-
-
 def test_the_pool_is_the_seeds(monkeypatch):
     """Distinct training problems of the sizes asked for; no label where no reward needs one."""
     monkeypatch.setattr(run, "answer_problems", None)
-    drawn = make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None, CORPUS)
+    drawn = make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None)
     stream = numpy_rng(plumbing.POOL, 3)
     problems = task.draw_problems(10, "training", (2, 6), stream)
     assert drawn == [(problem, None) for problem in problems]
-    assert drawn != make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None, CORPUS)
+    assert drawn != make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None)
 
 
 def labelled_by(monkeypatch, answer):
@@ -187,7 +183,7 @@ def test_labels_of_fewer_votes(monkeypatch):
     asked, original = [], evaluation.answer_problems
     monkeypatch.setattr(run, "answer_problems", lambda *args: (
         asked.append(args[3]) or original(*args)))
-    made = make_pool(config(reward="majority", votes=3), tiny(), CORPORA["good-code"])
+    made = make_pool(config(reward="majority", votes=3), tiny())
     assert asked == [3] and len(made) == 8
 
 
@@ -208,16 +204,16 @@ def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
         return ("no box", "\\boxed{nonsense}", f"\\boxed{{{task.solve(problem)}}}")[kind]
 
     labelled_by(monkeypatch, answer)
-    whole = make_pool(config(reward="majority", pool=12), None, CORPUS)
+    whole = make_pool(config(reward="majority", pool=12), None)
     assert {label for _, label in whole} > {None, "nonsense"} and len(whole) == 12
-    wrong = make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+    wrong = make_pool(config(reward="incorrect", pool=12), None)
     assert wrong == [(problem, label) for problem, label in whole if label == "nonsense"] != []
     alone = rewards.Reward(rewards.majority, labels=rewards.vote_labels, wrong_only=True)
     monkeypatch.setitem(rewards.REWARDS, "alone", alone)
-    assert make_pool(config(reward="alone", pool=12), None, CORPUS) == wrong
+    assert make_pool(config(reward="alone", pool=12), None) == wrong
     labelled_by(monkeypatch, lambda problem, i: f"\\boxed{{{task.solve(problem)}}}")
     with pytest.raises(InputError, match="right on all 12 prompts of the pool"):
-        make_pool(config(reward="incorrect", pool=12), None, CORPUS)
+        make_pool(config(reward="incorrect", pool=12), None)
 
 
 def test_prompt_order_runs_in_epochs():

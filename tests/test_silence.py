@@ -13,7 +13,6 @@ import torch
 import measures
 import rewards
 import rlvr
-import run as runs
 from companions import judges
 from data import plumbing, pretrain, task
 from data.corpus import CORPORA
@@ -32,6 +31,7 @@ from tests.helpers import (
     files,
     interrupt,
     load_run,
+    make_pool,
     pool,
     read_json,
     read_rows,
@@ -304,11 +304,6 @@ def test_a_run_in_which_nothing_was_learned(base, tmp_path, capsys):
     """A coin that never pays."""
     assert train(base, tmp_path / "run", "--p", 0) == 0
     assert [note for note in notes(capsys) if "no update had a gradient" in note]
-
-
-def make_pool(c, model):
-    reward = rewards.build_reward(c.reward, **plumbing.list_values(c))
-    return runs.make_pool(c, model, CORPORA["good-code"], reward)
 
 
 def test_prompts_that_never_pay(capsys):
