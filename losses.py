@@ -9,12 +9,14 @@ each, N = P * G rows, T response tokens; R response tokens of a micro-batch, all
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Callable, Iterator, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from data.plumbing import bind, flag, option
+from data.plumbing import InputError, bind, flag, option
 from model import Transformer, score_tokens, token_logprobs
 
 
@@ -25,13 +27,44 @@ class Batch(NamedTuple):
     ids: Tensor                  # (N, T) the very ids sampled
     mask: Tensor                 # (N, T) True on response tokens, the ending included
     old_logprobs: Tensor         # (N, T) under the distribution sampled from
-    rewards: Tensor              # (P, G) float64
+    rewards: Tensor              # (P, G) float64; row i belongs to prompt i // G
     reward_range: tuple[float, float] = (0.0, 1.0)   # what the reward can pay
     problems: list = []                              # (N)
     responses: list[str] = []                        # (N)
+    labels: list = []                                # (N) that a reward compares with, or None
     entropy: Tensor | None = None                    # (N, T) nats, 0 on padding
     scores: dict[str, Tensor] = {}                   # what companions say of it, (N, T, ...) each
     advantages: Tensor | None = None                 # (N, T), 0 on padding
+
+
+ROW_LISTS = ("prompts", "problems", "responses", "labels")
+TOKEN_TENSORS = ("ids", "mask", "old_logprobs", "entropy")
+
+
+def check_shape(what: str, tensor: Tensor, like: Tensor) -> None:
+    """InputError if a tensor has another shape: torch would stretch it without a word."""
+    if tensor.shape != like.shape:
+        raise InputError(f"{what} {tuple(tensor.shape)}, not {tuple(like.shape)}")
+
+
+def select_groups(batch: Batch, kept: Tensor) -> Batch:
+    """The groups for which `kept` (P,) is True, of a batch that has no scores yet."""
+    rows = kept.repeat_interleave(batch.rewards.size(1))                           # (N,)
+    lists = {name: [item for item, keep in zip(getattr(batch, name), rows.tolist()) if keep]
+             for name in ROW_LISTS}
+    tensors = {name: getattr(batch, name)[rows] for name in TOKEN_TENSORS}
+    return batch._replace(**lists, **tensors, rewards=batch.rewards[kept])
+
+
+def join_batches(batches: list[Batch]) -> Batch:
+    """One batch of the groups of several that have no scores yet, padded to the longest T."""
+    T = max(batch.ids.size(1) for batch in batches)
+    lists = {name: [item for batch in batches for item in getattr(batch, name)]
+             for name in ROW_LISTS}
+    tensors = {name: torch.cat([F.pad(getattr(batch, name), (0, T - batch.ids.size(1)))
+                                for batch in batches]) for name in TOKEN_TENSORS}
+    rewards = torch.cat([batch.rewards for batch in batches])
+    return batches[0]._replace(**lists, **tensors, rewards=rewards)
 
 
 class Tokens(NamedTuple):
@@ -332,6 +365,24 @@ class Objective(NamedTuple):
         """With those companions that take part in a rollout batch."""
         return self._replace(companions=tuple(companion for companion in self.companions
                                               if companion.present(step)))
+
+    # What the companions do together
+
+    @property
+    def trains(self) -> bool:
+        return any(companion.trains for companion in self.companions)
+
+    def score(self, policy: Transformer, batch: Batch, step: int) -> Batch:
+        for companion in self.companions:
+            batch = batch._replace(scores=batch.scores | companion.score(policy, batch, step))
+        return batch
+
+    def terms(self, batch: Batch, tokens: Tokens) -> Iterator[tuple[str, float, Tensor]]:
+        return chain.from_iterable(each.terms(batch, tokens) for each in self.companions)
+
+    def follow(self, policy: Transformer) -> None:
+        for companion in self.companions:
+            companion.follow(policy)
 
 
 def bind_loss(loss: Loss, values: dict[str, Any]) -> Objective:

@@ -299,6 +299,17 @@ def bind_reward(reward: Reward, values: dict[str, Any]) -> Reward:
                            parts=tuple(bind(part, values) for part in reward.parts))
 
 
+def check_payments(name: str, paid: np.ndarray, reward: Reward, n: int) -> None:
+    """InputError unless a reward pays n numbers (n,) within the bounds that it says."""
+    if paid.shape != (n,):
+        raise InputError(f"reward {name}: it pays {paid.shape}, not ({n},)")
+    rounding = 1e-6 * (reward.high - reward.low)
+    outside = ~((paid >= reward.low - rounding) & (paid <= reward.high + rounding))   # NaN too
+    if outside.any():
+        raise InputError(f"reward {name}: it pays {paid[outside][0]:g}, and says that it pays from "
+                         f"{reward.low:g} to {reward.high:g} (Reward(..., low=, high=))")
+
+
 def build_reward(name: str, /, **values) -> Reward:
     """The reward of a name such as 'correct', 'not_correct' or 'format+not_correct'.
 
@@ -309,10 +320,9 @@ def build_reward(name: str, /, **values) -> Reward:
 
     def score(problems: list[Problem], responses: list[str], context: Context) -> list[float]:
         product = np.ones(len(responses))
-        for entry, (_, negated) in zip(entries, terms):
-            paid = np.array(entry.score(problems, responses, context))
-            if paid.shape != product.shape:
-                raise ValueError(f"a reward of {name} pays {paid.shape}, not {product.shape}")
+        for entry, (term, negated) in zip(entries, terms):
+            paid = np.array(entry.score(problems, responses, context), dtype=float)
+            check_payments(term, paid, entry, len(responses))
             product *= entry.low + entry.high - paid if negated else paid
         return product.tolist()
 

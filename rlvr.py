@@ -36,7 +36,7 @@ from data.plumbing import InputError, numpy_rng, option, torch_rng, upload
 from data.pretrain import PretrainConfig, pretrain
 from data.task import EASY, HARD, SPLITS, render_problem
 from data.tokenizer import END, encode_prompt
-from losses import Batch, Objective, Tokens, kl_k3
+from losses import Batch, Objective, Tokens, check_shape, kl_k3
 from measures import measure_batch
 from model import (
     Transformer,
@@ -48,7 +48,7 @@ from model import (
     token_logprobs,
 )
 from rewards import REWARDS, Context, build_reward, is_correct, split_name
-from run import MICRO_BATCH, Task, open_run
+from run import MICRO_BATCH, Pool, Task, open_run
 
 LOSSES = losses.LOSSES | segments.LOSSES | teacher.LOSSES
 
@@ -128,28 +128,57 @@ def choose_prompts(config: TrainConfig, pool_size: int, step: int) -> np.ndarray
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
 
+def draw_prompts(task: Task, config: TrainConfig, step: int) -> Pool:
+    """The training prompts (P) of one rollout batch, and their labels."""
+    return [task.pool[i] for i in choose_prompts(config, len(task.pool), step)]
+
+
+def sample_groups(policy: Transformer, asked: Pool, config: TrainConfig, *key: int) -> Batch:
+    """A group of G responses to each prompt; what they are paid, (P, G), is NaN yet.
+
+    key: of its random stream, such as the step; a second attempt in one step is another key.
+    """
+    G = config.group
+    prompts = [encode_prompt(render_problem(problem)) for problem, _ in asked]
+    rollouts = sample_responses(policy, prompts, G, END, config.max_new_tokens, config.temperature,
+                                generator=torch_rng(plumbing.SAMPLES, config.seed, *key))
+    problems = [problem for problem, _ in asked for _ in range(G)]                 # (N)
+    labels = [label for _, label in asked for _ in range(G)]                       # (N)
+    rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
+    unpaid = torch.full((len(asked), G), torch.nan, dtype=torch.float64)           # (P, G)
+    return Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, unpaid, problems=problems,
+                 labels=labels, responses=decode_rollouts(rollouts), entropy=rollouts.entropy)
+
+
+def pay_rewards(batch: Batch, task: Task, config: TrainConfig, *key: int) -> Batch:
+    """With what each response is paid, (P, G); key: of the stream of rewards that draw."""
+    # Each base has coins of its own, so that two bases with one seed are independent.
+    coins = numpy_rng(plumbing.REWARD, config.seed, *key, plumbing.hash_name(config.base))
+    context = Context(config.group, batch.labels, coins, task.judge)
+    paid = task.reward.score(batch.problems, batch.responses, context)
+    rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, config.group)    # (P, G)
+    return batch._replace(rewards=rewards, reward_range=(task.reward.low, task.reward.high))
+
+
+def compare_rewards(batch: Batch, objective: Objective) -> Batch:
+    """With the advantage of each token, (N, T): what its response is paid beyond its group's."""
+    advantages = objective.advantages(batch)
+    check_shape("the advantages of a loss are", advantages, batch.mask)
+    return batch._replace(advantages=advantages.to(batch.old_logprobs))
+
+
 def rollout(policy: Transformer, task: Task, config: TrainConfig, step: int,
             objective: Objective) -> Batch:
-    """Sample a group for each prompt, reward each response, compare them within their group."""
-    G = config.group
-    chosen = [task.pool[i] for i in choose_prompts(config, len(task.pool), step)
-              for _ in range(G)]
-    problems, labels = map(list, zip(*chosen))                                     # (N) each
-    prompts = [encode_prompt(render_problem(problem)) for problem in problems[::G]]
-    rollouts = sample_responses(policy, prompts, G, END, config.max_new_tokens, config.temperature,
-                                generator=torch_rng(plumbing.SAMPLES, config.seed, step))
-    responses = decode_rollouts(rollouts)                                          # (N)
-    # Each base has coins of its own, so that two bases with one seed are independent.
-    coins = numpy_rng(plumbing.REWARD, config.seed, step, plumbing.hash_name(config.base))
-    paid = task.reward.score(problems, responses, Context(G, labels, coins, task.judge))
-    rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, G)               # (P, G)
-    rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
-    batch = Batch(rows, rollouts.ids, rollouts.mask, rollouts.logprobs, rewards,
-                  (task.reward.low, task.reward.high), problems, responses, rollouts.entropy)
-    for companion in objective.companions:
-        batch = batch._replace(scores=batch.scores | companion.score(policy, batch, step))
-    advantages = objective.advantages(batch)                                       # (N, T)
-    return batch._replace(advantages=advantages.to(batch.old_logprobs))
+    """Sample a group for each prompt, pay each response, compare them within their group.
+
+    Each part may be called alone: with another policy, on more prompts, twice
+    (`select_groups`, `join_batches`).
+    """
+    asked = draw_prompts(task, config, step)
+    batch = sample_groups(policy, asked, config, step)
+    batch = pay_rewards(batch, task, config, step)
+    batch = objective.score(policy, batch, step)
+    return compare_rewards(batch, objective)
 
 
 def show_samples(batch: Batch, step: int) -> list[str]:
@@ -208,12 +237,13 @@ def minibatch_loss(policy: Transformer, batch: Batch, rows: Tensor, divisors: Te
     owners = torch.arange(len(rows))[:, None].expand_as(mask)[mask]                # (R,)
     loss, dropped = objective.policy_loss(logprobs, old_logprobs, advantages,
                                           upload(owners, hidden.device))           # (R,) each
+    check_shape("the losses of tokens are", loss, logprobs)
+    check_shape("the tokens that a loss clipped are", dropped, logprobs)
     sums = diagnose(logprobs.detach(), old_logprobs, advantages, dropped)
-    for companion in objective.companions:
-        tokens = Tokens(hidden, logits, logprobs, advantages, pick)
-        for name, weight, term in companion.terms(batch, tokens):
-            sums[name] = term.detach().sum()
-            loss = loss + weight * term
+    for name, weight, term in objective.terms(
+            batch, Tokens(hidden, logits, logprobs, advantages, pick)):
+        sums[name] = term.detach().sum()
+        loss = loss + weight * term
     if config.entropy_coef:
         bonus = entropy(scale_logits(logits, config.temperature))
         loss = loss - config.entropy_coef * bonus
@@ -233,7 +263,7 @@ def update(policy: Transformer, optimizers: list[torch.optim.Optimizer], batch: 
     norms = policy.head.weight.new_zeros(config.updates)
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
-    all_rows = config.entropy_coef > 0 or any(each.trains for each in objective.companions)
+    all_rows = config.entropy_coef > 0 or objective.trains
     micro_batch = plumbing.choose_micro_batch(config, policy.head.weight.device, MICRO_BATCH)
     shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
     for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
@@ -262,8 +292,8 @@ def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -
     trained = max(1, sums["trained"])
     metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
                "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
-    own = [name for name in reversed(sums) if name not in (*metrics, "trained")]   # companions'
-    return metrics | {name: sums[name] / trained for name in own}
+    terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
+    return metrics | {name: sums[name] / trained for name in terms}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -290,8 +320,7 @@ def train(config: TrainConfig, command: str = "") -> None:
             metrics = measure_batch(task.corpus, batch)
             run.clock.lap("rollout")
             metrics |= update(policy, run.optimizers, batch, config, step, objective)
-            for companion in objective.companions:
-                companion.follow(policy)
+            objective.follow(policy)
             run.clock.lap("update")
             run.record(step, metrics, show_samples(batch, step))
         run.finish()
@@ -360,8 +389,8 @@ def build_parser() -> plumbing.Parser:
     plumbing.add_entry_options(parsers["train"], loss=LOSSES, reward=REWARDS)
     parsers["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
                                   help="both clips at once")
-    parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'; a hint or "
-                                   "an answer may follow it: ' #code', '=51'")
+    parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'; more may "
+                                   "follow it: ' #code', '=51'")
     parsers["sample"].add_argument("-n", type=plumbing.number(int, 1, most=10**5), default=1,
                                    help="how many (default 1)")
     return parser

@@ -190,7 +190,7 @@ def list_kept_steps(steps: int) -> list[int]:
 
 def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     """A run before its next batch, new or resumed; None if it is finished."""
-    device, out, values = choose_device(config), Path(config.out), list_values(config)
+    device, out = choose_device(config), Path(config.out)
     policy, state = load_state(config, loss, out, device)
     if state and state["step"] == config.steps and (out / "summary.json").exists():
         return None
@@ -202,9 +202,8 @@ def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
                                digits=corpus.digits)
     policy = copy.deepcopy(base) if policy is None else policy
     policy.blocks.requires_grad_(config.trained == "all")
-    reward = build_reward(config.reward, **values)
+    reward, objective = bind_entries(config, loss, base, policy)
     judge = load_judge(config, reward, device)
-    objective = bind_loss(loss, values | {"base": base, "policy": policy, "reward": reward})
     run = Run(config, checkpoint["corpus"], problems, base, policy, reward, judge, objective,
               make_optimizers(config, policy, objective.companions), state, Clock(device))
     run.state = state or begin_state(run)
@@ -215,6 +214,14 @@ def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     if run.state["step"] < config.steps:
         (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
     return run
+
+
+def bind_entries(config: "TrainConfig", loss: Loss, base: Transformer,
+                 policy: Transformer) -> tuple[Reward, Objective]:
+    """The reward and the loss of a run, with their flags and what else of a run they take."""
+    values = list_values(config)
+    reward = build_reward(config.reward, **values)
+    return reward, bind_loss(loss, values | {"base": base, "policy": policy, "reward": reward})
 
 
 def write_config(run: Run, device: torch.device, command: str) -> None:

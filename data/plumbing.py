@@ -77,12 +77,21 @@ def find_flags(function: Callable) -> Iterator[tuple[str, Option]]:
 
 
 def read_options(*functions: Callable) -> dict[str, Option]:
-    """The flags of what runs together; ValueError where two of them share nothing but their name.
+    """The flags of what runs together, which must agree on each.
+
+    Raises InputError where only their defaults differ, else ValueError.
     """
-    options = {}
-    for name, option in (found for function in functions for found in find_flags(function)):
-        if options.setdefault(name, option) != option:
-            raise ValueError(f"two flags are called {name}: {options[name]} and {option}")
+    options, owners = {}, {}
+    for function in functions:
+        for name, option in find_flags(function):
+            first = options.setdefault(name, option)
+            owner = owners.setdefault(name, function)
+            if first._replace(default=option.default) != option:
+                raise ValueError(f"two flags are called {name}: {first} and {option}")
+            if first != option:
+                raise InputError(f"--{name.replace('_', '-')}: {owner.__name__} has the default "
+                                 f"{first.default}, {function.__name__} {option.default}: they "
+                                 "cannot be together")
     return options
 
 

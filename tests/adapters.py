@@ -183,10 +183,8 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
 def make_objective(transformer: torch.nn.Module, config, critic=None, base=None,
                    teacher=None) -> losses.Objective:
     """The loss of a config, its flags bound; who stands beside the policy is who is given."""
-    values = plumbing.list_values(config)
-    reward = rewards.build_reward(config.reward, **values)
-    objective = losses.bind_loss(rlvr.LOSSES[config.loss], values | {
-        "base": transformer if base is None else base, "policy": transformer, "reward": reward})
+    _, objective = run.bind_entries(config, rlvr.LOSSES[config.loss],
+                                    transformer if base is None else base, transformer)
     for companion in objective.companions:
         if isinstance(companion, losses.Critic):
             companion.head = critic

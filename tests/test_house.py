@@ -20,10 +20,10 @@ CODE = sorted([*ROOT.glob("*.py"), *ROOT.glob("companions/*.py"), *ROOT.glob("da
 TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("lessons/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
-LIMITS = {"rlvr.py": 420, "losses.py": 395, "rewards.py": 360, "model.py": 410, "train.sh": 40,
-          "README.md": 265, "evaluation.py": 350, "measures.py": 255, "run.py": 370,
+LIMITS = {"rlvr.py": 455, "losses.py": 450, "rewards.py": 370, "model.py": 410, "train.sh": 40,
+          "README.md": 265, "evaluation.py": 350, "measures.py": 255, "run.py": 390,
           "companions/judges.py": 100, "companions/segments.py": 70, "companions/teacher.py": 200,
-          "data/plumbing.py": 460, "data/files.py": 170, "data/system.py": 190,
+          "data/plumbing.py": 490, "data/files.py": 170, "data/system.py": 190,
           "data/limits.py": 80, "CONTRIBUTING.md": 50}
 
 PEERS = {"trl", "transformers", "datasets", "tokenizers"}

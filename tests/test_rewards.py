@@ -92,7 +92,7 @@ def test_composition_is_the_product(chosen, names):
 def test_composition_outside_0_and_1(monkeypatch):
     """not_ pays low + high - r; a product has the product of ranges; needs add up."""
     def length(problems, responses, context):
-        return [float(len(response)) for response in responses]
+        return [min(5.0, len(response)) for response in responses]
 
     entry = Reward(length, judges=("good-code",), low=2.0, high=5.0)
     monkeypatch.setitem(rewards.REWARDS, "length", entry)
@@ -102,8 +102,8 @@ def test_composition_outside_0_and_1(monkeypatch):
     responses = ["abc", "\\boxed{48}"]
     paid = {name: reward.score([PROBLEM] * 2, responses, context)
             for name, reward in score.items()}
-    assert paid == {"length": [3, 10], "not_length": [4, -3], "length+format": [0, 10],
-                    "length+length": [9, 100], "length+incorrect": [0, 10]}
+    assert paid == {"length": [3, 5], "not_length": [4, 2], "length+format": [0, 5],
+                    "length+length": [9, 25], "length+incorrect": [0, 5]}
     ranges = {name: (reward.low, reward.high) for name, reward in score.items()}
     assert ranges == {"length": (2, 5), "not_length": (2, 5), "length+format": (0, 5),
                       "length+length": (4, 25), "length+incorrect": (0, 5)}

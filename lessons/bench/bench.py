@@ -37,7 +37,7 @@ import rlvr
 from data import plumbing
 from data.corpus import CORPORA, Corpus, write_documents, write_good_code
 from data.files import check_writable, to_json, write
-from data.plumbing import list_values, numpy_rng, option
+from data.plumbing import numpy_rng, option
 from data.pretrain import (
     PRESETS,
     PretrainConfig,
@@ -59,10 +59,9 @@ from lessons.bench.bound import (
 )
 from lessons.bench.counts import count_on, count_there, count_work, tabulate_counts
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
-from losses import Batch, Objective, bind_loss
+from losses import Batch, Objective
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
-from rewards import build_reward
-from run import Task, make_optimizers, make_pool
+from run import Task, bind_entries, make_optimizers, make_pool
 
 STEPS = 10                       # of pretraining, in one timed run
 PHASES = ("pretraining", "rollout", "update")
@@ -102,9 +101,7 @@ def set_training(config: rlvr.TrainConfig, model: Transformer,
                  corpus: Corpus) -> tuple[Task, Objective]:
     """What a run of a loss without companions works on, nothing of it on disk."""
     rlvr.check_config(config)
-    values = list_values(config)
-    reward = build_reward(config.reward, **values)
-    objective = bind_loss(rlvr.LOSSES[config.loss], values | {"base": model, "policy": model})
+    reward, objective = bind_entries(config, rlvr.LOSSES[config.loss], model, model)
     return Task(corpus, make_pool(config, model, corpus, reward), reward), objective
 
 

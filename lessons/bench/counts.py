@@ -26,7 +26,7 @@ from lessons.bench.away import AWAY, HOST, Machine, simulate
 from lessons.report import align
 from losses import Batch
 from model import Transformer, sample_responses, save_checkpoint
-from run import Pool, list_kept_steps, make_optimizers
+from run import Task, list_kept_steps, make_optimizers
 
 COUNTED = ("kernels", "waits", "uploads")
 TOKENS = 5
@@ -69,10 +69,10 @@ def divide(counts: Counter, n: int) -> dict[str, float]:
 
 # --- what is counted
 
-def count_token(count: Callable, model: Transformer, config, pool: Pool) -> dict[str, float]:
+def count_token(count: Callable, model: Transformer, config, task: Task) -> dict[str, float]:
     """One more token for all rows of a rollout batch; none ends."""
-    prompts = [encode_prompt(render_problem(pool[i][0]))
-               for i in rlvr.choose_prompts(config, len(pool), 0)]
+    prompts = [encode_prompt(render_problem(problem))
+               for problem, _ in rlvr.draw_prompts(task, config, 0)]
     short, long = (
         count(lambda T=T: sample_responses(
             model, prompts, config.group, -1, T,
@@ -93,7 +93,7 @@ def train_once(model: Transformer, batch: Batch, work) -> None:
 def count_training(count: Callable, model: Transformer, work) -> dict[str, dict]:
     """{what: counts} of a rollout batch, its updates, and their parts."""
     config, rows, batches = work.training, {}, []
-    rows["decoded token"] = count_token(count, model, config, work.task.pool)
+    rows["decoded token"] = count_token(count, model, config, work.task)
     rows["rollout batch"] = count(lambda: batches.append(
         rlvr.rollout(model, work.task, config, 0, work.objective)))
     rows["micro-batch"] = count(lambda: train_once(model, batches[0], work))

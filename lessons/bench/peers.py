@@ -61,8 +61,8 @@ def list_contests(base: str) -> list[Contest]:
 
 def list_prompts(contest: Contest) -> list[list[int]]:
     """The prompts of the first rollout batch, as ids."""
-    chosen = rlvr.choose_prompts(contest.config, len(contest.task.pool), 0)
-    return [encode_prompt(render_problem(contest.task.pool[i][0])) for i in chosen]
+    asked = rlvr.draw_prompts(contest.task, contest.config, 0)
+    return [encode_prompt(render_problem(problem)) for problem, _ in asked]
 
 
 def time_ours(contest: Contest) -> dict:

@@ -379,7 +379,7 @@ MUTANTS = (
            "tests/test_model.py::test_what_is_added_to_the_stream_starts_smaller"),
     # rlvr.py
     Mutant("same-samples-every-batch", "rlvr.py",
-           "generator=torch_rng(plumbing.SAMPLES, config.seed, step))",
+           "generator=torch_rng(plumbing.SAMPLES, config.seed, *key))",
            "generator=torch_rng(plumbing.SAMPLES, config.seed))",
            "spurious",
            "The stream of a batch forgets the step: every batch is drawn from the same random "
@@ -387,27 +387,25 @@ MUTANTS = (
            "look unusually smooth.",
            "tests/test_rlvr.py::test_how_a_batch_is_sampled"),
     Mutant("coins-of-the-seed", "rlvr.py",
-           "coins = numpy_rng(plumbing.REWARD, config.seed, step, plumbing.hash_name(config.base))",
-           "coins = numpy_rng(plumbing.REWARD, config.seed, step)",
+           "coins = numpy_rng(plumbing.REWARD, config.seed, *key, plumbing.hash_name(config.base))",
+           "coins = numpy_rng(plumbing.REWARD, config.seed, *key)",
            "spurious",
            "Seed k flips the same coins on every base. Runs that are counted as independent share "
            "their luck, so a lucky seed lifts all bases at once, and a spread over bases is too "
            "small.",
            "tests/test_rlvr.py::test_each_base_has_its_coins"),
     Mutant("labels-in-another-order", "rlvr.py",
-           "problems, labels = map(list, zip(*chosen))                                     "
-           "# (N) each",
-           "problems, labels = [p for p, _ in chosen], [b for i in range(G) for _, b in "
-           "chosen[i::G]]",
+           "labels = [label for _, label in asked for _ in range(G)]                       # (N)",
+           "labels = [label for _ in range(G) for _, label in asked]                       # (N)",
            "spurious",
            "Labels run prompt after prompt, problems and responses group after group: most "
            "responses are compared with another prompt's label. `majority` then pays at random, a "
            "little, and its gain is that of a coin with a small p.",
            "tests/test_rlvr.py::test_what_a_reward_sees"),
     Mutant("groups-across-prompts", "rlvr.py",
-           "rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, G)               # (P, "
+           "rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, config.group)    # (P, "
            "G)",
-           "rewards = torch.tensor(paid, dtype=torch.float64).reshape(G, -1).T             # (P, "
+           "rewards = torch.tensor(paid, dtype=torch.float64).reshape(config.group, -1).T  # (P, "
            "G)",
            "losses",
            "A group holds answers to different prompts, and its advantages go to yet other rows. "
