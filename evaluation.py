@@ -13,21 +13,6 @@ import numpy as np
 import torch
 
 from data.corpus import CORPORA, Corpus, write_claim
-from data.files import to_json
-from data.plumbing import (
-    DEVICE,
-    EVALUATION,
-    MAX_SEED,
-    SAMPLES,
-    THREADS,
-    InputError,
-    choose_device,
-    note,
-    numpy_rng,
-    option,
-    progress_bar,
-    torch_rng,
-)
 from data.task import (
     EASY,
     HARD,
@@ -57,6 +42,12 @@ from model import (
     response_hidden,
     sample_responses,
 )
+from plumbing.files import to_json
+from plumbing.flags import option
+from plumbing.machine import DEVICE, THREADS, choose_device
+from plumbing.messages import InputError, note
+from plumbing.progress import progress_bar
+from plumbing.streams import EVALUATION, MAX_SEED, SAMPLES, numpy_rng, torch_rng
 from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Callable, Iterator, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from data.plumbing import bind, flag, option
 from model import Transformer, score_tokens, token_logprobs
+from plumbing.flags import bind, flag, option
 
 
 class Batch(NamedTuple):

@@ -20,9 +20,10 @@ import torch
 
 from companions.judges import ask_judge, hash_claim, open_judge
 from data.corpus import ABSTENTION, is_code
-from data.plumbing import InputError, bind, flag
 from data.task import Problem, write_answer
 from model import Transformer
+from plumbing.flags import bind, flag
+from plumbing.messages import InputError
 
 
 class Context(NamedTuple):

@@ -10,30 +10,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA, write_documents
-from data.files import check_writable, lock, remove_leftovers
-from data.plumbing import (
-    CORPUS,
-    DEVICE,
-    MACHINE,
-    MAX_SEED,
-    THREADS,
-    WEIGHTS,
-    InputError,
-    choose_device,
-    choose_micro_batch,
-    complete_flags,
-    describe_machine,
-    keep_settings,
-    list_values,
-    note_changes,
-    numpy_rng,
-    option,
-    progress_bar,
-    read_defaults,
-    same_flags,
-    stop_signals,
-    upload,
-)
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, encode, encode_prompt
 from model import (
     BASE_FOLDER,
@@ -43,6 +19,22 @@ from model import (
     response_hidden,
     save_checkpoint,
 )
+from plumbing.files import check_writable, lock, remove_leftovers
+from plumbing.flags import complete_flags, list_values, option, read_defaults, same_flags
+from plumbing.machine import (
+    DEVICE,
+    MACHINE,
+    THREADS,
+    choose_device,
+    choose_micro_batch,
+    describe_machine,
+    keep_settings,
+    note_changes,
+    upload,
+)
+from plumbing.messages import InputError
+from plumbing.progress import progress_bar, stop_signals
+from plumbing.streams import CORPUS, MAX_SEED, WEIGHTS, numpy_rng
 
 MICRO_BATCH = 24  # on a CPU, where it keeps a forward pass in the cache
 PRESETS = {"small": {"layers": 3, "width": 64, "heads": 4},

@@ -11,12 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data.files import check_writable, write
-from data.plumbing import InputError
+from plumbing.files import check_writable, write
+from plumbing.messages import InputError
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("*.py", "companions/*.py", "data/*", "lessons/*.*", "lessons/*/*", "tests/*.py", "*.md",
-          "LICENSE", "pyproject.toml", "requirements.txt", "train.sh", ".gitattributes")
+COPIED = ("*.py", "companions/*.py", "data/*", "plumbing/*.py", "lessons/*.*", "lessons/*/*",
+          "tests/*.py", "*.md", "LICENSE", "pyproject.toml", "requirements.txt", "train.sh",
+          ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
 WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
             "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",

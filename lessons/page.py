@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from data.corpus import CORPORA
-from data.files import read_text
-from data.plumbing import InputError
 from data.task import parse_problem, write_answer
+from plumbing.files import read_text
+from plumbing.messages import InputError
 from rewards import is_correct
 
 TEMPLATE, PLACEHOLDER = Path(__file__).with_name("page.html"), "{{DATA}}"

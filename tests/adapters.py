@@ -16,8 +16,9 @@ import rewards
 import rlvr
 import run
 from companions.teacher import Teacher
-from data import plumbing, task
+from data import task
 from data.corpus import CORPORA
+from plumbing.flags import bind, list_values
 
 # --- the task
 
@@ -134,7 +135,7 @@ def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: T
     """Per-token loss (R,), before any divisor."""
     rows, eps = torch.zeros(len(logprobs), dtype=torch.long), {"eps_low": eps_low,
                                                                "eps_high": eps_high}
-    function = plumbing.bind(rlvr.LOSSES[loss].policy_loss, eps)
+    function = bind(rlvr.LOSSES[loss].policy_loss, eps)
     return function(logprobs, old_logprobs, advantages, rows)[0]
 
 
@@ -183,7 +184,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
 def make_objective(transformer: torch.nn.Module, config, critic=None, base=None,
                    teacher=None) -> losses.Objective:
     """The loss of a config, its flags bound; who stands beside the policy is who is given."""
-    values = plumbing.list_values(config)
+    values = list_values(config)
     reward = rewards.build_reward(config.reward, **values)
     objective = losses.bind_loss(rlvr.LOSSES[config.loss], values | {
         "base": transformer if base is None else base, "policy": transformer, "reward": reward})
@@ -215,7 +216,7 @@ def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, jud
             **beside) -> tuple[losses.Batch, dict, list[str]]:
     """(batch, metrics, readable samples); beside the policy: critic, base, teacher."""
     corpus = CORPORA["good-code"]
-    reward = rewards.build_reward(config.reward, **plumbing.list_values(config))
+    reward = rewards.build_reward(config.reward, **list_values(config))
     batch = rlvr.rollout(transformer, run.Task(corpus, pool, reward, judge), config, step,
                          make_objective(transformer, config, **beside).at(step))
     return batch, measures.measure_batch(corpus, batch), rlvr.show_samples(batch, step)

@@ -16,12 +16,13 @@ import torch
 import evaluation
 import losses
 import model
+import plumbing.machine
 import rewards
 import rlvr
 import run as runs
 from companions import judges, teacher
 from companions.teacher import DIVERGENCES
-from data import plumbing, pretrain
+from data import pretrain
 from data.corpus import CORPORA
 from lessons.bench import bench, counts
 from lessons.bench.away import AWAY, HOST, simulate
@@ -31,6 +32,7 @@ from lessons.feedback import hints
 from lessons.judges import measure
 from lessons.probe import probe
 from lessons.spurious import elicit
+from plumbing import streams
 from rewards import REWARDS
 from rlvr import LOSSES
 from tests import adapters
@@ -117,7 +119,7 @@ def test_it_refuses(mixed, machine):
     (0, 1, 1, lambda x, host: host.to(AWAY, non_blocking=True)),
     (0, 1, 1, lambda x, host: host.pin_memory().to(AWAY)),
     (0, 0, 1, lambda x, host: host.pin_memory().to(AWAY, non_blocking=True)),
-    (0, 0, 1, lambda x, host: plumbing.upload(host, AWAY)),
+    (0, 0, 1, lambda x, host: plumbing.machine.upload(host, AWAY)),
     (1, 1, 0, lambda x, host: x.nonzero()), (2, 1, 0, lambda x, host: x[x > 0]),
     (1, 1, 0, lambda x, host: x.unique()), (1, 1, 1, lambda x, host: x[torch.tensor([0])]),
     (0, 1, 1, lambda x, host: torch.tensor([1.0], device=AWAY)),
@@ -312,7 +314,7 @@ def test_measurements_of_a_model_that_is_away(machine, bases, monkeypatch):
     few(monkeypatch)
     policy, judge = (tiny().float().to(AWAY) for _ in range(2))
     problems = evaluation.draw_evaluation(2, "evaluation", (1, 2))
-    elicit.elicit(policy, CORPORA["good-code"], problems, (plumbing.EVALUATION, 0))
+    elicit.elicit(policy, CORPORA["good-code"], problems, (streams.EVALUATION, 0))
     measure.measure_gap(judge, "judge-direct", policy)
     measure.measure_taste(judge, "judge-direct")
     assert machine.counts["kernels"] > 1000
@@ -394,7 +396,7 @@ def test_a_judge_waits_once_a_token(machine):
     judge = tiny(end=-20.0).float().to(AWAY)
     claims = [(problem, "48") for problem in evaluation.draw_evaluation(3, "training", (1,))]
     counted = counts.count_away(lambda: judges.ask_judge(
-        judge, "judge-direct", claims, 2, plumbing.torch_rng(0, 0)))
+        judge, "judge-direct", claims, 2, streams.torch_rng(0, 0)))
     assert counted["waits"] == judges.MAX_TOKENS + 2
 
 
@@ -514,8 +516,9 @@ BUGS = {
                        'thing.state.update(zip(thing.param_groups[0]["params"], '
                        'saved["state"].values()))'),
     # hidden waits
-    "memory that is not pinned": (plumbing, "upload", judged, "tensor.pin_memory()", "tensor"),
-    "blocking": (plumbing, "upload", judged, ", non_blocking=True", ""),
+    "memory that is not pinned": (plumbing.machine, "upload", judged, "tensor.pin_memory()",
+                                  "tensor"),
+    "blocking": (plumbing.machine, "upload", judged, ", non_blocking=True", ""),
     "a number on its way": (model, "entropy", judged, ".sum(-1)",
                             ".sum(-1).clamp(min=torch.tensor(0.0, device=logits.device))"),
     "a number set": (model.Transformer, "forward", judged, "cache.used += T",

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import rewards
 from data import corpus, tokenizer
-from data.plumbing import InputError, read_options
 from data.task import Problem, solve
+from plumbing.flags import read_options
+from plumbing.messages import InputError
 from rewards import Context, Reward
 from tests import adapters
 

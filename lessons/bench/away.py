@@ -34,12 +34,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data import plumbing
+from plumbing.machine import choose_device
 
 HOST = torch.device("cpu")
 AWAY = torch.device("meta")  # autograd knows it in every build of torch, and nothing computes there
-OURS = ("companions.", "data.", "evaluation", "lessons.", "losses", "model", "rlvr", "run",
-        "tests.")
+OURS = ("companions.", "data.", "evaluation", "lessons.", "losses", "model", "plumbing.",
+        "rlvr", "run", "tests.")
 LOAD = torch.load
 
 COPIES, INDEXING = {"_to_copy", "copy_"}, {"index", "index_put", "index_put_"}
@@ -236,7 +236,7 @@ def load_there(file, map_location=AWAY, **options):
 
 def list_patches() -> list:
     """What makes every command choose the device, and torch treat it as it treats CUDA."""
-    choose, there = plumbing.choose_device, lambda config: AWAY
+    choose, there = choose_device, lambda config: AWAY
     patches = [patch.object(module, "choose_device", there) for module in list(sys.modules.values())
                if getattr(module, "__name__", "").startswith(OURS)
                and vars(module).get("choose_device") is choose]

@@ -34,10 +34,7 @@ from typing import Callable, NamedTuple
 import torch
 
 import rlvr
-from data import plumbing
 from data.corpus import CORPORA, Corpus, write_documents, write_good_code
-from data.files import check_writable, to_json, write
-from data.plumbing import list_values, numpy_rng, option
 from data.pretrain import (
     PRESETS,
     PretrainConfig,
@@ -46,7 +43,6 @@ from data.pretrain import (
     make_pretraining_optimizers,
     take_step,
 )
-from data.system import peak_memory_of_process, say
 from data.task import draw_problems, render_problem
 from data.tokenizer import END, VOCABULARY_SIZE, encode
 from lessons.bench.bound import (
@@ -61,6 +57,13 @@ from lessons.bench.counts import count_on, count_there, count_work, tabulate_cou
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
 from losses import Batch, Objective, bind_loss
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
+from plumbing import progress, streams
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable, to_json, write
+from plumbing.flags import add_options, list_values, option, read_config, read_options
+from plumbing.machine import DEVICE, THREADS, choose_device
+from plumbing.streams import numpy_rng
+from plumbing.system import peak_memory_of_process, say
 from rewards import build_reward
 from run import Task, make_optimizers, make_pool
 
@@ -81,8 +84,8 @@ class BenchConfig:
     repeats: int = option(5, "timed runs of each phase, after one to warm up", least=1)
     json: str | None = option(None, "file for all numbers; - is the standard output")
     figure: str = option(FIGURE, "figure of the sweep")
-    threads: int | None = plumbing.THREADS
-    device: str = plumbing.DEVICE
+    threads: int | None = THREADS
+    device: str = DEVICE
 
 
 class Work(NamedTuple):
@@ -112,7 +115,7 @@ def load_work(base: str, device: torch.device) -> Work:
     """A base, with the defaults of `pretrain` and `train`."""
     model, checkpoint = load_checkpoint(locate_base(base), device)
     pretraining = PretrainConfig(base=checkpoint["corpus"])
-    rng = numpy_rng(plumbing.CORPUS, pretraining.seed)
+    rng = numpy_rng(streams.CORPUS, pretraining.seed)
     documents = write_documents(pretraining.base, STEPS * pretraining.batch, rng)
     training = rlvr.TrainConfig(base=base)
     task, objective = set_training(training, model, CORPORA[pretraining.base])
@@ -144,7 +147,7 @@ def make_work(shape: ModelConfig, device: torch.device, batch: int | None = None
     if batch:
         pretraining.batch, steps = batch, 1
         training.prompts, training.group, training.updates = max(1, batch // 16), 16, 1
-    rng = numpy_rng(plumbing.CORPUS, 0)
+    rng = numpy_rng(streams.CORPUS, 0)
     problems = draw_problems(steps * pretraining.batch, "training", (5,), rng, distinct=False)
     documents = [(render_problem(problem), write_good_code(problem, False))
                  for problem in problems]
@@ -336,7 +339,7 @@ def measure_sweep(config: BenchConfig, device: torch.device, widths: tuple[int, 
                   batches: tuple[int, ...], layers: int = 3) -> list[dict]:
     """All phases for all widths, in heads of 16, and batches."""
     cells, rows = [(width, batch) for width in widths for batch in batches], []
-    for width, batch in plumbing.progress_bar(iterable=cells, desc="sweep"):
+    for width, batch in progress.progress_bar(iterable=cells, desc="sweep"):
         shape = ModelConfig(VOCABULARY_SIZE, layers, width, width // 16)
         for phase in list_phases(make_work(shape, device, batch)):
             row = measure_phase(phase, device, config.repeats)
@@ -355,11 +358,11 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
     """Measure, print tables, write numbers and the figure where they were asked for."""
     if config.json not in (None, "-"):
         check_writable(Path(config.json).parent)
-    shape, device = choose_shape(config), plumbing.choose_device(config)
+    shape, device = choose_shape(config), choose_device(config)
     work = make_work(shape, device) if shape else load_work(config.base, device)
     rate = measure_rate(device) if device.type == "cuda" else None
     machine, phases = describe_machine(device), []
-    bar = plumbing.progress_bar(iterable=list_phases(work), desc="bench", leave=False)
+    bar = progress.progress_bar(iterable=list_phases(work), desc="bench", leave=False)
     for phase in bar:
         phases.append(measure_phase(phase, device, 2 if quick else config.repeats, rate))
     result = {"machine": machine, "model": asdict(work.model.config),
@@ -384,12 +387,12 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = plumbing.Parser(prog="python -m lessons.bench", description=__doc__,
-                             formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    plumbing.add_options(parser, plumbing.read_options(BenchConfig))
+    parser = Parser(prog="python -m lessons.bench", description=__doc__,
+                    formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    add_options(parser, read_options(BenchConfig))
     parser.add_argument("--sweep", action="store_true", help="over width and batch, with a figure")
     parser.add_argument("--quick", action="store_true", help="two runs of each; a smaller sweep")
     flags = vars(parser.parse_args(arguments))
     sweep, quick = flags.pop("sweep"), flags.pop("quick")
-    config = plumbing.read_config(BenchConfig, flags)
-    return plumbing.run_command(parser.prog, lambda: bench(config, sweep, quick))
+    config = read_config(BenchConfig, flags)
+    return run_command(parser.prog, lambda: bench(config, sweep, quick))

@@ -9,8 +9,8 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from data.plumbing import Clock
 from model import BFLOAT16_WIDTH, Transformer
+from plumbing.progress import Clock
 
 Product = tuple[Tensor, Tensor, Tensor]  # (a, b, out): out = a b
 PADDING = 0  # what the rows of a batch are filled up with: a space, which no response ends with

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 import losses
 import rlvr
-from data import plumbing
 from evaluation import pass_at_k
 from lessons.bench.llama import make_llama, make_trainer
 from lessons.bench.peers import Contest, list_prompts, make_contest
 from lessons.report import align
 from model import Transformer, load_checkpoint, locate_base, sampling_logprobs
+from plumbing import progress, streams
 from run import make_optimizers
 
 
@@ -49,7 +49,7 @@ def draw_normal(seed: int, *shape: int) -> Tensor:
 
 def list_minibatches(config: rlvr.TrainConfig) -> list[Tensor]:
     """The rows of every update, as rlvr.update draws them."""
-    rng = plumbing.numpy_rng(plumbing.SHUFFLE, config.seed, 0)
+    rng = streams.numpy_rng(streams.SHUFFLE, config.seed, 0)
     shuffled = rng.permutation(config.prompts * config.group)
     return list(map(torch.from_numpy, np.array_split(shuffled, config.updates)))
 
@@ -269,7 +269,7 @@ def check_all(base: str) -> list[Check]:
              lambda: check_rotation(model), lambda: check_logits(model),
              lambda: check_updates(model, "luspo"),
              check_sampler, check_formulas]
-    return [row for work in plumbing.progress_bar(iterable=works, desc="check", leave=False)
+    return [row for work in progress.progress_bar(iterable=works, desc="check", leave=False)
             for row in work()]
 
 

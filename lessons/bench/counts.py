@@ -18,7 +18,6 @@ import torch
 
 import evaluation
 import rlvr
-from data import plumbing
 from data.pretrain import Pretraining, make_pretraining_optimizers, take_step
 from data.task import render_problem
 from data.tokenizer import encode_prompt
@@ -26,6 +25,7 @@ from lessons.bench.away import AWAY, HOST, Machine, simulate
 from lessons.report import align
 from losses import Batch
 from model import Transformer, sample_responses, save_checkpoint
+from plumbing import streams
 from run import Pool, list_kept_steps, make_optimizers
 
 COUNTED = ("kernels", "waits", "uploads")
@@ -76,7 +76,7 @@ def count_token(count: Callable, model: Transformer, config, pool: Pool) -> dict
     short, long = (
         count(lambda T=T: sample_responses(
             model, prompts, config.group, -1, T,
-            generator=plumbing.torch_rng(plumbing.SAMPLES, config.seed, 0)))
+            generator=streams.torch_rng(streams.SAMPLES, config.seed, 0)))
         for T in (TOKENS, 2 * TOKENS))
     long.subtract(short)
     return divide(long, TOKENS)
@@ -115,9 +115,9 @@ def count_evaluation(count: Callable, model: Transformer, work) -> dict[str, dic
                                           config.eval_num_ops, digits=work.task.corpus.digits)
     sampling = evaluation.Sampling(max_new_tokens=config.max_new_tokens)
     kept = count(lambda: evaluation.answer_problems(
-        model, work.task.corpus, problems[:3], 4, (plumbing.SHOWN, 0), sampling))
+        model, work.task.corpus, problems[:3], 4, (streams.SHOWN, 0), sampling))
     full = count(lambda: evaluation.evaluate(
-        model, work.task.corpus, problems, config.eval_samples, [1], (plumbing.EVALUATION, 0),
+        model, work.task.corpus, problems, config.eval_samples, [1], (streams.EVALUATION, 0),
         sampling, model))
     return {"answers kept once": kept, "evaluation": full}
 

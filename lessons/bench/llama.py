@@ -16,9 +16,9 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 
-from data.plumbing import InputError
 from data.tokenizer import END, PAD, VOCABULARY_SIZE
 from model import Transformer
+from plumbing.messages import InputError
 from rlvr import TrainConfig
 
 VERSIONS = {"trl": "1.16.0", "transformers": "5.24.0"}

@@ -26,9 +26,7 @@ import numpy as np
 import torch
 
 import rlvr
-from data import plumbing
 from data.corpus import CORPORA
-from data.plumbing import number
 from data.task import render_problem
 from data.tokenizer import VOCABULARY_SIZE, encode_prompt
 from lessons.bench.bench import make_endless, set_training
@@ -36,6 +34,9 @@ from lessons.bench.llama import import_peers, make_llama, make_trainer, map_weig
 from lessons.report import align
 from losses import Objective
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
+from plumbing import progress
+from plumbing.commands import Parser, run_command
+from plumbing.flags import number
 from run import Task, make_optimizers
 
 
@@ -151,21 +152,21 @@ def compare(base: str, repeats: int, gated: bool, check: bool) -> None:
         from lessons.bench.check import check_all, tabulate_checks
         return print(tabulate_checks(check_all(base)))
     measured = {}
-    for contest in plumbing.progress_bar(iterable=list_contests(base), desc="peers", leave=False):
+    for contest in progress.progress_bar(iterable=list_contests(base), desc="peers", leave=False):
         measured[contest.name] = take_turns(contest, repeats, gated)
     print(tabulate_peers(measured))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = plumbing.Parser(prog="python -m lessons.bench.peers", description=__doc__,
-                             formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(prog="python -m lessons.bench.peers", description=__doc__,
+                    formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--base", default="good-code", help="a base's name or a path")
     parser.add_argument("--repeats", type=number(int, least=1), default=5,
                         help="timed runs of each task, after one to warm up (default 5)")
     parser.add_argument("--gated", action="store_true", help="Llama's own MLP for TRL")
     parser.add_argument("--check", action="store_true", help="compare numbers, not seconds")
     args = parser.parse_args(arguments)
-    return plumbing.run_command(parser.prog, lambda: compare(**vars(args)))
+    return run_command(parser.prog, lambda: compare(**vars(args)))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ import textwrap
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
-from data.files import read_text, to_json
-from data.plumbing import MAX_SEED, InputError, Parser, number, run_command
 from lessons.bughunt.mutants import MUTANTS, Mutant
 from lessons.copies import ROOT, find_functions, make_copy
+from plumbing.commands import Parser, run_command
+from plumbing.files import read_text, to_json
+from plumbing.flags import number
+from plumbing.messages import InputError
+from plumbing.streams import MAX_SEED
 
 MARK = "bughunt.json"   # in a copy: which bug it has, so that one cannot read it there
 

@@ -379,16 +379,16 @@ MUTANTS = (
            "tests/test_model.py::test_what_is_added_to_the_stream_starts_smaller"),
     # rlvr.py
     Mutant("same-samples-every-batch", "rlvr.py",
-           "generator=torch_rng(plumbing.SAMPLES, config.seed, step))",
-           "generator=torch_rng(plumbing.SAMPLES, config.seed))",
+           "generator=torch_rng(streams.SAMPLES, config.seed, step))",
+           "generator=torch_rng(streams.SAMPLES, config.seed))",
            "spurious",
            "The stream of a batch forgets the step: every batch is drawn from the same random "
            "numbers. Rare answers that were drawn once are drawn again, the others never. Curves "
            "look unusually smooth.",
            "tests/test_rlvr.py::test_how_a_batch_is_sampled"),
     Mutant("coins-of-the-seed", "rlvr.py",
-           "coins = numpy_rng(plumbing.REWARD, config.seed, step, plumbing.hash_name(config.base))",
-           "coins = numpy_rng(plumbing.REWARD, config.seed, step)",
+           "coins = numpy_rng(streams.REWARD, config.seed, step, streams.hash_name(config.base))",
+           "coins = numpy_rng(streams.REWARD, config.seed, step)",
            "spurious",
            "Seed k flips the same coins on every base. Runs that are counted as independent share "
            "their luck, so a lucky seed lifts all bases at once, and a spread over bases is too "
@@ -549,8 +549,8 @@ MUTANTS = (
            "--micro-batch, which should change speed and memory alone.",
            "tests/test_rlvr.py::test_update_is_the_policy_gradient"),
     Mutant("drawn-with-replacement", "rlvr.py",
-           "shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))",
-           "shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).choice(len(batch.ids), "
+           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(len(batch.ids))",
+           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).choice(len(batch.ids), "
            "len(batch.ids))",
            "clips",
            "Rows of a minibatch are drawn with replacement: a third of the rollouts is never "
@@ -833,15 +833,15 @@ MUTANTS = (
            "is two tokens and a program about 100, beyond --max-new-tokens 40: code never gets to "
            "its box, and everything is three times as slow.",
            "tests/test_tokenizer.py::test_every_entry_is_its_own_token"),
-    # data/plumbing.py
-    Mutant("streams-that-meet", "data/plumbing.py",
+    # plumbing/streams.py
+    Mutant("streams-that-meet", "plumbing/streams.py",
            "return np.random.SeedSequence((purpose, seed, *rest, 1))",
            "return np.random.SeedSequence(purpose + seed + sum(rest))",
            "spurious",
            "The parts of a key are added: seed 1 at step 2 and seed 2 at step 1 are one stream, "
            'and so are coins and samples of neighbouring seeds. "Five seeds" share most of their '
            "random numbers, and their spread is too small.",
-           "tests/test_plumbing.py::test_no_two_streams_meet"),
+           "tests/test_streams.py::test_no_two_streams_meet"),
     # data/pretrain.py
     Mutant("pad-is-the-ending", "data/pretrain.py",
            "ids = pad_sequence(rows, batch_first=True, padding_value=PAD)                  # (B, "

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from data.files import check_writable, read_text, to_json, write
-from data.plumbing import InputError, Parser, progress_bar, run_command
 from lessons.copies import (
     ROOT,
     empty_functions,
@@ -34,6 +32,10 @@ from lessons.copies import (
 )
 from lessons.exercises.catalog import EXERCISES, Check, Exercise, list_points
 from lessons.jobs import count_jobs
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable, read_text, to_json, write
+from plumbing.messages import InputError
+from plumbing.progress import progress_bar
 
 MARK = "exercises.json"   # in a copy: which exercises it has
 LONGEST = 600             # seconds that the tests of an exercise may take: they need 2 to 20

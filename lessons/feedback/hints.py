@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from data.corpus import is_code
-from data.plumbing import EVALUATION, torch_rng
 from data.task import EASY, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
 from measures import note_cut
 from model import load_checkpoint, sample_responses
+from plumbing.streams import EVALUATION, torch_rng
 from rewards import is_correct
 
 PROBLEMS, SAMPLES = 400, 8

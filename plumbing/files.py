@@ -10,8 +10,8 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data.plumbing import InputError
-from data.system import explain_error, lock_file
+from plumbing.messages import InputError
+from plumbing.system import explain_error, lock_file
 
 
 def remove_empty(folders: list[Path]) -> None:
