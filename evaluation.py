@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from data.answers import is_correct, parse_box
 from data.corpus import CORPORA, Corpus, write_claim
 from data.task import (
     EASY,
@@ -48,7 +49,6 @@ from plumbing.machine import DEVICE, THREADS, choose_device
 from plumbing.messages import InputError, note
 from plumbing.progress import progress_bar
 from plumbing.streams import EVALUATION, MAX_SEED, SAMPLES, numpy_rng, torch_rng
-from rewards import is_correct, parse_box
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
 

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import evaluation
 import losses
 from companions import segments, teacher
+from data.answers import is_correct
 from data.corpus import CORPORA
-from data.pretrain import PretrainConfig, pretrain
 from data.task import EASY, HARD, SPLITS, render_problem
 from data.tokenizer import END, encode_prompt
 from losses import Batch, Objective, Tokens, kl_k3
@@ -61,7 +61,8 @@ from plumbing.flags import (
 from plumbing.machine import upload
 from plumbing.messages import InputError, note
 from plumbing.streams import numpy_rng, torch_rng
-from rewards import REWARDS, Context, build_reward, is_correct, split_name
+from pretrain import PretrainConfig, pretrain
+from rewards import REWARDS, Context, build_reward, split_name
 from run import MICRO_BATCH, Task, open_run
 
 LOSSES = losses.LOSSES | segments.LOSSES | teacher.LOSSES

@@ -14,9 +14,9 @@ import torch
 
 import model
 import rlvr
-from data.pretrain import PretrainConfig
 from data.tokenizer import END, VOCABULARY_SIZE
 from lessons.bench import bench, bound, check, llama, peers
+from pretrain import PretrainConfig
 from tests import adapters, helpers
 from tests.helpers import close, f64, flat
 

@@ -17,12 +17,13 @@ import evaluation
 import losses
 import model
 import plumbing.machine
+import pretrain
 import rewards
 import rlvr
 import run as runs
 from companions import judges, teacher
 from companions.teacher import DIVERGENCES
-from data import pretrain
+from data import answers
 from data.corpus import CORPORA
 from lessons.bench import bench, counts
 from lessons.bench.away import AWAY, HOST, simulate
@@ -85,7 +86,8 @@ def train_small(base, out, *flags) -> int:
     right = cycle((True, False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewards, "is_correct", lambda problem, response: next(right))
-        patch.setattr(rewards, "parse_box", lambda response: str(len(response) % 100))
+        for module in (answers, rewards):
+            patch.setattr(module, "parse_box", lambda response: str(len(response) % 100))
         return train(base, out, *SMALL, *flags)
 
 

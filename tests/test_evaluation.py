@@ -16,11 +16,11 @@ import evaluation
 import measures
 import model
 from data import corpus, task, tokenizer
+from data.answers import is_correct
 from data.corpus import CORPORA
 from evaluation import PLAIN, Answers, EvaluateConfig, SampleConfig, Sampling
 from model import load_checkpoint, save_checkpoint
 from plumbing import streams
-from rewards import is_correct
 from tests import adapters
 from tests.helpers import (
     CPU,

@@ -17,12 +17,12 @@ import torch
 import evaluation
 import run as runs
 from data import task, tokenizer
+from data.answers import is_correct
 from data.corpus import CORPORA
 from evaluation import decode_rollouts
 from lessons import page, report
 from model import load_checkpoint, sample_responses, save_checkpoint
 from plumbing import streams
-from rewards import is_correct
 from tests.helpers import (
     CPU,
     config,

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import data.pretrain as pretraining
+import pretrain as pretraining
 from data import task, tokenizer
 from data.corpus import CORPORA, write_documents
-from data.pretrain import PretrainConfig
 from model import load_checkpoint
 from plumbing import streams
 from plumbing.messages import InputError
+from pretrain import PretrainConfig
 from tests import adapters
 from tests.helpers import (
     CPU,

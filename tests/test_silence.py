@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import measures
+import pretrain
 import rewards
 import rlvr
 from companions import judges
-from data import pretrain, task
+from data import task
 from data.corpus import CORPORA
 from data.tokenizer import END
 from evaluation import answer_problems, draw_evaluation

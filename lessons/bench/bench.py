@@ -35,14 +35,6 @@ import torch
 
 import rlvr
 from data.corpus import CORPORA, Corpus, write_documents, write_good_code
-from data.pretrain import (
-    PRESETS,
-    PretrainConfig,
-    Pretraining,
-    check_heads,
-    make_pretraining_optimizers,
-    take_step,
-)
 from data.task import draw_problems, render_problem
 from data.tokenizer import END, VOCABULARY_SIZE, encode
 from lessons.bench.bound import (
@@ -64,6 +56,14 @@ from plumbing.flags import add_options, list_values, option, read_config, read_o
 from plumbing.machine import DEVICE, THREADS, choose_device
 from plumbing.streams import numpy_rng
 from plumbing.system import peak_memory_of_process, say
+from pretrain import (
+    PRESETS,
+    PretrainConfig,
+    Pretraining,
+    check_heads,
+    make_pretraining_optimizers,
+    take_step,
+)
 from rewards import build_reward
 from run import Task, make_optimizers, make_pool
 

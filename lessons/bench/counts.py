@@ -18,7 +18,6 @@ import torch
 
 import evaluation
 import rlvr
-from data.pretrain import Pretraining, make_pretraining_optimizers, take_step
 from data.task import render_problem
 from data.tokenizer import encode_prompt
 from lessons.bench.away import AWAY, HOST, Machine, simulate
@@ -26,6 +25,7 @@ from lessons.report import align
 from losses import Batch
 from model import Transformer, sample_responses, save_checkpoint
 from plumbing import streams
+from pretrain import Pretraining, make_pretraining_optimizers, take_step
 from run import Pool, list_kept_steps, make_optimizers
 
 COUNTED = ("kernels", "waits", "uploads")

@@ -160,16 +160,16 @@ MUTANTS = (
            "hardly rises; the confidence that right answers happened to state is reinforced, "
            "whatever it was.",
            "tests/test_rlvr.py::test_parts_of_a_rollout"),
-    # rewards.py
-    Mutant("first-box", "rewards.py",
+    # data/answers.py, rewards.py
+    Mutant("first-box", "data/answers.py",
            "return next((content for content in reversed(contents) if content), None)",
            "return next((content for content in contents if content), None)",
            "spurious",
            "The first box counts, not the last: an answer that is corrected is wrong, a guess that "
            "is taken back right. A policy that learns to write several boxes is scored on one that "
            "it does not mean.",
-           "tests/test_rewards.py::test_parse_box"),
-    Mutant("answer-anywhere", "rewards.py",
+           "tests/test_answers.py::test_parse_box"),
+    Mutant("answer-anywhere", "data/answers.py",
            "return parse_box(response) == write_answer(problem)",
            "return write_answer(problem) in response",
            "spurious",
@@ -185,14 +185,14 @@ MUTANTS = (
            "paid for saying nothing. A policy that votes on itself can then collapse into answers "
            "without a box.",
            "tests/test_rewards.py::test_definitions"),
-    Mutant("no-box-votes", "rewards.py",
+    Mutant("no-box-votes", "data/answers.py",
            "votes = Counter(box for box in boxes if box is not None)",
            "votes = Counter(boxes)",
            "consistency",
            "Responses without a box vote too, for no answer. Where they are the most, the label is "
            "None and nobody is paid, though some agreed. agreement counts silence as an answer, "
            "too.",
-           "tests/test_rewards.py::test_find_majority"),
+           "tests/test_answers.py::test_find_majority"),
     Mutant("one-majority-for-all", "rewards.py",
            "labels = [label for label in map(find_majority, groups) for _ in range(G)]",
            "labels = [find_majority(sum(groups, []))] * len(responses)",
@@ -209,7 +209,7 @@ MUTANTS = (
            "advantage is 0 and the policy never moves: no_signal is 1. The mean reward over "
            "batches is still p, which is all that most people look at.",
            "tests/test_rlvr.py::test_every_batch_is_drawn_anew"),
-    Mutant("any-percentage", "rewards.py",
+    Mutant("any-percentage", "data/answers.py",
            'percent = re.search(r"(?<!#) ([1-9][0-9]?)%\\Z", response)   # "# 90%" is a '
            "program's comment",
            "percent = re.search(r\" ([1-9][0-9]?)%\", response)   # \"# 90%\" is a program's "
@@ -218,7 +218,7 @@ MUTANTS = (
            "A span found by a loose pattern: any number before a % is a confidence, such as a "
            "program's comment in `# 90%` or one in the middle of a sentence. Responses that state "
            "nothing count as stated, and code's calibration is that of its comments.",
-           "tests/test_rewards.py::test_parse_confidence"),
+           "tests/test_answers.py::test_parse_confidence"),
     Mutant("linear-score", "rewards.py",
            "return [-1.0 if q is None else -(q - c) ** 2",
            "return [-1.0 if q is None else -abs(q - c)",
@@ -842,8 +842,8 @@ MUTANTS = (
            'and so are coins and samples of neighbouring seeds. "Five seeds" share most of their '
            "random numbers, and their spread is too small.",
            "tests/test_streams.py::test_no_two_streams_meet"),
-    # data/pretrain.py
-    Mutant("pad-is-the-ending", "data/pretrain.py",
+    # pretrain.py
+    Mutant("pad-is-the-ending", "pretrain.py",
            "ids = pad_sequence(rows, batch_first=True, padding_value=PAD)                  # (B, "
            "T)",
            "ids = pad_sequence(rows, batch_first=True, padding_value=END)                  # (B, "
@@ -853,7 +853,7 @@ MUTANTS = (
            "often as its micro-batch is ragged. The loss looks better, the gradient depends on "
            "--micro-batch. With the mask on END in its place no ending would be learned at all.",
            "tests/test_pretrain.py::test_gradient_is_of_the_mean_over_response_tokens"),
-    Mutant("mean-of-means", "data/pretrain.py",
+    Mutant("mean-of-means", "pretrain.py",
            'return nn.functional.cross_entropy(logits, targets, reduction="sum")',
            "return nn.functional.cross_entropy(logits, targets)",
            "bench",
@@ -862,7 +862,7 @@ MUTANTS = (
            "so a token of short text weighs more than one of a program, and by how much "
            "--micro-batch decides. Many trainers had it until 2024.",
            "tests/test_pretrain.py::test_gradient_is_of_the_mean_over_response_tokens"),
-    Mutant("schedule-starts-again", "data/pretrain.py",
+    Mutant("schedule-starts-again", "pretrain.py",
            'for thing, saved in zip(work.stateful, checkpoint["stateful"]):',
            'for thing, saved in zip(work.optimizers, checkpoint["stateful"]):',
            "bench",

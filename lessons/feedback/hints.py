@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.answers import is_correct
 from data.corpus import is_code
 from data.task import EASY, render_problem
 from data.tokenizer import END, encode_prompt
@@ -12,7 +13,6 @@ from evaluation import decode_rollouts, draw_evaluation
 from measures import note_cut
 from model import load_checkpoint, sample_responses
 from plumbing.streams import EVALUATION, torch_rng
-from rewards import is_correct
 
 PROBLEMS, SAMPLES = 400, 8
 

@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from data.answers import find_majority
 from data.corpus import CODE_OPENER, CORPORA, Corpus, is_code
 from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
@@ -22,7 +23,6 @@ from model import Transformer, load_checkpoint, locate_base
 from plumbing.commands import Parser, head_of, run_command
 from plumbing.machine import keep_settings
 from plumbing.streams import EVALUATION
-from rewards import find_majority
 
 SAMPLES, VOTERS = 64, (8, 64)  # responses to each problem; how many of them vote
 TEMPERATURES = (0.7, 0.5, 0.3)
