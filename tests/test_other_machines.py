@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lessons import copies
+from course import copies
 from tests.helpers import ROOT, TINY_RUN, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -273,7 +273,8 @@ def test_a_folder_of_temporary_files_that_is_no_good(name, tmp_path):
     assert code == 0 and "2 runs" in out, error
 
 
-THEIRS = ("data", "helpers", "model", "losses", "rewards", "evaluation", "measures", "judges")
+THEIRS = ("data", "helpers", "model", "losses", "rewards", "evaluation", "measures", "judges",
+          "plumbing", "pretrain", "companions")
 
 
 @pytest.fixture
@@ -291,7 +292,7 @@ def test_modules_of_the_same_names(foreign, base):
         code, out, error = call_python(*flag, ROOT / "rlvr.py", *sample, cwd=foreign,
                                        PYTHONPATH=str(foreign))
         assert code == 0 and "log-probability" in out, error
-    for words in (["-m", "rlvr", *sample], ["-m", "lessons"]):
+    for words in (["-m", "rlvr", *sample], ["-m", "lessons"], ["-m", "course.exercises"]):
         code, _, error = call_python(*words, cwd=foreign, PYTHONPATH=str(ROOT))
         assert code == 0, error
     code, _, error = call_python(ROOT / "lessons", cwd=foreign)

@@ -1,4 +1,4 @@
-"""Bugs to hunt: one line each, planted in a copy of the project (lessons/bughunt/__main__.py).
+"""Bugs to hunt: one line each, planted in a copy of the project (course/bughunt/__main__.py).
 
 Every one is near to a bug of published RL code, or is what a misunderstanding of one of the lessons
 looks like. It trains on without a word. What it does is in `said`, the test that fails on it in

@@ -1,12 +1,12 @@
 """Ten parts of the project to write yourself, graded by the tests that guard them.
 
-    python -m lessons.exercises                       # which there are
-    python -m lessons.exercises new FOLDER            # a copy in which their bodies are gone
-    python -m lessons.exercises new FOLDER clip gae   # only those of two
-    python -m lessons.exercises grade FOLDER          # points, and what a failure stands for
-    python -m lessons.exercises grade FOLDER clip --json
+    python -m course.exercises                       # which there are
+    python -m course.exercises new FOLDER            # a copy in which their bodies are gone
+    python -m course.exercises new FOLDER clip gae   # only those of two
+    python -m course.exercises grade FOLDER          # points, and what a failure stands for
+    python -m course.exercises grade FOLDER clip --json
 
-Each has a page, lessons/exercises/NAME.md. All is graded with the tests of this checkout, not those
+Each has a page, course/exercises/NAME.md. All is graded with the tests of this checkout, not those
 of FOLDER, and every exercise alone: what others ask for is there as it should be. It runs what
 students wrote, with your rights: grade strangers' code in a container.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from lessons.copies import (
+from course.copies import (
     ROOT,
     empty_functions,
     find_functions,
@@ -30,7 +30,7 @@ from lessons.copies import (
     replace_functions,
     run_tests,
 )
-from lessons.exercises.catalog import EXERCISES, Check, Exercise, list_points
+from course.exercises.catalog import EXERCISES, Check, Exercise, list_points
 from lessons.jobs import count_jobs
 from plumbing.commands import Parser, run_command
 from plumbing.files import check_writable, read_text, to_json, write
@@ -89,8 +89,8 @@ def make_exercises(folder: Path, names: list[str]) -> None:
     make_copy(folder, empty_files(names) | {MARK: to_json({"exercises": names})})
     for name in names:
         print(f"{name:<11}{', '.join(EXERCISES[name].write)}")
-    print(f"to be written in {folder}; the pages: lessons/exercises/NAME.md\n"
-          f"python -m lessons.exercises grade {folder}    # from here")
+    print(f"to be written in {folder}; the pages: course/exercises/NAME.md\n"
+          f"python -m course.exercises grade {folder}    # from here")
 
 
 # --- grade
@@ -251,14 +251,14 @@ def grade_command(args) -> None:
 
 
 def list_exercises() -> None:
-    print(f"{'exercise':<11}points  minutes  page in lessons/exercises")
+    print(f"{'exercise':<11}points  minutes  page in course/exercises")
     for name, exercise in EXERCISES.items():
         print(f"{name:<11}{list_points(exercise):6d}{exercise.minutes:9d}  "
               f"{name}.md: {exercise.title}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.exercises", description=__doc__, allow_abbrev=False,
+    parser = Parser(prog="python -m course.exercises", description=__doc__, allow_abbrev=False,
                     formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="new|grade")
     parsers = {"new": commands.add_parser("new", help="make a copy to work in"),

@@ -16,12 +16,13 @@ from plumbing.messages import InputError
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("*.py", "companions/*.py", "data/*", "plumbing/*.py", "lessons/*.*", "lessons/*/*",
-          "tests/*.py", "*.md", "LICENSE", "pyproject.toml", "requirements.txt", "train.sh",
-          ".gitattributes")
+          "course/*.*", "course/*/*", "tests/*.py", "*.md", "LICENSE", "pyproject.toml",
+          "requirements.txt", "train.sh", ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
-WITHHELD = ("lessons/bench/*", "lessons/bughunt/*", "lessons/exercises/*.py",
-            "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",
-            "tests/test_devices.py", "tests/test_exercises.py", "tests/test_bandit_page.py")
+WITHHELD = ("lessons/bench/*", "course/bughunt/*", "course/exercises/*.py",
+            "lessons/bughunt.py", "lessons/exercises.py", "lessons/clips/bandit.html",
+            "tests/test_bench.py", "tests/test_bughunt.py", "tests/test_devices.py",
+            "tests/test_exercises.py", "tests/test_bandit_page.py")
 RESULTS = (".csv", ".png")  # of lessons: megabytes, which a test of a function does not read
 
 

@@ -1,8 +1,8 @@
 """A bug hunt: one line of the project is wrong in your copy, and trains on silently.
 
-    python -m lessons.bughunt new FOLDER --seed 7             # plants one; each seed another
-    python -m lessons.bughunt check FOLDER losses.py:191      # right or wrong, and why
-    python -m lessons.bughunt reveal FOLDER                   # give up
+    python -m course.bughunt new FOLDER --seed 7             # plants one; each seed another
+    python -m course.bughunt check FOLDER losses.py:191      # right or wrong, and why
+    python -m course.bughunt reveal FOLDER                   # give up
 
 `new` says which lesson the bug breaks, and no more. --tests leaves the tests in the copy, which is
 easier: one of the fast ones fails on every bug.
@@ -17,8 +17,8 @@ import textwrap
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
-from lessons.bughunt.mutants import MUTANTS, Mutant
-from lessons.copies import ROOT, find_functions, make_copy
+from course.bughunt.mutants import MUTANTS, Mutant
+from course.copies import ROOT, find_functions, make_copy
 from plumbing.commands import Parser, run_command
 from plumbing.files import read_text, to_json
 from plumbing.flags import number
@@ -61,14 +61,14 @@ def plant(folder: Path, seed: int, tests: bool) -> None:
     mark = to_json({"seed": seed, "bug": seal_name(mutant.name)})
     make_copy(folder, {mutant.file: bad, MARK: mark}, tests)
     print(f"One line of the code in {folder} is wrong. It breaks lesson {mutant.lesson}.\n"
-          f"python -m lessons.bughunt check {folder} FILE:LINE    # from here")
+          f"python -m course.bughunt check {folder} FILE:LINE    # from here")
 
 
 def read_mutant(folder: Path) -> Mutant:
     try:
         seal = json.loads(read_text(folder / MARK))["bug"]
     except (OSError, ValueError, KeyError):
-        raise InputError(f"{folder} has no {MARK}: python -m lessons.bughunt new {folder}"
+        raise InputError(f"{folder} has no {MARK}: python -m course.bughunt new {folder}"
                          ) from None
     for mutant in MUTANTS:
         if seal_name(mutant.name) == seal:
@@ -135,7 +135,7 @@ def check_guess(folder: Path, place: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.bughunt", description=__doc__, allow_abbrev=False,
+    parser = Parser(prog="python -m course.bughunt", description=__doc__, allow_abbrev=False,
                     formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser,
                                      metavar="new|check|reveal")

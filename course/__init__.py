@@ -1,0 +1,8 @@
+"""What a course is made of. Ours come first, whatever is called data where it is run from."""
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).parents[1])
+if sys.path[0] != ROOT:
+    sys.path.insert(0, ROOT)
