@@ -1,4 +1,4 @@
-"""What a course is made of. Ours come first, whatever is called data where it is run from."""
+"""What a course is made of. Ours come first, as in lessons."""
 
 import sys
 from pathlib import Path

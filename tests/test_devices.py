@@ -1,4 +1,4 @@
-"""Every command on a GPU, by simulation: lessons/bench/away.py has a device that is not there.
+"""Every command on a GPU, by simulation: bench/away.py has a device that is not there.
 
 What is left on the CPU fails as it would on a GPU; how often the host waits is counted. The tests
 at the end plant bugs of both kinds, and each is seen.
@@ -21,12 +21,12 @@ import pretrain
 import rewards
 import rlvr
 import run as runs
+from bench import bench, counts
+from bench.away import AWAY, HOST, simulate
 from companions import judges, teacher
 from companions.teacher import DIVERGENCES
 from data import answers
 from data.corpus import CORPORA
-from lessons.bench import bench, counts
-from lessons.bench.away import AWAY, HOST, simulate
 from lessons.clips import kernel
 from lessons.consistency import vote
 from lessons.feedback import hints

@@ -361,7 +361,7 @@ def test_wrong_solutions_lose_points(count, handout, tmp_path):
 # --- where they were before
 
 @pytest.mark.parametrize("old, new", [("exercises", "course.exercises"),
-                                      ("bughunt", "course.bughunt")])
+                                      ("bughunt", "course.bughunt"), ("bench", "bench")])
 def test_an_old_command_says_the_new_one(old, new):
     """In one line, with an argument too, and does nothing else."""
     done = subprocess.run([sys.executable, "-m", f"lessons.{old}", "new", "x"], cwd=ROOT,

@@ -292,7 +292,8 @@ def test_modules_of_the_same_names(foreign, base):
         code, out, error = call_python(*flag, ROOT / "rlvr.py", *sample, cwd=foreign,
                                        PYTHONPATH=str(foreign))
         assert code == 0 and "log-probability" in out, error
-    for words in (["-m", "rlvr", *sample], ["-m", "lessons"], ["-m", "course.exercises"]):
+    for words in (["-m", "rlvr", *sample], ["-m", "lessons"], ["-m", "course.exercises"],
+                  ["-m", "bench", "--help"]):
         code, _, error = call_python(*words, cwd=foreign, PYTHONPATH=str(ROOT))
         assert code == 0, error
     code, _, error = call_python(ROOT / "lessons", cwd=foreign)

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 import losses
 import rlvr
+from bench.contest import Contest, list_prompts, make_contest
+from bench.llama import make_llama, make_trainer
 from evaluation import pass_at_k
-from lessons.bench.llama import make_llama, make_trainer
-from lessons.bench.peers import Contest, list_prompts, make_contest
 from lessons.report import align
 from model import Transformer, load_checkpoint, locate_base, sampling_logprobs
 from plumbing import progress, streams
 from run import make_optimizers
 
 
-class Check(NamedTuple):
+class Comparison(NamedTuple):
     what: str
     against: str
     precision: str         # of our side
@@ -33,12 +33,12 @@ class Check(NamedTuple):
     size: float            # the largest absolute value of what is compared
 
 
-def check(what: str, against: str, ours, theirs) -> Check:
+def check(what: str, against: str, ours, theirs) -> Comparison:
     """Compare two tensors or lists of numbers; -inf in one only is an infinite difference."""
     a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (ours, theirs))
     difference = torch.where(a == b, 0.0, (a - b).abs()).max().item()
     precision = str(getattr(ours, "dtype", torch.float64)).removeprefix("torch.")
-    return Check(what, against, precision, difference, a[a.isfinite()].abs().max().item())
+    return Comparison(what, against, precision, difference, a[a.isfinite()].abs().max().item())
 
 
 def draw_normal(seed: int, *shape: int) -> Tensor:
@@ -119,7 +119,7 @@ def flatten_weights(llama: nn.Module) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in llama.state_dict().values()])
 
 
-def check_updates(model: Transformer, loss_type: str, **flags) -> list[Check]:
+def check_updates(model: Transformer, loss_type: str, **flags) -> list[Comparison]:
     """A rollout batch and its updates, both ways: advantages, log-probabilities, final weights.
 
     The size of the last is how far the updates have moved a weight.
@@ -140,7 +140,7 @@ def check_updates(model: Transformer, loss_type: str, **flags) -> list[Check]:
 
 # --- the model, the sampler
 
-def check_logits(model: Transformer) -> list[Check]:
+def check_logits(model: Transformer) -> list[Comparison]:
     """Logits of random tokens, (4, 40, V)."""
     ids = torch.randint(model.config.vocabulary_size, (4, 40),
                         generator=torch.Generator().manual_seed(0))
@@ -149,13 +149,13 @@ def check_logits(model: Transformer) -> list[Check]:
         return [check("logits", "transformers' Llama", model.head(model(ids)), theirs)]
 
 
-def check_rotation(model: Transformer) -> list[Check]:
+def check_rotation(model: Transformer) -> list[Comparison]:
     """The frequencies of RoPE, (D / 2,), of a model in float32: rows in float64 share ours."""
     theirs = make_llama(model).model.rotary_emb.inv_freq
     return [check("frequencies of the rotation", "transformers' Llama", model.frequencies, theirs)]
 
 
-def check_sampler() -> list[Check]:
+def check_sampler() -> list[Comparison]:
     """Temperature, top-k and top-p on random logits (256, 221)."""
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -209,7 +209,7 @@ def estimate_as_human_eval(n: int, c: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
 
-def check_gae() -> Check:
+def check_gae() -> Comparison:
     """64 responses of 1 to 40 tokens."""
     lengths = torch.randint(1, 41, (64,), generator=torch.Generator().manual_seed(2))
     mask = torch.arange(40) < lengths[:, None]
@@ -220,7 +220,7 @@ def check_gae() -> Check:
                  sum_gae(rewards.tolist(), values, lengths.tolist(), 0.97, 0.9))
 
 
-def check_formulas() -> list[Check]:
+def check_formulas() -> list[Comparison]:
     """Losses, estimators and advantages on random numbers, in float64."""
     new, old, advantages, returns = (draw_normal(seed, 4096) for seed in range(5, 9))
     rewards = draw_normal(9, 64, 16)
@@ -246,7 +246,7 @@ def check_formulas() -> list[Check]:
 
 # --- the table
 
-def check_batches(model: Transformer) -> list[Check]:
+def check_batches(model: Transformer) -> list[Comparison]:
     """A full rollout batch and 32 updates: at the defaults, and with every term on.
 
     With the defaults few tokens meet the clip, and no gradient its bound: the others have tighter
@@ -261,7 +261,7 @@ def check_batches(model: Transformer) -> list[Check]:
             tokens._replace(what=tokens.what + ", tight, KL, entropy, T 0.8")]
 
 
-def check_all(base: str) -> list[Check]:
+def check_all(base: str) -> list[Comparison]:
     """All checks; half a minute on one core."""
     model, _ = load_checkpoint(locate_base(base), torch.device("cpu"))
     double = copy.deepcopy(model).double()
@@ -273,7 +273,7 @@ def check_all(base: str) -> list[Check]:
             for row in work()]
 
 
-def tabulate_checks(checks: list[Check]) -> str:
+def tabulate_checks(checks: list[Comparison]) -> str:
     """The largest difference of each, and the largest of the numbers compared."""
     lines = [["what", "against", "ours in", "difference", "size"]]
     for row in checks:

@@ -18,9 +18,9 @@ import torch
 
 import evaluation
 import rlvr
+from bench.away import AWAY, HOST, Machine, simulate
 from data.task import render_problem
 from data.tokenizer import encode_prompt
-from lessons.bench.away import AWAY, HOST, Machine, simulate
 from lessons.report import align
 from losses import Batch
 from model import Transformer, sample_responses, save_checkpoint

@@ -1,9 +1,9 @@
 """How fast is it, and how far from the bare matrix products? Seconds to minutes.
 
-    python -m lessons.bench                        # the base good-code, at train's own defaults
-    python -m lessons.bench --width 256 --heads 8  # a fresh model of another shape
-    python -m lessons.bench --preset large         # for a GPU: a share of its bfloat16 rate too
-    python -m lessons.bench --sweep                # cost per token over width and batch, a figure
+    python -m bench                        # the base good-code, at train's own defaults
+    python -m bench --width 256 --heads 8  # a fresh model of another shape
+    python -m bench --preset large         # for a GPU: a share of its bfloat16 rate too
+    python -m bench --sweep                # cost per token over width and batch, a figure
 
 Three phases, by the functions that training itself calls: `pretraining` is 10 steps of `take_step`,
 `rollout` one rollout batch, `update` all updates on it. Each runs once to warm up and then several
@@ -34,10 +34,7 @@ from typing import Callable, NamedTuple
 import torch
 
 import rlvr
-from data.corpus import CORPORA, Corpus, write_documents, write_good_code
-from data.task import draw_problems, render_problem
-from data.tokenizer import END, VOCABULARY_SIZE, encode
-from lessons.bench.bound import (
+from bench.bound import (
     PADDING,
     count_flops,
     list_products,
@@ -45,7 +42,10 @@ from lessons.bench.bound import (
     record_calls,
     take_time,
 )
-from lessons.bench.counts import count_on, count_there, count_work, tabulate_counts
+from bench.counts import count_on, count_there, count_work, tabulate_counts
+from data.corpus import CORPORA, Corpus, write_documents, write_good_code
+from data.task import draw_problems, render_problem
+from data.tokenizer import END, VOCABULARY_SIZE, encode
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
 from losses import Batch, Objective, bind_loss
 from model import ModelConfig, Transformer, load_checkpoint, locate_base
@@ -159,7 +159,7 @@ def make_work(shape: ModelConfig, device: torch.device, batch: int | None = None
 
 # --- the phases: each a preparation, which is not timed, and the work
 
-def open_pretraining(work: Work) -> Pretraining:
+def begin_pretraining(work: Work) -> Pretraining:
     model = copy.deepcopy(work.model)
     return Pretraining(work.pretraining, model,
                        *make_pretraining_optimizers(model, work.pretraining))
@@ -194,7 +194,7 @@ def list_phases(work: Work) -> list[Phase]:
     sampled = int(batch.mask.sum())
 
     def prepare_pretraining():
-        pretraining = open_pretraining(work)
+        pretraining = begin_pretraining(work)
         return pretraining, pretraining.model
 
     def prepare_copy():
@@ -348,7 +348,7 @@ def measure_sweep(config: BenchConfig, device: torch.device, widths: tuple[int, 
     return rows
 
 
-def describe_machine(device: torch.device) -> dict:
+def name_machine(device: torch.device) -> dict:
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     return {"device": device.type, "name": name, "threads": torch.get_num_threads(),
             "torch": torch.__version__, "python": platform.python_version()}
@@ -361,7 +361,7 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
     shape, device = choose_shape(config), choose_device(config)
     work = make_work(shape, device) if shape else load_work(config.base, device)
     rate = measure_rate(device) if device.type == "cuda" else None
-    machine, phases = describe_machine(device), []
+    machine, phases = name_machine(device), []
     bar = progress.progress_bar(iterable=list_phases(work), desc="bench", leave=False)
     for phase in bar:
         phases.append(measure_phase(phase, device, 2 if quick else config.repeats, rate))
@@ -387,7 +387,7 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.bench", description=__doc__,
+    parser = Parser(prog="python -m bench", description=__doc__,
                     formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     add_options(parser, read_options(BenchConfig))
     parser.add_argument("--sweep", action="store_true", help="over width and batch, with a figure")

@@ -1,8 +1,8 @@
 """How fast is TRL's GRPOTrainer on the same work, and is our arithmetic the same? Minutes.
 
     pip install trl==1.16.0 transformers==5.24.0        # beside this project; nothing else needs it
-    python -m lessons.bench.peers                       # CPU seconds of both, their ratio
-    python -m lessons.bench.peers --check               # what | against | largest difference
+    python -m bench.peers                       # CPU seconds of both, their ratio
+    python -m bench.peers --check               # what | against | largest difference
 
 Two tasks, one thread, one process; ours and TRL's take turns, each from the same weights:
 
@@ -20,37 +20,23 @@ import sys
 import tempfile
 import time
 from argparse import RawDescriptionHelpFormatter
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import numpy as np
 import torch
 
 import rlvr
-from data.corpus import CORPORA
-from data.task import render_problem
-from data.tokenizer import VOCABULARY_SIZE, encode_prompt
-from lessons.bench.bench import make_endless, set_training
-from lessons.bench.llama import import_peers, make_llama, make_trainer, map_weights
+from bench.bench import make_endless
+from bench.check import check_all, tabulate_checks
+from bench.contest import Contest, list_prompts, make_contest
+from bench.llama import import_peers, make_llama, make_trainer, map_weights
+from data.tokenizer import VOCABULARY_SIZE
 from lessons.report import align
-from losses import Objective
-from model import ModelConfig, Transformer, load_checkpoint, locate_base
+from model import ModelConfig, load_checkpoint, locate_base
 from plumbing import progress
 from plumbing.commands import Parser, run_command
 from plumbing.flags import number
-from run import Task, make_optimizers
-
-
-class Contest(NamedTuple):
-    name: str
-    model: Transformer
-    config: rlvr.TrainConfig
-    task: Task
-    objective: Objective
-
-
-def make_contest(name: str, model: Transformer, **flags) -> Contest:
-    config = rlvr.make_config(**flags)
-    return Contest(name, model, config, *set_training(config, model, CORPORA["good-code"]))
+from run import make_optimizers
 
 
 def list_contests(base: str) -> list[Contest]:
@@ -58,12 +44,6 @@ def list_contests(base: str) -> list[Contest]:
     endless = make_endless(ModelConfig(VOCABULARY_SIZE))
     return [make_contest("real", model, base=base),
             make_contest("fixed", endless, prompts=32, updates=8, max_new_tokens=36)]
-
-
-def list_prompts(contest: Contest) -> list[list[int]]:
-    """The prompts of the first rollout batch, as ids."""
-    chosen = rlvr.choose_prompts(contest.config, len(contest.task.pool), 0)
-    return [encode_prompt(render_problem(contest.task.pool[i][0])) for i in chosen]
 
 
 def time_ours(contest: Contest) -> dict:
@@ -149,7 +129,6 @@ def compare(base: str, repeats: int, gated: bool, check: bool) -> None:
     import_peers()
     torch.set_num_threads(1)
     if check:
-        from lessons.bench.check import check_all, tabulate_checks
         return print(tabulate_checks(check_all(base)))
     measured = {}
     for contest in progress.progress_bar(iterable=list_contests(base), desc="peers", leave=False):
@@ -158,7 +137,7 @@ def compare(base: str, repeats: int, gated: bool, check: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.bench.peers", description=__doc__,
+    parser = Parser(prog="python -m bench.peers", description=__doc__,
                     formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--base", default="good-code", help="a base's name or a path")
     parser.add_argument("--repeats", type=number(int, least=1), default=5,

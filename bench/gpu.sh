@@ -2,9 +2,9 @@
 # On a machine with a GPU, after ./train.sh list has installed: what only a GPU can say, in eight
 # minutes at most. Prints how each part ended, and writes it into a file.
 #
-#   lessons/bench/gpu.sh [FILE]        default: runs/lessons/bench/gpu.txt
+#   bench/gpu.sh [FILE]        default: runs/lessons/bench/gpu.txt
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 out=${1:-runs/lessons/bench/gpu.txt}
 limit=460
@@ -37,8 +37,8 @@ part machine 20 nvidia-smi --query-gpu=name,driver_version,memory.total --format
 part torch 30 "$python" -c "import torch; print(torch.__version__, torch.version.cuda)"
 part pretrain 60 "$python" rlvr.py pretrain --base good-code
 part devices 60 "$python" -m pytest -q -n 0 -k device tests/test_model.py tests/test_cli.py
-part bench 90 "$python" -m lessons.bench --quick --json "${out%.txt}.json"
-part large 60 "$python" -m lessons.bench --quick --preset large
+part bench 90 "$python" -m bench --quick --json "${out%.txt}.json"
+part large 60 "$python" -m bench --quick --preset large
 part door 150 "$python" -m lessons spurious --quick
 part tests 400 "$python" -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 echo "== $failed parts failed, $SECONDS s in all" | tee -a "$out"

@@ -38,8 +38,8 @@ from plumbing.machine import choose_device
 
 HOST = torch.device("cpu")
 AWAY = torch.device("meta")  # autograd knows it in every build of torch, and nothing computes there
-OURS = ("companions.", "data.", "evaluation", "lessons.", "losses", "model", "plumbing.",
-        "pretrain", "rlvr", "run", "tests.")
+OURS = ("bench.", "companions.", "course.", "data.", "evaluation", "lessons.", "losses", "model",
+        "plumbing.", "pretrain", "rlvr", "run", "tests.")
 LOAD = torch.load
 
 COPIES, INDEXING = {"_to_copy", "copy_"}, {"index", "index_put", "index_put_"}
