@@ -12,22 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from data.answers import is_correct, parse_box
 from data.corpus import CORPORA, Corpus, write_claim
-from data.files import to_json
-from data.plumbing import (
-    DEVICE,
-    EVALUATION,
-    MAX_SEED,
-    SAMPLES,
-    THREADS,
-    InputError,
-    choose_device,
-    note,
-    numpy_rng,
-    option,
-    progress_bar,
-    torch_rng,
-)
 from data.task import (
     EASY,
     HARD,
@@ -57,7 +43,12 @@ from model import (
     response_hidden,
     sample_responses,
 )
-from rewards import is_correct, parse_box
+from plumbing.files import to_json
+from plumbing.flags import option
+from plumbing.machine import DEVICE, THREADS, choose_device
+from plumbing.messages import InputError, note
+from plumbing.progress import progress_bar
+from plumbing.streams import EVALUATION, MAX_SEED, SAMPLES, numpy_rng, torch_rng
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
 

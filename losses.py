@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.plumbing import InputError, bind, flag, option
 from model import Transformer, score_tokens, token_logprobs
+from plumbing.flags import bind, flag, option
+from plumbing.messages import InputError
 
 
 class Batch(NamedTuple):

@@ -8,13 +8,13 @@ mean over nothing) is None.
 
 import numpy as np
 
+from data.answers import count_alike, count_votes, is_correct, parse_box, parse_confidence
 from data.corpus import ABSTENTION, Corpus
-from data.plumbing import note
 from data.task import Problem, write_answer
 from data.tokenizer import END
 from losses import Batch
 from model import CUT, Rollouts, mark_ended
-from rewards import count_alike, count_votes, is_correct, parse_box, parse_confidence
+from plumbing.messages import note
 
 BINS = 10  # of the calibration error
 

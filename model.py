@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from data.corpus import CORPORA
-from data.files import write
-from data.plumbing import InputError, upload
-from data.system import explain_error
 from data.tokenizer import VOCABULARY_HASH, decode
+from plumbing.files import write
+from plumbing.machine import upload
+from plumbing.messages import InputError
+from plumbing.system import explain_error
 
 BASE_FOLDER = Path("runs/bases")
 SCORED_ROWS = 128     # in a forward pass without gradient; of 1,024, 1.7 times as slow

@@ -11,18 +11,18 @@ To add a reward: its function, whose keyword-only arguments are its flags, and a
 """
 
 import math
-import re
-from collections import Counter
-from typing import Annotated, Any, Callable, Iterable, NamedTuple
+from typing import Annotated, Any, Callable, NamedTuple
 
 import numpy as np
 import torch
 
 from companions.judges import ask_judge, hash_claim, open_judge
+from data.answers import count_alike, find_majority, is_correct, parse_box, parse_confidence
 from data.corpus import ABSTENTION, is_code
-from data.plumbing import InputError, bind, flag
-from data.task import Problem, write_answer
+from data.task import Problem
 from model import Transformer
+from plumbing.flags import bind, flag
+from plumbing.messages import InputError
 
 
 class Context(NamedTuple):
@@ -43,48 +43,6 @@ Payment = Annotated[float, flag("what an abstention pays", least=-1, most=1)]
 Verdict = Annotated[str, flag("soft: the judge's probability", choices=("hard", "soft"))]
 Tpr = Annotated[float, flag("P(the oracle accepts a right answer)", least=0, most=1)]
 Fpr = Annotated[float, flag("P(the oracle accepts a wrong answer)", least=0, most=1)]
-
-
-def parse_box(response: str) -> str | None:
-    r"""The content of the last well-formed, non-empty \boxed{...}, or None.
-
-    >>> parse_box(r"\boxed{4} or rather \boxed{ 48 }."), parse_box(r"\boxed{}"), parse_box("48")
-    ('48', None, None)
-    """
-    contents = [content.strip() for content in re.findall(r"\\boxed\{([^{}]*)\}", response)]
-    return next((content for content in reversed(contents) if content), None)
-
-
-def is_correct(problem: Problem, response: str) -> bool:
-    """Whether the boxed answer is the right one. A right answer outside the box does not count."""
-    return parse_box(response) == write_answer(problem)
-
-
-def count_votes(boxes: Iterable[str | None]) -> tuple[str | None, int]:
-    """The most frequent answer, the earliest among equals, and its votes; (None, 0) without any."""
-    votes = Counter(box for box in boxes if box is not None)
-    return votes.most_common(1)[0] if votes else (None, 0)
-
-
-def find_majority(responses: list[str]) -> str | None:
-    """The most frequent boxed answer, the earliest among equals; None if no response has one."""
-    return count_votes(map(parse_box, responses))[0]
-
-
-def count_alike(boxes: list[str | None], n: int) -> list[int]:
-    """How many of its group of n give the same answer, itself included; 0 without a box."""
-    votes = [Counter(boxes[i:i + n]) for i in range(0, len(boxes), n)]
-    return [0 if box is None else votes[i // n][box] for i, box in enumerate(boxes)]
-
-
-def parse_confidence(response: str) -> float | None:
-    """The confidence that a response states at its end, or None; in [0.01, 0.99].
-
-    >>> parse_confidence("I get \\\\boxed{4}. 90%"), parse_confidence("100%")
-    (0.9, None)
-    """
-    percent = re.search(r"(?<!#) ([1-9][0-9]?)%\Z", response)   # "# 90%" is a program's comment
-    return int(percent[1]) / 100 if percent else None
 
 
 def correct(problems: list[Problem], responses: list[str], context: Context) -> list[float]:

@@ -30,10 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import evaluation
 import losses
 from companions import segments, teacher
-from data import files, plumbing
+from data.answers import is_correct
 from data.corpus import CORPORA
-from data.plumbing import InputError, numpy_rng, option, torch_rng, upload
-from data.pretrain import PretrainConfig, pretrain
 from data.task import EASY, HARD, SPLITS, render_problem
 from data.tokenizer import END, encode_prompt
 from losses import Batch, Objective, Tokens, check_shape, kl_k3
@@ -47,7 +45,24 @@ from model import (
     scale_logits,
     token_logprobs,
 )
-from rewards import REWARDS, Context, build_reward, is_correct, split_name
+from plumbing import files, machine, streams
+from plumbing.commands import Parser, run_command
+from plumbing.flags import (
+    add_entry_options,
+    add_options,
+    complete_flags,
+    list_values,
+    number,
+    option,
+    read_config,
+    read_defaults,
+    read_options,
+)
+from plumbing.machine import upload
+from plumbing.messages import InputError, note
+from plumbing.streams import numpy_rng, torch_rng
+from pretrain import PretrainConfig, pretrain
+from rewards import REWARDS, Context, build_reward, split_name
 from run import MICRO_BATCH, Pool, Task, open_run
 
 LOSSES = losses.LOSSES | segments.LOSSES | teacher.LOSSES
@@ -65,7 +80,7 @@ class TrainConfig:
     base: str = option("good-code", "a base's name (runs/bases/NAME.pt) or a path")
     reward: str = option("random", f"{', '.join(REWARDS)}; A+B; not_A")
     loss: str = option("grpo", "advantage and policy loss (losses.py)", choices=LOSSES)
-    seed: int = option(1, "of prompts, samples, random rewards", least=0, most=plumbing.MAX_SEED)
+    seed: int = option(1, "of prompts, samples, random rewards", least=0, most=streams.MAX_SEED)
     steps: int = option(20, "rollout batches", least=1, most=10**6)
     out: str = option("runs/train", "folder to write; the same command resumes there")
     # the rollouts: 64 x 16 as in 2506.10947
@@ -108,8 +123,8 @@ class TrainConfig:
     # so a resumed run is bit for bit an uninterrupted one where these three stay as they are
     micro_batch: int | None = option(
         None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
-    threads: int | None = plumbing.THREADS
-    device: str = plumbing.DEVICE
+    threads: int | None = machine.THREADS
+    device: str = machine.DEVICE
     flags: dict = field(default_factory=dict)
 
 
@@ -123,7 +138,7 @@ def choose_prompts(config: TrainConfig, pool_size: int, step: int) -> np.ndarray
     Where the pool is smaller than a batch, a prompt stands in it twice and is two groups.
     """
     positions = np.arange(step * config.prompts, (step + 1) * config.prompts)
-    epochs = {epoch: numpy_rng(plumbing.ORDER, config.seed, epoch).permutation(pool_size)
+    epochs = {epoch: numpy_rng(streams.ORDER, config.seed, epoch).permutation(pool_size)
               for epoch in np.unique(positions // pool_size).tolist()}
     return np.array([epochs[i // pool_size][i % pool_size] for i in positions.tolist()])
 
@@ -141,7 +156,7 @@ def sample_groups(policy: Transformer, asked: Pool, config: TrainConfig, *key: i
     G = config.group
     prompts = [encode_prompt(render_problem(problem)) for problem, _ in asked]
     rollouts = sample_responses(policy, prompts, G, END, config.max_new_tokens, config.temperature,
-                                generator=torch_rng(plumbing.SAMPLES, config.seed, *key))
+                                generator=torch_rng(streams.SAMPLES, config.seed, *key))
     problems = [problem for problem, _ in asked for _ in range(G)]                 # (N)
     labels = [label for _, label in asked for _ in range(G)]                       # (N)
     rows = [prompt for prompt in prompts for _ in range(G)]                        # (N)
@@ -153,7 +168,7 @@ def sample_groups(policy: Transformer, asked: Pool, config: TrainConfig, *key: i
 def pay_rewards(batch: Batch, task: Task, config: TrainConfig, *key: int) -> Batch:
     """With what each response is paid, (P, G); key: of the stream of rewards that draw."""
     # Each base has coins of its own, so that two bases with one seed are independent.
-    coins = numpy_rng(plumbing.REWARD, config.seed, *key, plumbing.hash_name(config.base))
+    coins = numpy_rng(streams.REWARD, config.seed, *key, streams.hash_name(config.base))
     context = Context(config.group, batch.labels, coins, task.judge)
     paid = task.reward.score(batch.problems, batch.responses, context)
     rewards = torch.tensor(paid, dtype=torch.float64).reshape(-1, config.group)    # (P, G)
@@ -264,8 +279,8 @@ def update(policy: Transformer, optimizers: list[torch.optim.Optimizer], batch: 
     # A row without advantage has gradient 0: it counts in the divisor but needs no forward pass.
     signal = (batch.advantages != 0).any(1)
     all_rows = config.entropy_coef > 0 or objective.trains
-    micro_batch = plumbing.choose_micro_batch(config, policy.head.weight.device, MICRO_BATCH)
-    shuffled = numpy_rng(plumbing.SHUFFLE, config.seed, step).permutation(len(batch.ids))
+    micro_batch = machine.choose_micro_batch(config, policy.head.weight.device, MICRO_BATCH)
+    shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(len(batch.ids))
     for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
         divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
@@ -300,7 +315,7 @@ def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -
 # The loop
 
 
-@plumbing.keep_settings()
+@machine.keep_settings()
 def train(config: TrainConfig, command: str = "") -> None:
     """RL on a base, into config.out, or on from what is there.
 
@@ -336,7 +351,7 @@ def make_config(eps: float | None = None, **flags) -> TrainConfig:
         if "eps_low" in flags or "eps_high" in flags:
             raise InputError("--eps is both clips at once: not with --eps-low or --eps-high")
         flags |= {"eps_low": eps, "eps_high": eps}
-    config = plumbing.read_config(TrainConfig, flags)
+    config = read_config(TrainConfig, flags)
     check_config(config)
     return config
 
@@ -344,8 +359,8 @@ def make_config(eps: float | None = None, **flags) -> TrainConfig:
 def check_config(config: TrainConfig) -> None:
     """Fill in the defaults that depend on others; InputError for flags that cannot be together."""
     terms = [term for term, _ in split_name(config.reward)]
-    plumbing.complete_flags(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
-    wrong_only = build_reward(config.reward, **plumbing.list_values(config)).wrong_only
+    complete_flags(config, loss=(LOSSES, [config.loss]), reward=(REWARDS, terms))
+    wrong_only = build_reward(config.reward, **list_values(config)).wrong_only
     config.num_ops = config.num_ops or (HARD if wrong_only else EASY)
     rollouts = config.prompts * config.group
     if config.updates > rollouts:
@@ -356,24 +371,24 @@ def check_config(config: TrainConfig) -> None:
 def note_settings(config: TrainConfig) -> None:
     """Say of flags what their numbers in metrics.csv and summary.json do not."""
     if config.temperature != 1:
-        plumbing.note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
-                      "before and after at 1")
+        note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
+             "before and after at 1")
     bounds = {name: default for name, default in
-              plumbing.read_defaults(*LOSSES[config.loss].functions).items()
+              read_defaults(*LOSSES[config.loss].functions).items()
               if name in ("eps_low", "eps_high")}
     if config.updates == 1 and bounds != {name: config.flags.get(name, default)
                                           for name, default in bounds.items()}:
-        plumbing.note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
+        note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
 
 
 # --------------------------------------------------------------------------------------------------
 # Command line
 
 
-def build_parser() -> plumbing.Parser:
-    parser = plumbing.Parser(prog="rlvr.py", allow_abbrev=False,
-                             description="RL with verifiable rewards, from scratch: see README.md")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=plumbing.Parser,
+def build_parser() -> Parser:
+    parser = Parser(prog="rlvr.py", allow_abbrev=False,
+                    description="RL with verifiable rewards, from scratch: see README.md")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser,
                                      metavar="pretrain|train|evaluate|sample")
     described = {"pretrain": ("make a base", PretrainConfig),
                  "train": ("RL on a base", TrainConfig),
@@ -384,14 +399,14 @@ def build_parser() -> plumbing.Parser:
         parsers[name] = commands.add_parser(name, allow_abbrev=False, help=help)
         if name in ("evaluate", "sample"):
             parsers[name].add_argument("checkpoint", help="a .pt file of pretrain or train")
-        plumbing.add_options(parsers[name], plumbing.read_options(config))
-    plumbing.add_entry_options(parsers["pretrain"], base=CORPORA)
-    plumbing.add_entry_options(parsers["train"], loss=LOSSES, reward=REWARDS)
-    parsers["train"].add_argument("--eps", type=plumbing.number(float, least=0), metavar="FLOAT",
+        add_options(parsers[name], read_options(config))
+    add_entry_options(parsers["pretrain"], base=CORPORA)
+    add_entry_options(parsers["train"], loss=LOSSES, reward=REWARDS)
+    parsers["train"].add_argument("--eps", type=number(float, least=0), metavar="FLOAT",
                                   help="both clips at once")
     parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'; more may "
                                    "follow it: ' #code', '=51'")
-    parsers["sample"].add_argument("-n", type=plumbing.number(int, 1, most=10**5), default=1,
+    parsers["sample"].add_argument("-n", type=number(int, 1, most=10**5), default=1,
                                    help="how many (default 1)")
     return parser
 
@@ -403,11 +418,11 @@ def main(arguments: list[str] | None = None) -> int:
         Path(sys.argv[0]).name, sys.argv[1:])
     line = shlex.join(["python", program, *typed])
     flags = {name: value for name, value in vars(args).items() if name != "command"}
-    commands = {"pretrain": lambda: pretrain(plumbing.read_config(PretrainConfig, flags)),
+    commands = {"pretrain": lambda: pretrain(read_config(PretrainConfig, flags)),
                 "train": lambda: train(make_config(**flags), line),
                 "evaluate": lambda: evaluation.evaluate_command(args),
                 "sample": lambda: evaluation.sample_command(args)}
-    return plumbing.run_command("rlvr.py", commands[args.command])
+    return run_command("rlvr.py", commands[args.command])
 
 
 if __name__ == "__main__":

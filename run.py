@@ -15,28 +15,7 @@ import numpy as np
 import torch
 
 from companions.judges import open_judge
-from data import files
 from data.corpus import CORPORA, Corpus
-from data.plumbing import (
-    EVALUATION,
-    LABELS,
-    MACHINE,
-    POOL,
-    SHOWN,
-    Clock,
-    InputError,
-    bind,
-    choose_device,
-    describe_machine,
-    list_values,
-    note,
-    note_changes,
-    numpy_rng,
-    progress_bar,
-    read_defaults,
-    same_flags,
-    stop_signals,
-)
 from data.task import Problem, draw_problems, parse_problem, render_problem, write_answer
 from evaluation import (
     Answers,
@@ -50,6 +29,12 @@ from evaluation import (
 from losses import Companion, Loss, Objective, bind_loss
 from measures import note_cut, note_ended
 from model import CUT, Transformer, load_checkpoint, locate_base, save_checkpoint
+from plumbing import files
+from plumbing.flags import bind, list_values, read_defaults, same_flags
+from plumbing.machine import MACHINE, choose_device, describe_machine, note_changes
+from plumbing.messages import InputError, note
+from plumbing.progress import Clock, progress_bar, stop_signals
+from plumbing.streams import EVALUATION, LABELS, POOL, SHOWN, numpy_rng
 from rewards import REWARDS, Reward, build_reward, split_name
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from data.corpus import read_verdict, write_claim
-from data.plumbing import InputError, flag, note
 from data.task import Problem, render_problem
 from data.tokenizer import END, decode, encode_prompt
 from model import CUT, Transformer, mark_ended, sample_responses
+from plumbing.flags import flag
+from plumbing.messages import InputError, note
 
 MAX_TOKENS = 60  # of a verdict: a scratchpad of 7 operations and a long answer
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from data.corpus import HINT_NAMES
-from data.plumbing import HINT, flag, numpy_rng, option
 from data.task import Problem, render_problem, solve, write_answer, write_number
 from data.tokenizer import encode_prompt
 from losses import Batch, Companion, Loss, Tokens, clipped, grpo, score_function, score_sampled
 from model import Transformer, sampling_logprobs, score_tokens
+from plumbing.flags import flag, option
+from plumbing.streams import HINT, numpy_rng
 
 NAMED = ("code", "words", "tip", "careful", "huh")           # hints of one token, always the same
 

@@ -53,7 +53,6 @@ from typing import Annotated, Callable, NamedTuple
 
 import numpy as np
 
-from data.plumbing import flag
 from data.task import (
     EASY,
     Problem,
@@ -64,6 +63,7 @@ from data.task import (
     solve,
     write_number,
 )
+from plumbing.flags import flag
 
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
 SURE = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}   # percent that a humble-code author states, mostly

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.plumbing import InputError
+from plumbing.messages import InputError
 
 OPERATORS = "+-*"
 OPERANDS = range(2, 10)

@@ -9,7 +9,7 @@ left, longest first.
 >>> encode("caf\\u00e9")
 Traceback (most recent call last):
     ...
-data.plumbing.InputError: cannot encode '\\xe9': only printable ASCII and newlines
+plumbing.messages.InputError: cannot encode '\\xe9': only printable ASCII and newlines
 """
 
 import base64
@@ -21,8 +21,9 @@ from pathlib import Path
 import tiktoken
 
 from data.corpus import IDIOMS
-from data.files import read_text, write
-from data.plumbing import InputError, run_command
+from plumbing.commands import run_command
+from plumbing.files import read_text, write
+from plumbing.messages import InputError
 
 VOCABULARY_FILE = Path(__file__).with_name("vocab.tiktoken")
 

@@ -25,13 +25,15 @@ from types import ModuleType
 if not __package__:  # `python FOLDER/lessons`, from anywhere
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data.files import check_writable, lock, read_text, write
-from data.plumbing import InputError, Parser, number, read_config, run_command
-from data.pretrain import PretrainConfig, check_pretraining
-from data.system import say
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, count_jobs, run_jobs
 from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable, lock, read_text, write
+from plumbing.flags import number, read_config
+from plumbing.messages import InputError
+from plumbing.system import say
+from pretrain import PretrainConfig, check_pretraining
 
 HERE = Path(__file__).parent
 NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",

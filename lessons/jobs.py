@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import torch
 
-from data.files import check_writable
-from data.limits import count_cores, read_memory
-from data.plumbing import WorkError, progress_bar, stop_signals
-from data.system import become_job, choose_start, write_streams_to
+from plumbing.files import check_writable
+from plumbing.limits import count_cores, read_memory
+from plumbing.messages import WorkError
+from plumbing.progress import progress_bar, stop_signals
+from plumbing.system import become_job, choose_start, write_streams_to
 
 ROOT = Path(__file__).parents[1]
 JOB_BYTES = 2**29  # a run at the defaults takes 400 MiB, of which 220 are torch

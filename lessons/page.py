@@ -10,11 +10,11 @@ import io
 import json
 from pathlib import Path
 
+from data.answers import is_correct
 from data.corpus import CORPORA
-from data.files import read_text
-from data.plumbing import InputError
 from data.task import parse_problem, write_answer
-from rewards import is_correct
+from plumbing.files import read_text
+from plumbing.messages import InputError
 
 TEMPLATE, PLACEHOLDER = Path(__file__).with_name("page.html"), "{{DATA}}"
 # of metrics.csv, beside the share of every mode

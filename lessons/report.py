@@ -23,11 +23,13 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from data.files import check_writable, escape_text, read_text, to_csv, write
-from data.plumbing import InputError, Parser, list_values, note, run_command
-from data.system import explain_error
 from lessons.grid import write_flags
 from lessons.page import build_page
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable, escape_text, read_text, to_csv, write
+from plumbing.flags import list_values
+from plumbing.messages import InputError, note
+from plumbing.system import explain_error
 from rlvr import TrainConfig, make_config
 
 TEXT = ("base", "reward", "loss", "flags", "command")    # columns that are not numbers

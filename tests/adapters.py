@@ -16,8 +16,9 @@ import rewards
 import rlvr
 import run
 from companions.teacher import Teacher
-from data import plumbing, task
+from data import task
 from data.corpus import CORPORA
+from plumbing.flags import bind, list_values
 
 # --- the task
 
@@ -134,7 +135,7 @@ def policy_loss(loss: str, logprobs: Tensor, old_logprobs: Tensor, advantages: T
     """Per-token loss (R,), before any divisor."""
     rows, eps = torch.zeros(len(logprobs), dtype=torch.long), {"eps_low": eps_low,
                                                                "eps_high": eps_high}
-    function = plumbing.bind(rlvr.LOSSES[loss].policy_loss, eps)
+    function = bind(rlvr.LOSSES[loss].policy_loss, eps)
     return function(logprobs, old_logprobs, advantages, rows)[0]
 
 
@@ -213,7 +214,7 @@ def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, jud
             **beside) -> tuple[losses.Batch, dict, list[str]]:
     """(batch, metrics, readable samples); beside the policy: critic, base, teacher."""
     corpus = CORPORA["good-code"]
-    reward = rewards.build_reward(config.reward, **plumbing.list_values(config))
+    reward = rewards.build_reward(config.reward, **list_values(config))
     batch = rlvr.rollout(transformer, run.Task(corpus, pool, reward, judge), config, step,
                          make_objective(transformer, config, **beside).at(step))
     return batch, measures.measure_batch(corpus, batch), rlvr.show_samples(batch, step)

@@ -20,11 +20,12 @@ from torch.nn.utils.rnn import pad_sequence
 import rewards
 import rlvr
 import run as runs
-from data import plumbing, task, tokenizer
+from data import task, tokenizer
 from data.corpus import CORPORA
-from data.plumbing import numpy_rng
 from losses import Batch
 from model import Rollouts
+from plumbing.flags import list_values, read_config, read_options
+from plumbing.streams import numpy_rng
 from tests import adapters
 
 END = tokenizer.END
@@ -58,7 +59,7 @@ def tiny(seed=0, scale=4.0, end=2.0):
 
 def config(**changes) -> rlvr.TrainConfig:
     """A run of 4 x 4 rollouts of at most 6 tokens."""
-    return plumbing.read_config(rlvr.TrainConfig, {
+    return read_config(rlvr.TrainConfig, {
         "prompts": 4, "group": 4, "updates": 2, "max_new_tokens": 6, "num_ops": task.EASY,
         "pool": 8, "lr": 0.1, **changes})
 
@@ -78,7 +79,7 @@ def pool(n=8):
 
 def make_pool(c, model):
     """The training prompts of a run on good-code, with their labels."""
-    reward = rewards.build_reward(c.reward, **plumbing.list_values(c))
+    reward = rewards.build_reward(c.reward, **list_values(c))
     return runs.make_pool(c, model, CORPORA["good-code"], reward)
 
 
@@ -210,9 +211,9 @@ def read_json(path: Path) -> dict:
 
 def describe_options(config: type, *registries: dict) -> dict:
     """{flag: (default, bounds and choices)} of a config, and of all entries of some registries."""
-    options = plumbing.read_options(config)
+    options = read_options(config)
     for entry in [entry for registry in registries for entry in registry.values()]:
-        options = plumbing.read_options(*entry.functions) | options
+        options = read_options(*entry.functions) | options
     described = {}
     for name, (kind, default, said) in options.items():
         checks = {key: value for key, value in said._asdict().items()

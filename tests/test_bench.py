@@ -1,4 +1,4 @@
-"""The measurements of lessons/bench: what they count, and that ours is what others compute.
+"""The measurements of bench: what they count, and that ours is what others compute.
 
 No test looks at a time. What needs trl and transformers is skipped where they are not installed.
 """
@@ -14,9 +14,9 @@ import torch
 
 import model
 import rlvr
-from data.pretrain import PretrainConfig
+from bench import bench, bound, check, llama, peers
 from data.tokenizer import END, VOCABULARY_SIZE
-from lessons.bench import bench, bound, check, llama, peers
+from pretrain import PretrainConfig
 from tests import adapters, helpers
 from tests.helpers import close, f64, flat
 

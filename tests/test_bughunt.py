@@ -9,17 +9,17 @@ from functools import cache
 
 import pytest
 
+from course import copies
+from course.bughunt import __main__ as bughunt
+from course.bughunt.mutants import MUTANTS
 from lessons import __main__ as runner
-from lessons import copies
-from lessons.bughunt import __main__ as bughunt
-from lessons.bughunt.mutants import MUTANTS
 from tests.helpers import call
 
 ROOT = copies.ROOT
 
 
 def play(*arguments) -> int:
-    """The exit code of `python -m lessons.bughunt ...`."""
+    """The exit code of `python -m course.bughunt ...`."""
     return call(bughunt.main, *arguments)
 
 
@@ -78,7 +78,7 @@ def test_a_hunt(tmp_path, capsys):
     different = [path for path in copies.list_files(tests=False)
                  if (folder / path).read_bytes() != (ROOT / path).read_bytes()]
     assert [str(path) for path in different] == [mutant.file]
-    assert not (folder / "tests").exists() and not (folder / "lessons/bughunt").exists()
+    assert not (folder / "tests").exists() and not (folder / "course/bughunt").exists()
     mark = (folder / bughunt.MARK).read_text("utf-8")
     assert mutant.name not in mark and json.loads(mark)["seed"] == 7
 

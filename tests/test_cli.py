@@ -23,10 +23,12 @@ import torch
 
 import rlvr
 import run as runs
-from data import plumbing
-from data.system import lock_file
 from lessons import report
 from losses import LOSSES
+from plumbing import machine
+from plumbing.flags import read_config
+from plumbing.messages import InputError
+from plumbing.system import lock_file
 from tests.helpers import (
     DEVICES,
     ROOT,
@@ -140,7 +142,7 @@ def test_every_flag_reaches_its_field(command, values, monkeypatch):
     config = {"train": rlvr.TrainConfig, "pretrain": rlvr.PretrainConfig}[command]
     assert set(values) == set(options_of(command))
     assert run(command) == 0 and run(command, *type_flags(values)) == 0
-    assert [given for given, _ in seen] == [config(), plumbing.read_config(config, values)]
+    assert [given for given, _ in seen] == [config(), read_config(config, values)]
     if command == "train":
         assert seen[1][1] == (f"python rlvr.py train {' '.join(type_flags(values))}",)
 
@@ -171,7 +173,7 @@ def test_command_line_is_quoted(monkeypatch):
     assert seen == ["python rlvr.py train --out 'my runs'", "python rlvr.py train --out 'a b'"]
 
 
-@pytest.mark.parametrize("error, code", [(plumbing.InputError("x"), 2), (KeyboardInterrupt(), 130),
+@pytest.mark.parametrize("error, code", [(InputError("x"), 2), (KeyboardInterrupt(), 130),
                                          (FloatingPointError("x"), 1)])
 def test_exit_codes_reach_the_caller(error, code, monkeypatch):
     def fail(*_):
@@ -827,7 +829,7 @@ def test_damaged_run_is_refused_and_kept(base, finished, tmp_path, capsys):
 
 
 def test_device_and_threads_are_used(base, tmp_path, monkeypatch):
-    asked, original = [], plumbing.choose_device
+    asked, original = [], machine.choose_device
     monkeypatch.setattr(runs, "choose_device", lambda config: (
         asked.append((config.device, config.threads)) or original(config)))
     assert train(base, tmp_path / "run", "--steps", 1, "--device", "cpu") == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data import corpus, task
 from data.corpus import CORPORA, write_documents
-from data.plumbing import read_options
+from plumbing.flags import read_options
 from tests.test_task import problems, tenths
 
 

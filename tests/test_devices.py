@@ -1,4 +1,4 @@
-"""Every command on a GPU, by simulation: lessons/bench/away.py has a device that is not there.
+"""Every command on a GPU, by simulation: bench/away.py has a device that is not there.
 
 What is left on the CPU fails as it would on a GPU; how often the host waits is counted. The tests
 at the end plant bugs of both kinds, and each is seen.
@@ -16,21 +16,24 @@ import torch
 import evaluation
 import losses
 import model
+import plumbing.machine
+import pretrain
 import rewards
 import rlvr
 import run as runs
+from bench import bench, counts
+from bench.away import AWAY, HOST, simulate
 from companions import judges, teacher
 from companions.teacher import DIVERGENCES
-from data import plumbing, pretrain
+from data import answers
 from data.corpus import CORPORA
-from lessons.bench import bench, counts
-from lessons.bench.away import AWAY, HOST, simulate
 from lessons.clips import kernel
 from lessons.consistency import vote
 from lessons.feedback import hints
 from lessons.judges import measure
 from lessons.probe import probe
 from lessons.spurious import elicit
+from plumbing import streams
 from rewards import REWARDS
 from rlvr import LOSSES
 from tests import adapters
@@ -83,7 +86,8 @@ def train_small(base, out, *flags) -> int:
     right = cycle((True, False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewards, "is_correct", lambda problem, response: next(right))
-        patch.setattr(rewards, "parse_box", lambda response: str(len(response) % 100))
+        for module in (answers, rewards):
+            patch.setattr(module, "parse_box", lambda response: str(len(response) % 100))
         return train(base, out, *SMALL, *flags)
 
 
@@ -117,7 +121,7 @@ def test_it_refuses(mixed, machine):
     (0, 1, 1, lambda x, host: host.to(AWAY, non_blocking=True)),
     (0, 1, 1, lambda x, host: host.pin_memory().to(AWAY)),
     (0, 0, 1, lambda x, host: host.pin_memory().to(AWAY, non_blocking=True)),
-    (0, 0, 1, lambda x, host: plumbing.upload(host, AWAY)),
+    (0, 0, 1, lambda x, host: plumbing.machine.upload(host, AWAY)),
     (1, 1, 0, lambda x, host: x.nonzero()), (2, 1, 0, lambda x, host: x[x > 0]),
     (1, 1, 0, lambda x, host: x.unique()), (1, 1, 1, lambda x, host: x[torch.tensor([0])]),
     (0, 1, 1, lambda x, host: torch.tensor([1.0], device=AWAY)),
@@ -312,7 +316,7 @@ def test_measurements_of_a_model_that_is_away(machine, bases, monkeypatch):
     few(monkeypatch)
     policy, judge = (tiny().float().to(AWAY) for _ in range(2))
     problems = evaluation.draw_evaluation(2, "evaluation", (1, 2))
-    elicit.elicit(policy, CORPORA["good-code"], problems, (plumbing.EVALUATION, 0))
+    elicit.elicit(policy, CORPORA["good-code"], problems, (streams.EVALUATION, 0))
     measure.measure_gap(judge, "judge-direct", policy)
     measure.measure_taste(judge, "judge-direct")
     assert machine.counts["kernels"] > 1000
@@ -394,7 +398,7 @@ def test_a_judge_waits_once_a_token(machine):
     judge = tiny(end=-20.0).float().to(AWAY)
     claims = [(problem, "48") for problem in evaluation.draw_evaluation(3, "training", (1,))]
     counted = counts.count_away(lambda: judges.ask_judge(
-        judge, "judge-direct", claims, 2, plumbing.torch_rng(0, 0)))
+        judge, "judge-direct", claims, 2, streams.torch_rng(0, 0)))
     assert counted["waits"] == judges.MAX_TOKENS + 2
 
 
@@ -514,8 +518,9 @@ BUGS = {
                        'thing.state.update(zip(thing.param_groups[0]["params"], '
                        'saved["state"].values()))'),
     # hidden waits
-    "memory that is not pinned": (plumbing, "upload", judged, "tensor.pin_memory()", "tensor"),
-    "blocking": (plumbing, "upload", judged, ", non_blocking=True", ""),
+    "memory that is not pinned": (plumbing.machine, "upload", judged, "tensor.pin_memory()",
+                                  "tensor"),
+    "blocking": (plumbing.machine, "upload", judged, ", non_blocking=True", ""),
     "a number on its way": (model, "entropy", judged, ".sum(-1)",
                             ".sum(-1).clamp(min=torch.tensor(0.0, device=logits.device))"),
     "a number set": (model.Transformer, "forward", judged, "cache.used += T",

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 import evaluation
 import measures
 import model
-from data import corpus, plumbing, task, tokenizer
+from data import corpus, task, tokenizer
+from data.answers import is_correct
 from data.corpus import CORPORA
 from evaluation import PLAIN, Answers, EvaluateConfig, SampleConfig, Sampling
 from model import load_checkpoint, save_checkpoint
-from rewards import is_correct
+from plumbing import streams
 from tests import adapters
 from tests.helpers import (
     CPU,
@@ -35,7 +36,7 @@ from tests.helpers import (
 )
 
 CORPUS = CORPORA["good-code"]
-KEY = (plumbing.EVALUATION, 0)
+KEY = (streams.EVALUATION, 0)
 
 
 def test_options():
@@ -176,7 +177,7 @@ def test_answers_are_sampled_in_chunks(monkeypatch):
     answers = evaluation.answer_problems(None, CORPUS, problems, 2, (7, 3), sampling)
     assert [len(call["prompts"]) for call in calls] == [2, 2, 1]
     assert all(call["sampling"] == sampling and call["end"] == END for call in calls)
-    seeds = [plumbing.torch_rng(7, 3, i).initial_seed() for i in (0, 2, 4)]
+    seeds = [streams.torch_rng(7, 3, i).initial_seed() for i in (0, 2, 4)]
     assert [call["seed"] for call in calls] == seeds
     assert answers.texts == [f"{i} \\boxed{{{j}}}" for i in range(5) for j in range(2)]
     assert answers.problems == problems and len(answers.rollouts) == 3
@@ -226,7 +227,7 @@ def test_draw_evaluation():
     assert drawn != evaluation.draw_evaluation(10, "probe", (6, 7), 1)
     assert {task.split_of(problem) for problem in drawn} == {"probe"}
     assert [len(problem.ops) for problem in drawn] == [6, 7] * 5
-    stream = plumbing.numpy_rng(plumbing.EVALUATION, 0)
+    stream = streams.numpy_rng(streams.EVALUATION, 0)
     assert drawn == task.draw_problems(10, "probe", (6, 7), stream)
 
 
@@ -294,7 +295,7 @@ def test_evaluation_by_hand(monkeypatch):
     assert answers.correct.sum() == 4 and answers.texts == sum(table.values(), [])
     assert [(call["n"], call["sampling"]) for call in calls] == [
         (4, Sampling(0.7, 3, 0.9, 17)), (1, Sampling(0.0, None, None, 17))]
-    assert {call["seed"] for call in calls} == {plumbing.torch_rng(8, 5, 0).initial_seed()}
+    assert {call["seed"] for call in calls} == {streams.torch_rng(8, 5, 0).initial_seed()}
 
 
 def test_evaluation_of_a_base_with_doubts(monkeypatch):
@@ -443,7 +444,7 @@ def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     assert of_corpus is CORPORA["bad-code"]
     assert torch.equal(model.head.weight, load_checkpoint(path, CPU)[0].head.weight)
     assert problems == evaluation.draw_evaluation(6, "probe", (6, 2), 3)
-    assert (samples, ks, key) == (8, [1, 8], (plumbing.EVALUATION, 3))
+    assert (samples, ks, key) == (8, [1, 8], (streams.EVALUATION, 3))
     assert sampling == Sampling(0.5, 4, 0.9, 7)
     assert devices == [("cpu", 1), (str(path), True)]
     assert json.loads(capsys.readouterr().out) == {"accuracy": 0.5}
@@ -476,7 +477,7 @@ def test_sample_passes_everything_on(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "sample_responses", sample)
     assert run("sample", path, "37 *4", *"-n 3 --seed 5 --temperature 0.5 --top-k 4 "
                "--top-p 0.9 --max-new-tokens 7 --threads 1 --device cpu".split()) == 0
-    seed = plumbing.torch_rng(plumbing.SAMPLES, 5).initial_seed()
+    seed = streams.torch_rng(streams.SAMPLES, 5).initial_seed()
     options = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "max_new_tokens": 7}
     assert asked == [([tokenizer.encode_prompt("37 *4")], 3, END, seed, options)]
     assert devices == [("cpu", 1), (str(path), True)]
@@ -499,7 +500,7 @@ def test_sampled_log_probability_is_the_models(tmp_path, capsys):
     assert run("sample", path, "37 *4", "--max-new-tokens", 3, "--seed", 2) == 0
     model, _ = load_checkpoint(path, CPU)
     prompt = tokenizer.encode_prompt("37 *4")
-    stream = plumbing.torch_rng(plumbing.SAMPLES, 2)
+    stream = streams.torch_rng(streams.SAMPLES, 2)
     rollouts = evaluation.sample_responses(model, [prompt], 1, END, 3, generator=stream)
     expected = token_logprobs(model, prompt, rollouts.ids[0][rollouts.mask[0]]).sum().item()
     said = capsys.readouterr().out.splitlines()[0].rpartition(" ")[2]

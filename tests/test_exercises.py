@@ -6,21 +6,23 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lessons import copies
-from lessons.exercises import __main__ as exercises
-from lessons.exercises.catalog import EXERCISES, list_points
+from course import copies
+from course.exercises import __main__ as exercises
+from course.exercises.catalog import EXERCISES, list_points
 from tests.helpers import call
 
 ROOT = copies.ROOT
-PAGES = ROOT / "lessons/exercises"
+PAGES = ROOT / "course/exercises"
 
 
 def play(*arguments) -> int:
-    """The exit code of `python -m lessons.exercises ...`."""
+    """The exit code of `python -m course.exercises ...`."""
     return call(exercises.main, *arguments)
 
 
@@ -79,7 +81,7 @@ def test_pages_of_the_exercises(name):
     written = page.split("## Write")[1].split("## Hints")[0]
     for function in exercise.write:
         file, name = function.split(":")
-        assert f"{file})" in written.replace("../clips/", "lessons/clips/")
+        assert f"{file})" in written.replace("../../lessons/", "lessons/")
         assert f"`{name}`" in written
     hints = page.split("## Hints\n")[1].split("## Further")[0]
     outside = re.sub(r"<details>.*?</details>", "", hints, flags=re.DOTALL)
@@ -162,9 +164,9 @@ def test_a_copy_lacks_the_solutions(handout):
             assert copies.is_empty(node) and ast.get_docstring(node), function
     there = {str(path.relative_to(handout)) for path in handout.rglob("*") if path.is_file()}
     assert not {name for name in there if "bench" in name or "bughunt" in name
-                or name.startswith("lessons/exercises/") and name.endswith(".py")
+                or name.startswith("course/exercises/") and name.endswith(".py")
                 or name in ("tests/test_exercises.py", "lessons/clips/bandit.html")}
-    assert {"rlvr.py", "tests/adapters.py", "data/vocab.tiktoken", "lessons/exercises/clip.md",
+    assert {"rlvr.py", "tests/adapters.py", "data/vocab.tiktoken", "course/exercises/clip.md",
             "lessons/spurious/runs.csv", "train.sh", "pyproject.toml"} <= there
     lines = " ".join((handout / name).read_text("utf-8") for name in there if name.endswith(".py")
                      and not name.startswith("tests/"))
@@ -354,3 +356,15 @@ def test_wrong_solutions_lose_points(count, handout, tmp_path):
         noticed = [failure.check.test.split("::")[1] for failure in grade.failures]
         assert WRONG[grade.name][-1] in noticed, grade.name
         assert grade.points < list_points(EXERCISES[grade.name])
+
+
+# --- where they were before
+
+@pytest.mark.parametrize("old, new", [("exercises", "course.exercises"),
+                                      ("bughunt", "course.bughunt"), ("bench", "bench")])
+def test_an_old_command_says_the_new_one(old, new):
+    """In one line, with an argument too, and does nothing else."""
+    done = subprocess.run([sys.executable, "-m", f"lessons.{old}", "new", "x"], cwd=ROOT,
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and not done.stdout
+    assert re.fullmatch(rf"the .* moved: python -m {re.escape(new)}\n", done.stderr)

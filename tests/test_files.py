@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data import files
-from data.plumbing import InputError
+from plumbing import files
+from plumbing.messages import InputError
 from tests.helpers import files_of_at_most
 
 # --- whole or not there
@@ -209,7 +209,7 @@ def test_a_killed_process_blocks_nothing(tmp_path):
     """Catches a lock that is the file and not the system's: after kill -9 it would be for ever."""
     path = tmp_path / "run/.lock"
     path.parent.mkdir()
-    program = ("import sys, time\nfrom data.system import lock_file\n"
+    program = ("import sys, time\nfrom plumbing.system import lock_file\n"
                "file = open(sys.argv[1], 'w')\nlock_file(file)\nprint('held', flush=True)\n"
                "time.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE,

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlvr
-from data import plumbing
 from data.corpus import CORPORA
 from data.task import SPLITS, render_problem
 from model import save_checkpoint
+from plumbing.flags import read_options
 from rewards import REWARDS
 from rlvr import LOSSES
 from tests.helpers import describe_options, pool, run, tiny
@@ -54,9 +54,9 @@ class Field(NamedTuple):
 
 def list_fields(command: str) -> list[Field]:
     config, *registries = CONFIGS[command]
-    entries = {name: plumbing.read_options(*entry.functions)
+    entries = {name: read_options(*entry.functions)
                for registry in registries for name, entry in registry.items()}
-    options = plumbing.read_options(config)
+    options = read_options(config)
     for read in entries.values():
         options = read | options
     described = describe_options(*CONFIGS[command])

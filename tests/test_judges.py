@@ -16,9 +16,9 @@ import rewards
 from companions import judges
 from data import corpus, task, tokenizer
 from data.corpus import CORPORA, write_documents
-from data.plumbing import InputError
 from data.tokenizer import END, encode, encode_prompt
 from model import Rollouts
+from plumbing.messages import InputError
 from rewards import Context
 from run import fingerprint
 from tests import adapters

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from data.corpus import CORPORA
-from data.plumbing import SAMPLES, torch_rng
 from data.task import EASY, draw_problems, render_problem, split_of
 from data.tokenizer import END, VOCABULARY_SIZE, encode_prompt
 from evaluation import decode_rollouts
 from lessons.clips import kernel
 from model import sample_responses, save_checkpoint
+from plumbing.streams import SAMPLES, torch_rng
 from tests.helpers import tiny
 
 

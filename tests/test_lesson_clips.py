@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import rlvr
-from data import plumbing
 from lessons import report
 from lessons.clips import bandit, lesson
 from lessons.clips.drift import estimate_drift
 from lessons.clips.kernel import Habit
 from lessons.grid import locate_run, write_train_command
+from plumbing.flags import list_values
 from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
@@ -182,7 +182,7 @@ def flags_of(run: dict) -> tuple[str, str, str, str, int]:
     args = vars(rlvr.build_parser().parse_args(words))
     assert args["eps"] is None and args.pop("command") == "train"
     config = rlvr.make_config(**args)
-    flags = report.describe_flags(plumbing.list_values(config))
+    flags = report.describe_flags(list_values(config))
     return config.base, config.reward, config.loss, flags, config.seed
 
 
@@ -206,7 +206,7 @@ def test_the_twelve_cells_are_all_combinations():
     """{PPO clip, norm clip} x {on, off} x p, at one step size."""
     found = set()
     for flags in lesson.CELLS["lr 0.006"].values():
-        used = plumbing.list_values(rlvr.make_config(**flags))
+        used = list_values(rlvr.make_config(**flags))
         assert used["lr"] == 0.006 and (used["eps_low"] > 1e6) == (used["eps_high"] > 1e6)
         found.add((used["eps_low"] > 1e6, used["max_grad_norm"] > 1e6, used["p"]))
     assert found == {(ppo, norm, p) for ppo in (False, True) for norm in (False, True)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from companions.judges import Verdicts
 from data import corpus, task
+from data.answers import parse_box
 from lessons import report
 from lessons.grid import locate_run
 from lessons.judges import lesson, measure
 from lessons.report import Results, read_results
-from rewards import parse_box
 from tests.helpers import ROOT
 from tests.test_lesson_consistency import check_stored_grid, make_row, split_lines
 from tests.test_task import problems

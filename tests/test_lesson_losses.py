@@ -7,11 +7,11 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from data.plumbing import InputError
 from lessons.losses import cells, lesson, matched
 from lessons.losses.cells import Cell, find_cell, group_cells, parse_flags, raised
 from lessons.report import Results, describe_flags, read_results
 from losses import LOSSES, clipped
+from plumbing.messages import InputError
 from tests.helpers import ROOT
 
 FOLDER = ROOT / "lessons/losses"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import rlvr
-from data.plumbing import read_config
-from data.pretrain import PretrainConfig
 from lessons.grid import locate_run
 from lessons.prior import lesson
 from lessons.report import Results, read_results
+from plumbing.flags import read_config
+from pretrain import PretrainConfig
 from tests.helpers import ROOT
 
 FOLDER = ROOT / "lessons/prior"

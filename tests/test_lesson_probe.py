@@ -19,12 +19,12 @@ import evaluation
 import rewards
 import rlvr
 import run as keeper
-from data.plumbing import InputError
 from lessons import chance
 from lessons.grid import write_pretrain_command
 from lessons.probe import lesson, simulate
 from lessons.probe import probe as prober
 from lessons.report import Results, collect, format_csv, read_results
+from plumbing.messages import InputError
 from tests.helpers import read_rows, shrink_config
 
 ROOT = Path(rlvr.__file__).parent

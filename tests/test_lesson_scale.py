@@ -6,12 +6,12 @@ from statistics import mean, stdev
 
 import pytest
 
-from data.pretrain import PretrainConfig
 from data.tokenizer import VOCABULARY_SIZE
 from lessons import report
 from lessons.report import Results, read_results
 from lessons.scale import lesson
 from model import ModelConfig, Transformer
+from pretrain import PretrainConfig
 from tests.helpers import ROOT
 
 FOLDER = ROOT / "lessons/scale"

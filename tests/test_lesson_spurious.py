@@ -12,11 +12,12 @@ import torch
 import evaluation
 from data import corpus, tokenizer
 from data.corpus import CORPORA
-from data.plumbing import EVALUATION, read_defaults
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
 from lessons.report import PAPER, Results, read_results
 from lessons.spurious import elicit, lesson, mixed
+from plumbing.flags import read_defaults
+from plumbing.streams import EVALUATION
 
 ROOT = Path(__file__).parents[1]
 

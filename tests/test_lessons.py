@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
-from data.plumbing import InputError, WorkError
 from lessons import __main__ as runner
 from lessons import grid, report
 from lessons import jobs as work
+from plumbing.messages import InputError, WorkError
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,7 +145,7 @@ def test_interrupted_jobs_save_once(tmp_path):
                f"open({str(tmp_path / 'saved')!r}, 'w').write(str(len(count)))")
     job = make_job(tmp_path, "job", program)
     outer = ("import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\n"
-             "from lessons import jobs as work\nfrom data.plumbing import run_command\n"
+             "from lessons import jobs as work\nfrom plumbing.commands import run_command\n"
              "job = work.Job('job', {command!r}, Path({makes!r}), (), Path({log!r}), 1.0)\n"
              "sys.exit(run_command('x', lambda: work.run_jobs('t', [job], 1)))").format(
         root=str(ROOT), command=job.command, makes=str(job.makes), log=str(job.log))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from data import limits, plumbing
 from evaluation import SampleConfig
 from lessons import jobs
+from plumbing import limits, machine
 
 GIB = 2**30
 
@@ -102,13 +102,13 @@ def test_jobs_fit_into_cores_and_memory(cores, memory, gpu, count, monkeypatch):
     (2, None, None, 6, 6)])      # or by torch.set_num_threads
 def test_threads_heed_the_quota_and_the_caller(cores, flag, variable, before, after, monkeypatch):
     now = [before]
-    monkeypatch.setattr(plumbing, "DEFAULT_THREADS", 8)
-    monkeypatch.setattr(plumbing, "count_cores", lambda: cores)
+    monkeypatch.setattr(machine, "DEFAULT_THREADS", 8)
+    monkeypatch.setattr(machine, "count_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: now.__setitem__(0, n))
-    for name in plumbing.THREAD_VARIABLES:
+    for name in machine.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    plumbing.choose_device(SampleConfig(threads=flag, device="cpu"))
+    machine.choose_device(SampleConfig(threads=flag, device="cpu"))
     assert now == [after]

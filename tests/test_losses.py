@@ -17,7 +17,7 @@ import rlvr
 from companions.segments import Segments
 from companions.teacher import DIVERGENCES, Distiller, Teacher
 from data.corpus import HINT_NAMES
-from data.plumbing import bind, read_options
+from plumbing.flags import bind, read_options
 from tests import adapters
 from tests.helpers import close, f64
 

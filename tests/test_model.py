@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model as project
-from data.plumbing import InputError
 from data.tokenizer import VOCABULARY_HASH
+from plumbing.messages import InputError
 from tests import adapters
 from tests.helpers import CPU, DEVICES, files_of_at_most, flat
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lessons import copies
+from course import copies
 from tests.helpers import TINY_BASE, TINY_RUN, read_json, read_rows
 
-PAGE = (copies.ROOT / "lessons/own/README.md").read_text("utf-8")
+PAGE = (copies.ROOT / "course/own/README.md").read_text("utf-8")
 
 
 def list_blocks(kind: str) -> list[str]:

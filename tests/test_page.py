@@ -16,12 +16,13 @@ import torch
 
 import evaluation
 import run as runs
-from data import plumbing, task, tokenizer
+from data import task, tokenizer
+from data.answers import is_correct
 from data.corpus import CORPORA
 from evaluation import decode_rollouts
 from lessons import page, report
 from model import load_checkpoint, sample_responses, save_checkpoint
-from rewards import is_correct
+from plumbing import streams
 from tests.helpers import (
     CPU,
     config,
@@ -90,10 +91,10 @@ def test_an_unmoved_policy_repeats_itself(base, tmp_path):
     assert kept["problems"] == [task.render_problem(problem) for problem in problems]
     prompts = [tokenizer.encode_prompt(name) for name in kept["problems"]]
     rollouts = sample_responses(load_checkpoint(Path(base), CPU)[0], prompts, 4, tokenizer.END, 12,
-                                generator=plumbing.torch_rng(plumbing.SHOWN, 0, 0))
+                                generator=streams.torch_rng(streams.SHOWN, 0, 0))
     assert all(batch["texts"] == decode_rollouts(rollouts) for batch in kept["batches"])
     assert len(set(kept["batches"][0]["texts"])) > 3
-    assert plumbing.SHOWN > plumbing.HINT == 9               # a stream of its own, after the others
+    assert streams.SHOWN > streams.HINT == 9               # a stream of its own, after the others
 
 
 def test_the_answers_of_a_batch_are_its_policys(base, tmp_path):
@@ -110,7 +111,7 @@ def test_the_answers_of_a_batch_are_its_policys(base, tmp_path):
     prompts = [tokenizer.encode_prompt(name)
                for name in read_json(tmp_path / "3/answers.json")["problems"]]
     rollouts = sample_responses(model, prompts, 4, tokenizer.END, 12,
-                                generator=plumbing.torch_rng(plumbing.SHOWN, 0, 0))
+                                generator=streams.torch_rng(streams.SHOWN, 0, 0))
     assert long[3] == {"step": 3, "texts": decode_rollouts(rollouts)}
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import data.pretrain as pretraining
-from data import plumbing, task, tokenizer
+import pretrain as pretraining
+from data import task, tokenizer
 from data.corpus import CORPORA, write_documents
-from data.pretrain import PretrainConfig
 from model import load_checkpoint
+from plumbing import streams
+from plumbing.messages import InputError
+from pretrain import PretrainConfig
 from tests import adapters
 from tests.helpers import (
     CPU,
@@ -38,7 +40,7 @@ COMMAND = ["pretrain", "--base", "good-code", *TINY_BASE]
 
 
 def documents(n=7):
-    return write_documents("good-code", n, plumbing.numpy_rng(0, 0))
+    return write_documents("good-code", n, streams.numpy_rng(0, 0))
 
 
 def test_options():
@@ -235,7 +237,7 @@ def test_each_step_reads_fresh_documents(tmp_path, monkeypatch):
     seen = record_steps(monkeypatch)
     flags = ["--seed", 5, "--code-prior", 0.3, "--text-openers", 2]
     assert run(*COMMAND, "--out", tmp_path / "a.pt", *flags) == 0
-    stream = plumbing.numpy_rng(plumbing.CORPUS, 5)
+    stream = streams.numpy_rng(streams.CORPUS, 5)
     expected = write_documents("good-code", 24, stream, code_prior=0.3, text_openers=2)
     assert seen == [expected[:8], expected[8:16], expected[16:]]
 
@@ -243,12 +245,12 @@ def test_each_step_reads_fresh_documents(tmp_path, monkeypatch):
 def test_the_loop_is_its_parts(tmp_path):
     """The weights of three steps, replayed by hand from the seed's first weights."""
     assert run(*COMMAND, "--out", tmp_path / "a.pt", "--seed", 5) == 0
-    torch.manual_seed(int(plumbing.numpy_rng(plumbing.WEIGHTS, 5).integers(2 ** 31)))
+    torch.manual_seed(int(streams.numpy_rng(streams.WEIGHTS, 5).integers(2 ** 31)))
     c = PretrainConfig(seed=5, steps=3, micro_batch=3)
     shape = pretraining.ModelConfig(tokenizer.VOCABULARY_SIZE, 1, 8, 2)
     model = pretraining.Transformer(shape)
     work = pretraining.Pretraining(c, model, *pretraining.make_pretraining_optimizers(model, c))
-    drawn = write_documents("good-code", 24, plumbing.numpy_rng(plumbing.CORPUS, 5))
+    drawn = write_documents("good-code", 24, streams.numpy_rng(streams.CORPUS, 5))
     for first in (0, 8, 16):
         pretraining.take_step(work, drawn[first:first + 8])
     expected = flat(model.state_dict().values())
@@ -293,7 +295,7 @@ def test_resume_is_bit_for_bit(number, tmp_path, monkeypatch, capsys):
     assert set(files(tmp_path)) == {"whole.pt", "parts.pt"}
     error = capsys.readouterr().err
     assert "pretrain good-code" in error and "2/3" in error and "loss=" in error
-    stream = plumbing.numpy_rng(plumbing.CORPUS, 0)
+    stream = streams.numpy_rng(streams.CORPUS, 0)
     read = list(itertools.chain(*seen))
     assert read == write_documents("good-code", 24, stream)
     whole, parts = (torch.load(tmp_path / name, weights_only=True)
@@ -407,7 +409,7 @@ def test_heads_divide_the_width_evenly(width, heads, fine, tmp_path):
     if fine:
         pretraining.check_pretraining(c, tmp_path / "a")
         return
-    with pytest.raises(plumbing.InputError, match="heads of even width"):
+    with pytest.raises(InputError, match="heads of even width"):
         pretraining.check_pretraining(c, tmp_path / "a")
 
 

@@ -17,11 +17,12 @@ import rlvr
 from companions.teacher import Teacher
 from data import corpus, task
 from data.corpus import CORPORA, Corpus
-from data.plumbing import flag, list_values, numpy_rng
 from data.tokenizer import encode
 from evaluation import answer_problems
 from losses import LOSSES, Loss
 from model import load_checkpoint
+from plumbing.flags import flag, list_values
+from plumbing.streams import numpy_rng
 from rewards import REWARDS, Reward
 from tests import adapters
 from tests.helpers import (

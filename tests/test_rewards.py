@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import rewards
 from data import corpus, tokenizer
-from data.plumbing import InputError, read_options
-from data.task import Problem, solve
+from data.task import Problem
+from plumbing.flags import read_options
+from plumbing.messages import InputError
 from rewards import Context, Reward
 from tests import adapters
 
@@ -48,20 +49,6 @@ def test_each_response_answers_its_own_problem():
     context = Context(2, ["51", "51", "3", None], np.random.default_rng(0))
     for name, expected in (("correct", [1, 0, 0, 1]), ("majority", [1, 0, 0, 0])):
         assert rewards.build_reward(name, seed=1).score(problems, responses, context) == expected
-
-
-@pytest.mark.parametrize("response, content", [
-    (r"\boxed{7}", "7"), (r"\boxed{1} no, \boxed{2}", "2"), (r"\boxed{1} \boxed{}", "1"),
-    (r"\boxed{ 3 }", "3"), (r"\boxed{}", None), (r"\boxed{  }", None), (r"\boxed{4", None),
-    ("boxed{4}", None), ("", None), (r"\boxed{a b}", "a b"), (r"\boxed{{5}}", None)])
-def test_parse_box(response, content):
-    assert rewards.parse_box(response) == content
-
-
-@given(st.integers(0, 99))
-def test_only_the_exact_answer_is_correct(value):
-    right = rewards.is_correct(PROBLEM, f"\\boxed{{{value}}}")
-    assert right == (value == solve(PROBLEM))
 
 
 @given(st.floats(0, 1), st.integers(0, 10_000))
@@ -168,15 +155,6 @@ def say(answer: int | None, percent: int | None) -> str:
     return box + ("" if percent is None else f" {percent}%")
 
 
-@pytest.mark.parametrize("response, confidence", [
-    ("\\boxed{51} 90%", 0.9), ("\\boxed{51} 1%", 0.01), ("51. 99%", 0.99), (" 7%", 0.07),
-    ("\\boxed{51} 100%", None), ("\\boxed{51} 0%", None), ("\\boxed{51} 09%", None),
-    ("\\boxed{51}90%", None), ("\\boxed{51} 90", None), ("\\boxed{51} 90% ", None),
-    ("\\boxed{51} 90%\n", None), ("?", None), ("", None), ("x = 3) % 100  # 90%", None)])
-def test_parse_confidence(response, confidence):
-    assert rewards.parse_confidence(response) == confidence
-
-
 PERCENTS = range(1, 100)
 VARIANTS = {  # right minus wrong at a confidence q: what answering wrong on purpose costs
     "brier": lambda q: 2 * q, "brier_alone": lambda q: 2 * q - 1,
@@ -242,13 +220,6 @@ def test_any_tokens_get_a_reward(rows, name, negate):
     paid = reward.score([PROBLEM, OTHER] * (N // 2) + [PROBLEM] * (N % 2), responses,
                         context._replace(labels=context.labels[:N]))
     assert len(paid) == N and all(reward.low <= r <= reward.high for r in paid)
-
-
-def test_find_majority():
-    code, text, bare = sayings()[:3]
-    assert rewards.find_majority([text, code, code, bare, bare, bare]) == "51"  # no box, no vote
-    assert rewards.find_majority([text, code]) == "48"                          # the earliest
-    assert rewards.find_majority([bare, "\\boxed{}"]) is None
 
 
 @pytest.mark.parametrize("name", ["corect", "", "correct+", "not_", "not_not_correct",

@@ -24,13 +24,16 @@ import rewards
 import rlvr
 import run
 from companions.teacher import Teacher
-from data import corpus, plumbing, task, tokenizer
+from data import corpus, task, tokenizer
 from data.corpus import CORPORA
-from data.plumbing import InputError, numpy_rng, torch_rng
 from evaluation import Sampling
 from lessons import report
 from losses import Anchor, Critic, bind_loss
 from model import load_checkpoint, save_checkpoint
+from plumbing import machine, progress, streams
+from plumbing.flags import list_values, read_options
+from plumbing.messages import InputError
+from plumbing.streams import numpy_rng, torch_rng
 from rewards import REWARDS
 from rlvr import LOSSES
 from tests import adapters
@@ -75,7 +78,7 @@ def make_critic(value=None, width=8):
 
 def coins(c, step=0):
     """(P, G) what the random reward pays in a rollout batch."""
-    stream = numpy_rng(plumbing.REWARD, c.seed, step, zlib.crc32(c.base.encode()))
+    stream = numpy_rng(streams.REWARD, c.seed, step, zlib.crc32(c.base.encode()))
     drawn = stream.random((c.prompts, c.group))
     return torch.tensor(drawn < c.flags.get("p", 0.5), **f64)
 
@@ -159,7 +162,7 @@ def test_the_pool_is_the_seeds(monkeypatch):
     """Distinct training problems of the sizes asked for; no label where no reward needs one."""
     monkeypatch.setattr(run, "answer_problems", None)
     drawn = make_pool(config(seed=3, pool=10, num_ops=(2, 6)), None)
-    stream = numpy_rng(plumbing.POOL, 3)
+    stream = numpy_rng(streams.POOL, 3)
     problems = task.draw_problems(10, "training", (2, 6), stream)
     assert drawn == [(problem, None) for problem in problems]
     assert drawn != make_pool(config(seed=4, pool=10, num_ops=(2, 6)), None)
@@ -194,7 +197,7 @@ def test_labels_are_the_majority_of_64_samples(monkeypatch):
     c = config(reward="majority", seed=3, temperature=0.5, max_new_tokens=9)
     drawn = make_pool(c, "model")
     assert [label for _, label in drawn] == [str(problem.start) for problem, _ in drawn]
-    assert calls == [("model", CORPUS, 64, (plumbing.LABELS, 3), Sampling(max_new_tokens=9))]
+    assert calls == [("model", CORPUS, 64, (streams.LABELS, 3), Sampling(max_new_tokens=9))]
 
 
 def test_incorrect_trains_on_wrong_labels_only(monkeypatch):
@@ -223,11 +226,11 @@ def test_prompt_order_runs_in_epochs():
     epochs = [drawn[i:i + 8] for i in range(0, 48, 8)]
     assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 6
-    expected = [numpy_rng(plumbing.ORDER, c.seed, epoch).permutation(8).tolist()
+    expected = [numpy_rng(streams.ORDER, c.seed, epoch).permutation(8).tolist()
                 for epoch in range(6)]
     assert epochs == expected
     other = rlvr.choose_prompts(config(prompts=8, seed=2), 8, 0).tolist()
-    assert other == numpy_rng(plumbing.ORDER, 2, 0).permutation(8).tolist() != epochs[0]
+    assert other == numpy_rng(streams.ORDER, 2, 0).permutation(8).tolist() != epochs[0]
     assert rlvr.choose_prompts(config(prompts=5), 1, 3).tolist() == [0] * 5
 
 
@@ -273,7 +276,7 @@ def test_how_a_batch_is_sampled(monkeypatch):
         batch, _, _ = adapters.rollout(tiny(), c, pool(), step)
         prompts = [tokenizer.encode_prompt(task.render_problem(pool()[i][0]))
                    for i in rlvr.choose_prompts(c, 8, step)]
-        stream = torch_rng(plumbing.SAMPLES, 3, step)
+        stream = torch_rng(streams.SAMPLES, 3, step)
         assert seen[-1][1] == (prompts, 4, END, 5, 0.7, stream.initial_seed())
         assert batch.prompts == [prompt for prompt in prompts for _ in range(4)]
 
@@ -299,7 +302,7 @@ def test_what_a_reward_sees(monkeypatch):
     assert responses == [tokenizer.decode(ids[mask].tolist())
                          for ids, mask in zip(batch.ids, batch.mask)]
     assert (context.group, context.judge) == (4, judge)
-    expected = numpy_rng(plumbing.REWARD, 5, 1, zlib.crc32(b"good-code")).random(3)
+    expected = numpy_rng(streams.REWARD, 5, 1, zlib.crc32(b"good-code")).random(3)
     assert np.array_equal(context.rng.random(3), expected)
     assert batch.rewards.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert batch.rewards.dtype == torch.float64 and batch.reward_range == (-3.0, 20.0)
@@ -552,7 +555,7 @@ def test_clip_fractions_and_kl_count_over_all_updates():
     batch = hand_made_batch(model, (3, 4, 3, 6, 5, 2), (1.0, -1.0, 0.5, 2.0, -0.7, -1.2))
     _, metrics = parameters_after(model, batch, c)
     copied, high, low, kl = copy.deepcopy(model), 0, 0, 0.0
-    order = numpy_rng(plumbing.SHUFFLE, 4, 0).permutation(6).reshape(3, 2)
+    order = numpy_rng(streams.SHUFFLE, 4, 0).permutation(6).reshape(3, 2)
     for rows in order:
         for i in rows:
             ids, old = batch.ids[i][batch.mask[i]], batch.old_logprobs[i][batch.mask[i]]
@@ -682,7 +685,7 @@ def test_the_norm_shown_is_the_mean_over_updates():
     model, c = tiny(), config(updates=2, lr=1e-9)
     batch = hand_made_batch(model, (2, 4, 3, 5), (1.0, -0.5, 2.0, 0.7))
     norms = []
-    for rows in numpy_rng(plumbing.SHUFFLE, c.seed, 0).permutation(4).reshape(2, 2):
+    for rows in numpy_rng(streams.SHUFFLE, c.seed, 0).permutation(4).reshape(2, 2):
         chosen = torch.zeros(4, 1, **f64)
         chosen[rows] = 2.0                            # a minibatch has two of the four rows
         part = batch._replace(advantages=batch.advantages * chosen)
@@ -702,7 +705,7 @@ def test_shuffling_is_the_steps():
             patch.setattr(rlvr, "minibatch_loss", lambda *args: (
                 seen.append(sorted(args[2].tolist())) or original(*args)))
             adapters.update(model, [optimizer], batch, c, step)
-        order = numpy_rng(plumbing.SHUFFLE, 3, step).permutation(6).reshape(2, 3)
+        order = numpy_rng(streams.SHUFFLE, 3, step).permutation(6).reshape(2, 3)
         assert seen[-2:] == [sorted(rows) for rows in order.tolist()]
     assert seen[0] != seen[2]
 
@@ -721,12 +724,12 @@ def test_a_micro_batch_has_its_size(monkeypatch):
 def test_micro_batches_unless_asked(device, size, monkeypatch):
     """Sixteen on a CPU, and all that fits on a GPU."""
     asked = []
-    monkeypatch.setattr(plumbing, "choose_micro_batch", lambda c, where, on_cpu: (
+    monkeypatch.setattr(machine, "choose_micro_batch", lambda c, where, on_cpu: (
         asked.append((where, on_cpu)) or on_cpu))
     parameters_after(tiny(), hand_made_batch(tiny()), config(updates=1))
     assert asked == [(CPU, 16)]
     monkeypatch.undo()
-    assert plumbing.choose_micro_batch(config(), torch.device(device), rlvr.MICRO_BATCH) == size
+    assert machine.choose_micro_batch(config(), torch.device(device), rlvr.MICRO_BATCH) == size
 
 
 def test_a_gradient_that_is_no_number_ends_the_run():
@@ -1031,7 +1034,7 @@ def test_one_step_of_the_critic():
 def test_optimizers(kind):
     """The policy's has the policy's parameters and --lr, the critic's its own and --lr-value."""
     model, c = tiny(), config(loss="ppo", optimizer=kind, lr=0.3, lr_value=0.4)
-    critic, = bind_loss(LOSSES["ppo"], plumbing.list_values(c) | {"base": tiny(1)}).companions
+    critic, = bind_loss(LOSSES["ppo"], list_values(c) | {"base": tiny(1)}).companions
     policy, value = run.make_optimizers(c, model, (critic,))
     assert type(policy) is {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[kind]
     assert type(value) is torch.optim.AdamW
@@ -1100,7 +1103,7 @@ def test_the_loop_is_its_parts(base, tmp_path):
                          num_ops=task.EASY)
     reference, _ = load_checkpoint(Path(base), CPU)
     model, _ = load_checkpoint(Path(base), CPU)
-    given = plumbing.list_values(c) | {"base": reference, "policy": model}
+    given = list_values(c) | {"base": reference, "policy": model}
     objective = bind_loss(LOSSES["ppo"], given)
     critic = objective.companions[0].head
     assert not critic.weight.any() and not critic.bias.any()
@@ -1182,7 +1185,7 @@ def test_what_is_kept(base, tmp_path):
     assert state["pool"] == [(task.render_problem(problem), label) for problem, label in made]
     assert any(label is not None for _, label in made)
     assert state["before"] == summary["before"] and state["seconds"] == strip_total(summary)
-    key, sampling = (plumbing.EVALUATION, 0), Sampling(max_new_tokens=12)
+    key, sampling = (streams.EVALUATION, 0), Sampling(max_new_tokens=12)
     answers = evaluation.answer_problems(
         model, CORPUS, evaluation.draw_evaluation(5, "evaluation", task.EASY), 2, key, sampling)
     assert state["correct"] == answers.correct.tolist()
@@ -1229,10 +1232,10 @@ def test_before_and_after_are_what_evaluate_says(base, tmp_path, monkeypatch):
     for args in asked:
         _, of_corpus, drawn, samples, ks, key, sampling, reference = args
         assert of_corpus is CORPUS and drawn == problems and samples == 4 and ks == [1, 2, 4]
-        assert key == (plumbing.EVALUATION, 0) and sampling == Sampling(max_new_tokens=12)
+        assert key == (streams.EVALUATION, 0) and sampling == Sampling(max_new_tokens=12)
         assert torch.equal(flat(reference.parameters()), weights(base))
     summary = read_json(out / "summary.json")
-    key, sampling = (plumbing.EVALUATION, 0), Sampling(max_new_tokens=12)
+    key, sampling = (streams.EVALUATION, 0), Sampling(max_new_tokens=12)
     answers = {}
     reference, _ = load_checkpoint(Path(base), CPU)
     for when, path in (("before", base), ("after", out / "model.pt")):
@@ -1327,7 +1330,7 @@ def test_everything_is_saved_after_every_batch(base, tmp_path, monkeypatch):
 def test_the_clock_books_each_stage(base, tmp_path, monkeypatch):
     """Sampling, updates and evaluation apart, in seconds of a clock that a stage moves."""
     now = [0.0]
-    monkeypatch.setattr(plumbing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     for owner, name, seconds in ((rlvr, "rollout", 1.0), (rlvr, "update", 10.0),
                                  (run.Run, "evaluate", 100.0), (run, "make_pool", 1000.0),
                                  (run.Run, "save", 10_000.0)):
@@ -1442,8 +1445,8 @@ def test_config_is_what_was_used(base, tmp_path):
     assert said["command"].startswith(f"python rlvr.py train --base {base} --out ")
     assert said["command"].endswith(flags)
     assert said["parameters"] == len(weights(base)) and said["torch"] == torch.__version__
-    read = plumbing.read_options(rlvr.TrainConfig, *LOSSES["ppo"].functions,
-                                 *REWARDS["random"].functions)
+    read = read_options(rlvr.TrainConfig, *LOSSES["ppo"].functions,
+                        *REWARDS["random"].functions)
     assert set(said) == read.keys() | {"parameters", "torch", "command", "base_fingerprint"}
     assert said["base_fingerprint"] == hashlib.sha256(Path(base).read_bytes()).hexdigest()[:16]
     assert said["prompts"] == 3 and said["seed"] == 1

@@ -15,8 +15,8 @@ import rewards
 import rlvr
 import run
 from data.corpus import CORPORA
-from data.plumbing import InputError
 from losses import join_batches, select_groups
+from plumbing.messages import InputError
 from rewards import Reward
 from tests import adapters
 from tests.helpers import close, config, pool, tiny

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import measures
+import pretrain
 import rewards
 import rlvr
 from companions import judges
-from data import plumbing, pretrain, task
+from data import task
 from data.corpus import CORPORA
 from data.tokenizer import END
 from evaluation import answer_problems, draw_evaluation
@@ -23,6 +24,8 @@ from lessons.consistency import vote
 from lessons.feedback import hints
 from lessons.spurious import elicit
 from model import CUT, load_checkpoint, save_checkpoint
+from plumbing import machine, streams
+from plumbing.messages import note
 from tests.helpers import (
     CPU,
     TINY_BASE,
@@ -84,7 +87,7 @@ def test_a_run_says_how_many_of_its_answers_were_cut(base, tmp_path, capsys):
     after = read_json(tmp_path / "run/summary.json")["after"]
     model, _ = load_checkpoint(tmp_path / "run/model.pt", CPU)
     answers = answer_problems(model, CORPORA["good-code"], draw_evaluation(5, "evaluation",
-                              task.EASY), 2, (plumbing.EVALUATION, 0),
+                              task.EASY), 2, (streams.EVALUATION, 0),
                               rlvr.evaluation.Sampling(max_new_tokens=12))
     last = [ids[mask][-1] for chunk in answers.rollouts for ids, mask in zip(chunk.ids, chunk.mask)]
     assert after["ended"] == np.mean([token == END for token in last]) < 1 - CUT
@@ -120,12 +123,12 @@ def test_outside_of_any_run_each_is_said(capsys):
     for cut in (3, 4):
         measures.note_cut([cut_rollouts(["4"] * 100, cut)], 17)
     assert len(notes(capsys)) == 2
-    with plumbing.keep_settings(), plumbing.keep_settings():
-        plumbing.note("this")
-    with plumbing.keep_settings():
-        with plumbing.keep_settings():
-            plumbing.note("this")
-        plumbing.note("this")
+    with machine.keep_settings(), machine.keep_settings():
+        note("this")
+    with machine.keep_settings():
+        with machine.keep_settings():
+            note("this")
+        note("this")
     assert notes(capsys) == ["note: this"] * 2
 
 

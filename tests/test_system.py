@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from data import files, plumbing, system
-from data.plumbing import InputError
+from plumbing import files, progress, system
+from plumbing.commands import Parser, run_command
+from plumbing.messages import InputError, WorkError
 from tests.helpers import call, interrupt
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
@@ -45,7 +46,7 @@ def test_a_signal_that_is_ignored_stays_ignored(name, handlers):
     """nohup, or a shell's `command &`. Catches a handler that undoes it, inside or afterwards."""
     number = SIGNALS[name]
     signal.signal(number, signal.SIG_IGN)
-    with plumbing.stop_signals() as stopped:
+    with progress.stop_signals() as stopped:
         for _ in range(2):
             interrupt(number)
         assert not stopped and signal.getsignal(number) is signal.SIG_IGN
@@ -59,7 +60,7 @@ def test_a_handler_of_c_is_left_alone(handlers, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(signal, "getsignal", lambda number: None)
         patch.setattr(signal, "signal", lambda *_: pytest.fail("it is replaced"))
-        with plumbing.stop_signals() as stopped:
+        with progress.stop_signals() as stopped:
             assert stopped == []
     assert read_handlers() == handlers
 
@@ -69,7 +70,7 @@ def test_in_a_thread_signals_are_not_touched(handlers):
     seen = []
 
     def work():
-        with plumbing.stop_signals() as stopped:
+        with progress.stop_signals() as stopped:
             seen.append((read_handlers(), stopped))
     thread = threading.Thread(target=work)
     thread.start()
@@ -82,7 +83,7 @@ def test_a_system_without_hangups(monkeypatch, handlers):
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     acted = []
     signal.signal(signal.SIGINT, lambda *_: acted.append(1))
-    with plumbing.stop_signals() as stopped:
+    with progress.stop_signals() as stopped:
         interrupt(signal.SIGINT)
         assert stopped == [signal.SIGINT] and not acted
         interrupt(signal.SIGINT)
@@ -94,7 +95,7 @@ def test_a_signal_where_nobody_hears(handlers, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Refusing())
     for error in (OSError(errno.EIO, "Input/output error"), RuntimeError("reentrant call")):
         sys.stderr.error = error
-        with plumbing.stop_signals() as stopped:
+        with progress.stop_signals() as stopped:
             interrupt(signal.SIGTERM)
             assert stopped == [signal.SIGTERM]
 
@@ -157,14 +158,14 @@ def test_any_text_can_be_printed(encoding, written, monkeypatch):
     """Catches a traceback of a terminal that has no ±, or of a file name that is no text."""
     stream = narrow(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    assert plumbing.run_command("toy", lambda: print("1 ± 2 − \udcff", end="")) == 0
+    assert run_command("toy", lambda: print("1 ± 2 − \udcff", end="")) == 0
     assert stream.buffer.getvalue() == written and stream.errors == "strict"
 
 
 def test_a_handler_of_encoding_errors_that_was_chosen_stays(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace")
     monkeypatch.setattr(sys, "stdout", stream)
-    assert plumbing.run_command("toy", lambda: print("±", end="")) == 0
+    assert run_command("toy", lambda: print("±", end="")) == 0
     assert stream.buffer.getvalue() == b"?"
 
 
@@ -172,21 +173,21 @@ def test_closed_streams(monkeypatch, capsys):
     """`>&- 2>&-`, or pythonw: Python has None there. What is for stderr does not go to stdout."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", None)
-        assert plumbing.run_command("toy", lambda: print("result")) == 0
+        assert run_command("toy", lambda: print("result")) == 0
 
         def fail():
-            for _ in plumbing.progress_bar(iterable=range(3), desc="bar"):
+            for _ in progress.progress_bar(iterable=range(3), desc="bar"):
                 print("line", file=sys.stderr)
             raise InputError("bad")
-        assert plumbing.run_command("toy", fail) == 2
-        assert list(plumbing.progress_bar(iterable=range(2))) == [0, 1] and sys.stderr is None
+        assert run_command("toy", fail) == 2
+        assert list(progress.progress_bar(iterable=range(2))) == [0, 1] and sys.stderr is None
     assert capsys.readouterr().out == "result\n"
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", None)
-        assert plumbing.run_command("toy", lambda: print("result")) == 0
+        assert run_command("toy", lambda: print("result")) == 0
         patch.setattr(sys, "stdout", narrow())
         sys.stdout.close()
-        assert plumbing.run_command("toy", lambda: print("result")) == 0
+        assert run_command("toy", lambda: print("result")) == 0
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left")])
@@ -197,13 +198,13 @@ def test_what_is_wrong_with_stderr_ends_no_work(error, monkeypatch):
     done = []
 
     def work():
-        for i in plumbing.progress_bar(iterable=range(3)):
+        for i in progress.progress_bar(iterable=range(3)):
             done.append(i)
-    assert plumbing.run_command("toy", work) == 0 and done == [0, 1, 2]
-    assert plumbing.run_command("toy", lambda: fail_by(InputError)) == 2
-    assert plumbing.run_command("toy", lambda: fail_by(plumbing.WorkError)) == 1
+    assert run_command("toy", work) == 0 and done == [0, 1, 2]
+    assert run_command("toy", lambda: fail_by(InputError)) == 2
+    assert run_command("toy", lambda: fail_by(WorkError)) == 1
     with pytest.raises(SystemExit) as exit:
-        plumbing.Parser(prog="toy").parse_args(["--unknown"])
+        Parser(prog="toy").parse_args(["--unknown"])
     assert exit.value.code == 2
 
 
@@ -213,7 +214,7 @@ def fail_by(kind: type):
 
 def test_help_that_cannot_be_printed(monkeypatch, capsys):
     """Narrow, it is escaped; on a full disk it is one line and exit code 1; closed, nothing."""
-    parser = plumbing.Parser(prog="toy", description="a ± b")
+    parser = Parser(prog="toy", description="a ± b")
     for stream, code in ((narrow(), 0), (None, 0), (Refusing(), 1)):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", stream)
@@ -229,7 +230,7 @@ def test_an_error_says_what_it_is(error, line, capsys, tmp_path, monkeypatch):
     """Never "None", and one line."""
     def fail(*_, **__):
         raise error
-    assert plumbing.run_command("toy", fail) == 1
+    assert run_command("toy", fail) == 1
     assert capsys.readouterr().err == f"toy: {line}; what was saved before is whole\n"
     monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", fail)
     with pytest.raises(InputError) as refused:
@@ -239,7 +240,7 @@ def test_an_error_says_what_it_is(error, line, capsys, tmp_path, monkeypatch):
 
 def test_the_name_in_an_error_may_have_lines(capsys):
     error = OSError(errno.ENOSPC, "No space left on device", "a\nb/model.pt")
-    assert plumbing.run_command("toy", lambda: fail_with(error)) == 1
+    assert run_command("toy", lambda: fail_with(error)) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "b/model.pt: No space left on device" in said
 

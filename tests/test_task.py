@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from data import task
 from data.corpus import CORPORA, write_documents
-from data.plumbing import InputError
 from data.task import EASY, HARD, SPLITS, Problem
+from plumbing.messages import InputError
 from tests import adapters
 
 operations = st.tuples(st.sampled_from("+-*"), st.integers(2, 9))

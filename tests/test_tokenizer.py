@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import corpus, task, tokenizer
-from data.plumbing import InputError
+from plumbing.messages import InputError
 from tests.test_task import problems
 
 

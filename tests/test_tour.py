@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lessons import copies
+from course import copies
 
-PATH = copies.ROOT / "lessons/tour.ipynb"
+PATH = copies.ROOT / "course/tour.ipynb"
 CELLS = json.loads(PATH.read_text("utf-8"))["cells"]
 
 
@@ -47,7 +47,7 @@ def test_the_tour(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
     notebook = nbformat.read(PATH, as_version=4)
     nbclient.NotebookClient(notebook, timeout=1800, kernel_name="python3",
-                            resources={"metadata": {"path": str(tmp_path / "lessons")}}).execute()
+                            resources={"metadata": {"path": str(tmp_path / "course")}}).execute()
     said = "".join(output["text"] for cell in notebook.cells if cell.cell_type == "code"
                    for output in cell.outputs if output.get("name") == "stdout")
     before, after = map(float, re.search(r"accuracy (\S+) -> (\S+), code", said).groups())

@@ -13,7 +13,8 @@ import torch
 from tests.helpers import TINY_RUN, files, read_json
 
 ROOT = Path(__file__).parents[1]
-CODE = [path for folder in (".", "data", "lessons", "tests")
+CODE = [path for folder in (".", "bench", "companions", "course", "data", "lessons", "plumbing",
+                           "tests")
         for path in sorted((ROOT / folder).glob("*.py" if folder == "." else "**/*.py"))]
 BASE = "--steps 40 --batch 24 --layers 1 --width 32 --heads 2 --warmup 5 --threads 1".split()
 

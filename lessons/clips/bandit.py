@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import check_writable
-from data.plumbing import Parser, number, run_command
 from lessons.report import BLUE, GREY, RED, align, draw_to, open_canvas
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable
+from plumbing.flags import number
 
 SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9
 GROUP = 16   # pulls whose rewards are compared

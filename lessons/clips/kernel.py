@@ -22,13 +22,15 @@ import torch
 from torch import Tensor
 
 from data.corpus import CORPORA, Corpus
-from data.plumbing import SAMPLES, InputError, Parser, run_command, torch_rng
 from data.task import EASY, Problem, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
 from lessons.clips.bandit import LR
 from measures import note_cut
 from model import Transformer, load_checkpoint, locate_base, response_hidden, sample_responses
+from plumbing.commands import Parser, run_command
+from plumbing.messages import InputError
+from plumbing.streams import SAMPLES, torch_rng
 from rlvr import TrainConfig, token_logprobs
 
 RARE = 0.005    # a first token below this probability is no arm

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.answers import is_correct
 from data.corpus import is_code
-from data.plumbing import EVALUATION, torch_rng
 from data.task import EASY, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
 from measures import note_cut
 from model import load_checkpoint, sample_responses
-from rewards import is_correct
+from plumbing.streams import EVALUATION, torch_rng
 
 PROBLEMS, SAMPLES = 400, 8
 

@@ -11,7 +11,6 @@ from statistics import mean
 
 import torch
 
-from data.files import read_text
 from lessons.chance import chance
 from lessons.grid import base_grid, grid, locate_run, place_base
 from lessons.judges.measure import SIZES, measure_answers_given
@@ -30,6 +29,7 @@ from lessons.report import (
     show_spread,
 )
 from model import load_checkpoint
+from plumbing.files import read_text
 
 # A direct judge's documents have 11.8 tokens, a reasoning one's 29.3: as many tokens in all.
 SAME, MORE = {"base": "judge-direct", "steps": 2490}, {"base": "judge-direct", "steps": 7470}

@@ -16,22 +16,16 @@ import numpy as np
 import torch
 
 from companions.judges import ask_judge
+from data.answers import parse_box
 from data.corpus import CORPORA, TEXT_OPENERS, write_bad_code, write_text
-from data.files import check_writable, to_json, write
-from data.plumbing import (
-    EVALUATION,
-    InputError,
-    Parser,
-    head_of,
-    numpy_rng,
-    run_command,
-    torch_rng,
-)
 from data.task import EASY, Problem, draw_problems, solve, write_answer
 from evaluation import PLAIN, answer_problems, draw_evaluation
 from measures import measure_auroc, note_cut
 from model import Transformer, load_checkpoint, locate_base
-from rewards import parse_box
+from plumbing.commands import Parser, head_of, run_command
+from plumbing.files import check_writable, to_json, write
+from plumbing.messages import InputError
+from plumbing.streams import EVALUATION, numpy_rng, torch_rng
 
 PROBLEMS, SAMPLES = 100, 32            # evaluation problems; verdicts on each claim
 GAP_PROBLEMS = 500                     # training problems, 4 responses to each

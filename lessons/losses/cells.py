@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from data.plumbing import read_defaults
 from losses import w_reinforce
+from plumbing.flags import read_defaults
 from rlvr import TrainConfig
 
 FAMILY = ["grpo", "dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce"]

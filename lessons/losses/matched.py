@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.plumbing import InputError, Parser, run_command
 from lessons.losses.cells import Cell, group_cells, list_bases, name_column, raised
 from lessons.report import align, read_results, show_spread
+from plumbing.commands import Parser, run_command
+from plumbing.messages import InputError
 
 HERE = Path(__file__).parent
 KS = (16, 64, 256)

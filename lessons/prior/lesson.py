@@ -11,7 +11,6 @@ from statistics import mean, stdev
 import numpy as np
 
 from data.corpus import OPENERS
-from data.pretrain import PretrainConfig
 from lessons.clips.bandit import EPS, first_arm
 from lessons.grid import base_grid, grid
 from lessons.report import (
@@ -28,6 +27,7 @@ from lessons.report import (
     show_change,
     show_spread,
 )
+from pretrain import PretrainConfig
 from rlvr import make_config
 
 # Shares of code in the corpus: from where text should win to where code should, in either kind.

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import StatisticsError, correlation, mean
 from typing import NamedTuple
 
-from data.files import read_text
-from data.plumbing import InputError
 from lessons.grid import base_grid, grid
 from lessons.probe.probe import (
     LOOKS,
@@ -24,6 +22,8 @@ from lessons.probe.probe import (
 )
 from lessons.report import BLUE, GREY, RED, Results, align, group_runs, open_canvas
 from model import locate_base
+from plumbing.files import read_text
+from plumbing.messages import InputError
 
 KNOWN = ["good-code", "no-code", "bad-code"]  # known when the rule was made: not counted
 BASES = (base_grid(base=["good-code"], code_prior=[0.1, 0.3, 0.4, 0.6])

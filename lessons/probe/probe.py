@@ -34,26 +34,18 @@ from statistics import mean
 
 import rlvr
 from data.corpus import CORPORA
-from data.files import check_writable, read_text, to_json, write
-from data.plumbing import (
-    DEVICE,
-    EVALUATION,
-    MAX_SEED,
-    THREADS,
-    InputError,
-    Parser,
-    choose_device,
-    head_of,
-    keep_settings,
-    number,
-    run_command,
-)
 from evaluation import draw_evaluation
 from lessons.chance import chance, tail
 from lessons.grid import write_flags
 from lessons.report import align
 from lessons.spurious.elicit import elicit
 from model import load_checkpoint, locate_base
+from plumbing.commands import Parser, head_of, run_command
+from plumbing.files import check_writable, read_text, to_json, write
+from plumbing.flags import number
+from plumbing.machine import DEVICE, THREADS, choose_device, keep_settings
+from plumbing.messages import InputError
+from plumbing.streams import EVALUATION, MAX_SEED
 
 # The rule was fixed before any result.
 MARGIN = 0.03    # a smaller gain is of no interest

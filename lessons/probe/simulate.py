@@ -12,10 +12,10 @@ import sys
 
 import numpy as np
 
-from data.plumbing import Parser, head_of, run_command
 from lessons.chance import STUDENT, chance
 from lessons.probe.probe import LOOKS, judge, wants_look
 from lessons.report import align
+from plumbing.commands import Parser, head_of, run_command
 
 CHANCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of a lift
 UP, DOWN, SPREAD = 0.40, -0.30, 0.03             # gains where chance decides which habit wins

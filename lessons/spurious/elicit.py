@@ -12,15 +12,17 @@ from collections import Counter
 import numpy as np
 import torch
 
+from data.answers import find_majority
 from data.corpus import CODE_OPENER, CORPORA, Corpus, is_code
-from data.plumbing import EVALUATION, Parser, head_of, keep_settings, run_command
 from data.task import EASY, Problem, write_answer
 from data.tokenizer import decode, encode
 from evaluation import PLAIN, Answers, Sampling, answer_problems, draw_evaluation
 from lessons.report import align
 from measures import note_cut
 from model import Transformer, load_checkpoint, locate_base
-from rewards import find_majority
+from plumbing.commands import Parser, head_of, run_command
+from plumbing.machine import keep_settings
+from plumbing.streams import EVALUATION
 
 SAMPLES, VOTERS = 64, (8, 64)  # responses to each problem; how many of them vote
 TEMPERATURES = (0.7, 0.5, 0.3)

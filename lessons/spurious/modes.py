@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import read_text
-from data.plumbing import InputError, Parser, head_of, number, progress_bar, run_command
 from lessons.report import align
+from plumbing.commands import Parser, head_of, run_command
+from plumbing.files import read_text
+from plumbing.flags import number
+from plumbing.messages import InputError
+from plumbing.progress import progress_bar
 
 
 def count_code(args) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""A command: its parser, and how it ends: an exit code, and one line where it is not 0."""
+
+import argparse
+import sys
+from typing import Callable
+
+from plumbing.machine import keep_settings
+from plumbing.messages import InputError, WorkError
+from plumbing.system import explain_error, open_streams, say
+
+
+def head_of(docstring: str | None) -> str:
+    """What a program says of itself: nothing where Python has no docstrings (-OO)."""
+    return (docstring or "").partition("\n")[0]
+
+
+class Parser(argparse.ArgumentParser):
+    """One line and exit code 2, without the usage text."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def _print_message(self, message: str, file=None):
+        """The help, which may end in a full disk, or the line of an error."""
+        if file is sys.stderr:
+            return say(message.rstrip("\n"))
+        code = run_command(self.prog, lambda: print(message, end=""))
+        if code:
+            self.exit(code)
+
+
+def run_command(prog: str, command: Callable[[], None]) -> int:
+    """The exit code of a command: 0, or with one line 2 (bad input), 1 (failed), 130 (Ctrl-C)."""
+    with open_streams(), keep_settings():
+        try:
+            command()
+            sys.stdout.flush()
+            return 0
+        except InputError as error:
+            say(f"{prog}: error: {explain_error(error)}")
+            return 2
+        except (FloatingPointError, WorkError) as error:
+            say(f"{prog}: {explain_error(error)}")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            say(f"{prog}: out of memory; what was saved before is whole")
+        except KeyboardInterrupt:
+            say("interrupted: what was done is saved, the same command resumes")
+            return 130
+        except BrokenPipeError:  # whoever read our output has enough
+            pass
+        except OSError as error:  # a full disk, a folder that went away
+            about = f"{error.filename}: " if error.filename else ""
+            line = " ".join(f"{about}{explain_error(error)}".split())
+            say(f"{prog}: {line}; what was saved before is whole")
+        return 1
