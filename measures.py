@@ -6,11 +6,14 @@ Shapes: P problems, n responses to each, N = P * n rows; T response tokens. What
 mean over nothing) is None.
 """
 
+import math
+from collections import Counter
+
 import numpy as np
 
 from data.answers import count_alike, count_votes, is_correct, parse_box, parse_confidence
 from data.corpus import ABSTENTION, Corpus
-from data.task import Problem, write_answer
+from data.task import Problem, render_problem, write_answer
 from data.tokenizer import END
 from losses import Batch
 from model import CUT, Rollouts, mark_ended
@@ -101,6 +104,28 @@ def measure_batch(corpus: Corpus, batch: Batch) -> dict:
             **measure_votes(problems[::n], boxes, n), **measure_tokens([sampled]),
             "response_length": batch.mask.sum().item() / len(responses),
             "no_signal": silent.double().mean().item()}
+
+
+def show_samples(batch: Batch, step: int) -> list[str]:
+    """Four responses to read."""
+    every, paid = max(1, len(batch.responses) // 4), batch.rewards.flatten().tolist()
+    return [f"step {step} reward {paid[i]:g} correct {int(is_correct(problem, response))} | "
+            f"{render_problem(problem)}\n{response}\n"
+            for i, (problem, response) in enumerate(zip(batch.problems, batch.responses))
+            if i % every == 0]
+
+
+def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
+    """Over all updates: clip fractions of all response tokens, the rest of those trained on."""
+    if not all(map(math.isfinite, norms)):
+        raise FloatingPointError(f"the policy diverged in rollout batch {step}: a gradient is no "
+                                 "number (lower --lr)")
+    sums = Counter({name: float(value) for name, value in sums.items()})
+    trained = max(1, sums["trained"])
+    metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
+               "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
+    terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
+    return metrics | {name: sums[name] / trained for name in terms}
 
 
 def measure_votes(problems: list[Problem], boxes: list[str | None], n: int) -> dict:

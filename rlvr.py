@@ -13,7 +13,6 @@ Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T resp
 C width of the model, V vocabulary; R response tokens of a micro-batch, all rows after one another.
 """
 
-import math
 import shlex
 import sys
 from collections import Counter
@@ -30,12 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import evaluation
 import losses
 from companions import segments, teacher
-from data.answers import is_correct
 from data.corpus import CORPORA
 from data.task import EASY, HARD, SPLITS, render_problem
 from data.tokenizer import END, encode_prompt
 from losses import Batch, Objective, Tokens, check_shape, kl_k3
-from measures import measure_batch
+from measures import average_metrics, measure_batch, show_samples
 from model import (
     Transformer,
     decode_rollouts,
@@ -55,11 +53,10 @@ from plumbing.flags import (
     number,
     option,
     read_config,
-    read_defaults,
     read_options,
 )
 from plumbing.machine import upload
-from plumbing.messages import InputError, note
+from plumbing.messages import InputError
 from plumbing.streams import numpy_rng, torch_rng
 from pretrain import PretrainConfig, pretrain
 from rewards import REWARDS, Context, build_reward, split_name
@@ -196,15 +193,6 @@ def rollout(policy: Transformer, task: Task, config: TrainConfig, step: int,
     return compare_rewards(batch, objective)
 
 
-def show_samples(batch: Batch, step: int) -> list[str]:
-    """Four responses to read."""
-    every, paid = max(1, len(batch.responses) // 4), batch.rewards.flatten().tolist()
-    return [f"step {step} reward {paid[i]:g} correct {int(is_correct(problem, response))} | "
-            f"{render_problem(problem)}\n{response}\n"
-            for i, (problem, response) in enumerate(zip(batch.problems, batch.responses))
-            if i % every == 0]
-
-
 # --------------------------------------------------------------------------------------------------
 # The updates on one rollout batch
 
@@ -298,19 +286,6 @@ def update(policy: Transformer, optimizers: list[torch.optim.Optimizer], batch: 
     return average_metrics(sums, norms.tolist(), lengths.sum().item(), step)
 
 
-def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
-    """Over all updates: clip fractions of all response tokens, the rest of those trained on."""
-    if not all(map(math.isfinite, norms)):
-        raise FloatingPointError(f"the policy diverged in rollout batch {step}: a gradient is no "
-                                 "number (lower --lr)")
-    sums = Counter({name: float(value) for name, value in sums.items()})
-    trained = max(1, sums["trained"])
-    metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
-               "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
-    terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
-    return metrics | {name: sums[name] / trained for name in terms}
-
-
 # --------------------------------------------------------------------------------------------------
 # The loop
 
@@ -323,7 +298,6 @@ def train(config: TrainConfig, command: str = "") -> None:
     batch, and summary.json at the end (run.py).
     """
     check_config(config)
-    note_settings(config)
     with files.claim(Path(config.out)):
         run = open_run(config, LOSSES[config.loss], command)
         if run is None:
@@ -366,19 +340,6 @@ def check_config(config: TrainConfig) -> None:
     if config.updates > rollouts:
         raise InputError(f"--updates {config.updates} is more than the {rollouts} rollouts "
                          "of a batch")
-
-
-def note_settings(config: TrainConfig) -> None:
-    """Say of flags what their numbers in metrics.csv and summary.json do not."""
-    if config.temperature != 1:
-        note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
-             "before and after at 1")
-    bounds = {name: default for name, default in
-              read_defaults(*LOSSES[config.loss].functions).items()
-              if name in ("eps_low", "eps_high")}
-    if config.updates == 1 and bounds != {name: config.flags.get(name, default)
-                                          for name, default in bounds.items()}:
-        note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -175,6 +175,7 @@ def list_kept_steps(steps: int) -> list[int]:
 
 def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     """A run before its next batch, new or resumed; None if it is finished."""
+    note_settings(config, loss)
     device, out = choose_device(config), Path(config.out)
     policy, state = load_state(config, loss, out, device)
     if state and state["step"] == config.steps and (out / "summary.json").exists():
@@ -199,6 +200,19 @@ def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     if run.state["step"] < config.steps:
         (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
     return run
+
+
+def note_settings(config: "TrainConfig", loss: Loss) -> None:
+    """Say of flags what their numbers in metrics.csv and summary.json do not."""
+    if config.temperature != 1:
+        note(f"rollouts are sampled at temperature {config.temperature:g}, the evaluation "
+             "before and after at 1")
+    bounds = {name: default for name, default in
+              read_defaults(*loss.functions).items()
+              if name in ("eps_low", "eps_high")}
+    if config.updates == 1 and bounds != {name: config.flags.get(name, default)
+                                          for name, default in bounds.items()}:
+        note("--updates 1 is on-policy: nothing is clipped, whatever --eps is")
 
 
 def bind_entries(config: "TrainConfig", loss: Loss, base: Transformer,

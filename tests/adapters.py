@@ -217,7 +217,7 @@ def rollout(transformer: torch.nn.Module, config, pool: list, step: int = 0, jud
     reward = rewards.build_reward(config.reward, **list_values(config))
     batch = rlvr.rollout(transformer, run.Task(corpus, pool, reward, judge), config, step,
                          make_objective(transformer, config, **beside).at(step))
-    return batch, measures.measure_batch(corpus, batch), rlvr.show_samples(batch, step)
+    return batch, measures.measure_batch(corpus, batch), measures.show_samples(batch, step)
 
 
 # --- rewards

@@ -1113,7 +1113,7 @@ def test_the_loop_is_its_parts(base, tmp_path):
         batch = rlvr.rollout(model, asked, c, step, objective)
         metrics = measures.measure_batch(CORPUS, batch)
         metrics |= rlvr.update(model, optimizers, batch, c, step, objective)
-        readable = rlvr.show_samples(batch, step)
+        readable = measures.show_samples(batch, step)
         assert {"step": step, **metrics} == {
             key: pytest.approx(float(value), rel=1e-4, abs=1e-6) if value else None
             for key, value in row.items()}

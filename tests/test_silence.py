@@ -26,6 +26,7 @@ from lessons.spurious import elicit
 from model import CUT, load_checkpoint, save_checkpoint
 from plumbing import machine, streams
 from plumbing.messages import note
+from run import note_settings
 from tests.helpers import (
     CPU,
     TINY_BASE,
@@ -298,7 +299,8 @@ def test_a_pretraining_that_resumes_on_another_machine_says_so(tmp_path, capsys,
     ({"updates": 1, "eps_high": 0.3}, "--updates 1 is on-policy: nothing is clipped"),
     ({"eps_high": 0.3}, None)], ids=str)
 def test_flags_whose_effect_is_elsewhere(flags, said, capsys):
-    rlvr.note_settings(config(**flags))
+    settings = config(**flags)
+    note_settings(settings, rlvr.LOSSES[settings.loss])
     said_now = notes(capsys)
     assert len(said_now) == (said is not None) and (not said or said in said_now[0])
 
