@@ -23,13 +23,14 @@ TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("lessons/*/*.md"),
                 *ROOT.glob("course/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
-LIMITS = {"rlvr.py": 420, "losses.py": 395, "rewards.py": 315, "model.py": 410, "train.sh": 40,
-          "data/answers.py": 55, "pretrain.py": 270, "README.md": 265, "evaluation.py": 350,
-          "measures.py": 255, "run.py": 370, "companions/judges.py": 100,
-          "companions/segments.py": 70, "companions/teacher.py": 200, "plumbing/flags.py": 215,
-          "plumbing/files.py": 175, "plumbing/system.py": 180, "plumbing/limits.py": 80,
-          "plumbing/machine.py": 100, "plumbing/progress.py": 75, "plumbing/commands.py": 65,
-          "plumbing/streams.py": 40, "plumbing/messages.py": 30, "CONTRIBUTING.md": 50}
+LIMITS = {"README.md": 280, "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 445,
+          "model.py": 415, "losses.py": 400, "rewards.py": 315, "run.py": 370,
+          "evaluation.py": 320, "measures.py": 240, "pretrain.py": 270,
+          "companions/judges.py": 85, "companions/segments.py": 65, "companions/teacher.py": 205,
+          "data/answers.py": 55, "plumbing/commands.py": 65, "plumbing/files.py": 175,
+          "plumbing/flags.py": 215, "plumbing/limits.py": 80, "plumbing/machine.py": 100,
+          "plumbing/messages.py": 30, "plumbing/progress.py": 75, "plumbing/streams.py": 40,
+          "plumbing/system.py": 180}
 
 PEERS = {"trl", "transformers", "datasets", "tokenizers"}
 
