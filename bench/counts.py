@@ -63,7 +63,7 @@ def count_there(call: Callable) -> Counter:
                     "uploads": sum("HtoD" in name for name in copies)})
 
 
-def divide(counts: Counter, n: int) -> dict[str, float]:
+def divide_counts(counts: Counter, n: int) -> dict[str, float]:
     return {name: counts[name] / n for name in COUNTED}
 
 
@@ -79,7 +79,7 @@ def count_token(count: Callable, model: Transformer, config, task: Task) -> dict
             generator=streams.torch_rng(streams.SAMPLES, config.seed, 0)))
         for T in (TOKENS, 2 * TOKENS))
     long.subtract(short)
-    return divide(long, TOKENS)
+    return divide_counts(long, TOKENS)
 
 
 def train_once(model: Transformer, batch: Batch, work) -> None:
@@ -100,7 +100,7 @@ def count_training(count: Callable, model: Transformer, work) -> dict[str, dict]
     optimizers = make_optimizers(config, model, ())
     updates = count(lambda: rlvr.update(model, optimizers, batches[0], config, 0,
                                         work.objective))
-    rows["update"], rows["updates of a batch"] = divide(updates, config.updates), updates
+    rows["update"], rows["updates of a batch"] = divide_counts(updates, config.updates), updates
     with tempfile.TemporaryDirectory() as folder:
         rows["files of a batch"] = count(lambda: save_checkpoint(
             Path(folder, "model.pt"), model,

@@ -226,6 +226,22 @@ def describe_options(config: type, *registries: dict) -> dict:
     return described
 
 
+def assert_options(expected: dict, config: type, *registries: dict) -> None:
+    """Every flag of a config, and of the entries of registries: {flag: (default, checks)}.
+
+    An entry that a user adds may bring flags of its own, and is a choice more.
+    """
+    assert set(describe_options(config)) <= set(expected)
+    entries = [" ".join(registry) for registry in registries]
+    for name, found in describe_options(config, *registries).items():
+        default, checks = expected.get(name, found)
+        if found[1].get("choices") in entries:
+            assert set(checks["choices"].split()) <= set(found[1]["choices"].split()), name
+            checks = checks | {"choices": found[1]["choices"]}
+        assert found == (default, checks), name
+    assert set(expected) <= set(describe_options(config, *registries))
+
+
 def up_to(most: int, least: int = 1) -> dict:
     """The checks of a whole number with both bounds."""
     return {"least": least, "most": most}

@@ -1,4 +1,4 @@
-"""The page to play with, lessons/clips/bandit.html, against bandit.py and drift.py.
+"""The page to play with, lessons/clips/bandit.html, against lessons/bandit.py and drift.py.
 
 A browser opens a copy of the page once, with a script at its end that replays numpy's random
 numbers. Without one those tests are skipped; what needs no browser is tested all the same.
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import rlvr
-from lessons.clips import bandit, drift
+from lessons import bandit, drift
 from tests.helpers import open_page
 
 FOLDER = Path(rlvr.__file__).parent / "lessons/clips"
@@ -362,5 +362,5 @@ def test_the_file_stands_alone():
     assert len(PAGE.encode()) < 40_000 and max(map(len, PAGE.splitlines())) <= 100
     assert not re.search(r"https?:|src=|@import|url\(|<link|fetch\(|import\(", PAGE)
     links = re.findall(r'href="([^"]+)"', PAGE)
-    assert {"README.md", "bandit.py"} <= set(links)
+    assert {"README.md", "../bandit.py"} <= set(links)
     assert all((FOLDER / link).exists() for link in links)

@@ -27,12 +27,12 @@ from companions import judges, teacher
 from companions.teacher import DIVERGENCES
 from data import answers
 from data.corpus import CORPORA
+from lessons import elicit
 from lessons.clips import kernel
 from lessons.consistency import vote
 from lessons.feedback import hints
 from lessons.judges import measure
 from lessons.probe import probe
-from lessons.spurious import elicit
 from plumbing import streams
 from rewards import REWARDS
 from rlvr import LOSSES

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lessons.clips import drift
-from lessons.clips.bandit import OFF, first_arm
+from lessons import drift
+from lessons.bandit import OFF, first_arm
 from tests import adapters
 from tests.helpers import f64
 

@@ -6,8 +6,8 @@ made once for all of them.
 
 import pytest
 
+from lessons.doubt import RECIPE
 from lessons.grid import write_flags
-from lessons.honesty.lesson import RECIPE
 
 LOSSES = ("dr_grpo", "rloo", "reinforce", "ppo", "psr", "nsr", "w_reinforce")
 

@@ -340,7 +340,7 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
                   "test_pass_at_k_is_the_share_of_subsets_with_a_right_sample"),
     "confidence": ("rewards.py", "response == ABSTENTION else -1.0",
                    "response == ABSTENTION else 0.0", "test_ternary"),
-    "bandit": ("lessons/clips/bandit.py", "return [weight * ~high, weight * ~low]",
+    "bandit": ("lessons/bandit.py", "return [weight * ~high, weight * ~low]",
                "return [weight, weight]", "test_which_clip_lifts")}
 
 

@@ -13,8 +13,8 @@ import torch
 import rlvr
 from lessons import report
 from lessons.clips import bandit, lesson
-from lessons.clips.drift import estimate_drift
 from lessons.clips.kernel import Habit
+from lessons.drift import estimate_drift
 from lessons.grid import locate_run, write_train_command
 from plumbing.flags import list_values
 from tests import adapters
@@ -124,6 +124,7 @@ def test_the_bandits_table_by_hand(monkeypatch):
 def small(monkeypatch):
     """A bandit of milliseconds."""
     monkeypatch.setattr(bandit, "SEEDS", 3)
+    monkeypatch.setattr("lessons.bandit.SEEDS", 3)
     monkeypatch.setattr(bandit, "BANDITS", {"two": (0.6, 0.4), "three": (0.2, 0.3, 0.5)})
 
 

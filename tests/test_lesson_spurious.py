@@ -14,8 +14,9 @@ from data import corpus, tokenizer
 from data.corpus import CORPORA
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
+from lessons import elicit
 from lessons.report import PAPER, Results, read_results
-from lessons.spurious import elicit, lesson, mixed
+from lessons.spurious import lesson, mixed
 from plumbing.flags import read_defaults
 from plumbing.streams import EVALUATION
 

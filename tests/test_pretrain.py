@@ -24,6 +24,7 @@ from tests.helpers import (
     CPU,
     END,
     TINY_BASE,
+    assert_options,
     close,
     describe_options,
     files,
@@ -46,7 +47,7 @@ def documents(n=7):
 def test_options():
     """Every default, bound and choice of `pretrain`: (default, checks)."""
     whole, positive = {"least": 1}, {"above": 0}
-    assert describe_options(PretrainConfig, CORPORA) == {
+    expected = {
         "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code "
                                          "humble-code hinted-code judge-direct "
                                          "judge-reasoning"}),
@@ -68,6 +69,7 @@ def test_options():
         "slips": (0.0, {"least": 0, "most": 1}), "comparisons": (0.2, {"least": 0, "most": 1}),
         "judge_program": ("good", {"choices": "good bad"}),
     }
+    assert_options(expected, PretrainConfig, CORPORA)
 
 
 @pytest.mark.parametrize("flags, shape, parameters", [

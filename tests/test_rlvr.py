@@ -40,6 +40,7 @@ from tests import adapters
 from tests.helpers import (
     CPU,
     END,
+    assert_options,
     close,
     config,
     describe_options,
@@ -93,7 +94,7 @@ def test_options():
     losses = ("grpo grpo_masked grpo_unweighted dr_grpo rloo reinforce ppo gspo psr nsr "
               "w_reinforce grpo_segments directive grpo_directive distill grpo_distill")
     ks = {"many": True, "choices": "1 2 3 4 5 6 7"}
-    assert describe_options(rlvr.TrainConfig, LOSSES, REWARDS) == {
+    expected = {
         "base": ("good-code", {}), "reward": ("random", {}),
         "loss": ("grpo", {"choices": losses}), "seed": (1, {"least": 0, "most": 2 ** 32 - 1}),
         "steps": (20, up_to(10 ** 6)), "out": ("runs/train", {}),
@@ -122,6 +123,7 @@ def test_options():
         "ema_rate": (0.2, {"above": 0, "most": 1}), "directive_batches": (10 ** 6, least0),
         "clamp": (5.0, above0), "directive_weight": (1.0, least0),
         "distill": ("jsd", {"choices": "jsd forward reverse"})}
+    assert_options(expected, rlvr.TrainConfig, LOSSES, REWARDS)
     assert rlvr.MICRO_BATCH == 16
 
 

@@ -19,10 +19,9 @@ from data import task
 from data.corpus import CORPORA
 from data.tokenizer import END
 from evaluation import answer_problems, draw_evaluation
-from lessons import report
+from lessons import elicit, report
 from lessons.consistency import vote
 from lessons.feedback import hints
-from lessons.spurious import elicit
 from model import CUT, load_checkpoint, save_checkpoint
 from plumbing import machine, streams
 from plumbing.messages import note

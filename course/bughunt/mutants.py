@@ -868,8 +868,8 @@ MUTANTS = (
            "warm-up is gone through again and the decay is never finished. The base comes out "
            "worse, and nothing says that it was interrupted.",
            "tests/test_pretrain.py::test_a_schedule_goes_on_where_it_was"),
-    # lessons/clips/bandit.py
-    Mutant("inward-pushes-cut", "lessons/clips/bandit.py",
+    # lessons/bandit.py
+    Mutant("inward-pushes-cut", "lessons/bandit.py",
            "return [weight * ~high, weight * ~low]",
            "return [weight * ~low, weight * ~high]",
            "clips",
@@ -877,7 +877,7 @@ MUTANTS = (
            "the clip takes the pushes back and keeps those away. The walls repel in place of "
            "holding, and rare arms run off in both directions.",
            "tests/test_lesson_clips.py::test_bandit_is_grpo"),
-    Mutant("arms-without-a-sum", "lessons/clips/bandit.py",
+    Mutant("arms-without-a-sum", "lessons/bandit.py",
            "gradient = weight - pi * weight.sum(axis=1, keepdims=True)",
            "gradient = weight - pi * weight",
            "clips",
@@ -885,8 +885,8 @@ MUTANTS = (
            "gets: logits move one by one. A habit that never meets its wall does not gain from the "
            "arms that do.",
            "tests/test_lesson_clips.py::test_bandit_is_grpo"),
-    # lessons/clips/drift.py
-    Mutant("walls-on-a-line", "lessons/clips/drift.py",
+    # lessons/drift.py
+    Mutant("walls-on-a-line", "lessons/drift.py",
            "a, b = log(1 - eps_low), log(1 + eps_high)",
            "a, b = -eps_low, eps_high",
            "clips",
@@ -894,7 +894,7 @@ MUTANTS = (
            "from 0 than log(1 + eps). Linear, equal bounds are even, and the drift is (2/3) eps^2, "
            "not (7/6): a prediction that is 40% too small.",
            "tests/test_drift.py::test_wall_drift_goes_as_eps_squared"),
-    Mutant("coin-without-skew", "lessons/clips/drift.py",
+    Mutant("coin-without-skew", "lessons/drift.py",
            "R, skew = np.sqrt(pi @ norms / n), (1 - 2 * p) / sqrt(p * (1 - p))",
            "R, skew = np.sqrt(pi @ norms / n), (1 - p) / sqrt(p * (1 - p))",
            "clips",
@@ -902,7 +902,7 @@ MUTANTS = (
            "there. With 1 - p the norm clip drifts towards code for every p, and p = 0.9, the "
            "control that turns the drift round, is predicted wrongly.",
            "tests/test_drift.py::test_norm_drift"),
-    Mutant("mean-of-ratios", "lessons/clips/drift.py",
+    Mutant("mean-of-ratios", "lessons/drift.py",
            "drift = moved.sum() / batches.sum()",
            "drift = (moved / batches).mean()",
            "clips",

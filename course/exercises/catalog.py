@@ -96,7 +96,7 @@ EXERCISES = {
               "counted at one eps for both sides"),
         Check("test_rlvr.py::test_metrics_of_trained_tokens", 1,
               "the wrong tokens are counted")), (
-        "lessons/clips/bandit.py:weigh", "lessons/clips/bandit.py:first_arm")),
+        "lessons/bandit.py:weigh", "lessons/bandit.py:first_arm")),
     "gae": Exercise("PPO's critic: GAE and its loss", 45, (
         "losses.py:gae", "losses.py:value_loss"), (
         Check("test_losses.py::test_gae_is_its_closed_form", 4,
@@ -135,7 +135,7 @@ EXERCISES = {
         Check("test_rewards.py::test_any_tokens_get_a_reward", 1,
               "some response is paid outside the reward's range"))),
     "bandit": Exercise("Which of the two clips lifts?", 75, (
-        "lessons/clips/bandit.py:weigh", "lessons/clips/bandit.py:first_arm"), (
+        "lessons/bandit.py:weigh", "lessons/bandit.py:first_arm"), (
         Check("test_lesson_clips.py::test_bandit_is_grpo", 4,
               "an update is not that of the loss: a group's mean, a bound, a ratio, kappa"),
         Check("test_lesson_clips.py::test_which_clip_lifts", 3,

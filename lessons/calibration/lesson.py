@@ -7,6 +7,7 @@ of accuracy. About 45 minutes on 2 cores.
 
 from statistics import mean
 
+from lessons.doubt import RECIPE, find_rows
 from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
     BLUE,
@@ -17,7 +18,6 @@ from lessons.report import (
     align,
     curves_of,
     draw_mean,
-    list_rows,
     open_canvas,
     select_runs,
     show_spread,
@@ -30,9 +30,6 @@ FULL, UNDER, HEDGING, DOUBTFUL = BASES   # UNDER and DOUBTFUL are undertrained
 CURVES = ("accuracy_easy", "accuracy_hard", "ece", "ece_easy", "ece_hard", "confidence_easy",
           "confidence_hard")
 
-ALL = (1, 2, 3, 4, 5, 6, 7)   # k of the problems; the base can do 1 to 5
-RECIPE = {"num_ops": ALL, "pool": 448, "eval_num_ops": ALL, "eval_problems": 700, "lr": 0.01,
-          "steps": 50}
 SEGMENTS = {"loss": "grpo_segments"}
 REWARDS = {"correct": {"reward": "correct"}, "correct, frozen": {"reward": "correct"} | SEGMENTS,
            "brier": {"reward": "brier"}, "brier, segments": {"reward": "brier"} | SEGMENTS}
@@ -61,12 +58,6 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
         return repeat_cells([{"base": FULL} | RECIPE | REWARDS[name]
                              for name in ("correct", "brier")], [], 1)
     return repeat_cells(*list_cells(), seeds)
-
-
-def find_rows(results: Results, base: str,
-              cells: dict[str, dict]) -> list[tuple[str, str, list[dict]]]:
-    """`list_rows` of the cells {name: flags beside the recipe} on a base."""
-    return list_rows(results, {"base": base} | RECIPE, cells)
 
 
 def show_cell(cell: list[dict], column: str, digits: int, spread: bool = True) -> str:

@@ -25,7 +25,7 @@ from data.corpus import CORPORA, Corpus
 from data.task import EASY, Problem, render_problem
 from data.tokenizer import END, encode_prompt
 from evaluation import decode_rollouts, draw_evaluation
-from lessons.clips.bandit import LR
+from lessons.bandit import LR
 from measures import note_cut
 from model import Transformer, load_checkpoint, locate_base, response_hidden, sample_responses
 from plumbing.commands import Parser, run_command

@@ -9,9 +9,9 @@ from statistics import mean
 
 import numpy as np
 
-from lessons.clips.bandit import first_arm
-from lessons.clips.drift import estimate_drift, show_drift, wall_drift
+from lessons.bandit import first_arm
 from lessons.clips.kernel import Habit, measure_habit
+from lessons.drift import estimate_drift, show_drift, wall_drift
 from lessons.grid import base_grid, grid, own_seeds
 from lessons.report import (
     BLUE,

@@ -7,7 +7,7 @@ import torch
 from data.corpus import CORPORA
 from data.task import EASY
 from evaluation import PLAIN, answer_problems, draw_evaluation
-from lessons.spurious.elicit import score_votes
+from lessons.elicit import score_votes
 from measures import note_cut
 from model import load_checkpoint
 from plumbing.streams import EVALUATION

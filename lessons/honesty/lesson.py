@@ -7,7 +7,7 @@ nothing is learnt. About 30 minutes on 2 cores.
 
 from statistics import mean
 
-from lessons.calibration.lesson import ALL, RECIPE, find_rows
+from lessons.doubt import ALL, RECIPE, find_rows
 from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
     BLUE,
@@ -26,7 +26,7 @@ BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt
 LENGTH, FLAT, *AGAIN = BASES   # doubt in the corpus grows with length, or does not; and two more
 CURVES = ("accuracy_easy", "hallucination_easy", "hallucination_hard")
 
-# `correct` is the same run as in lesson calibration, whose recipe this is.
+# `correct` is the same run as in lesson calibration.
 REWARDS = {"correct": {"reward": "correct"}, "ternary": {"reward": "ternary"},
            "dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
            "random": {"reward": "random"}}

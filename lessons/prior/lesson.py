@@ -11,7 +11,7 @@ from statistics import mean, stdev
 import numpy as np
 
 from data.corpus import OPENERS
-from lessons.clips.bandit import EPS, first_arm
+from lessons.bandit import EPS, first_arm
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,

@@ -36,9 +36,9 @@ import rlvr
 from data.corpus import CORPORA
 from evaluation import draw_evaluation
 from lessons.chance import chance, tail
+from lessons.elicit import elicit
 from lessons.grid import write_flags
 from lessons.report import align
-from lessons.spurious.elicit import elicit
 from model import load_checkpoint, locate_base
 from plumbing.commands import Parser, head_of, run_command
 from plumbing.files import check_writable, read_text, to_json, write

@@ -8,6 +8,7 @@ correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, a
 from statistics import mean, median
 
 from lessons.chance import bound_mean, chance
+from lessons.elicit import elicit_bases
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
@@ -24,7 +25,6 @@ from lessons.report import (
     show_spread,
 )
 from lessons.spurious import mixed
-from lessons.spurious.elicit import elicit_bases
 
 MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
 BASES = MAIN | mixed.BASES

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.corpus import BY_EYE, OPENERS
 from lessons.chance import chance
-from lessons.clips.drift import divide, find_exit, show_drift
+from lessons.drift import divide, find_exit, show_drift
 from lessons.grid import base_grid, grid, own_seeds
 from lessons.report import (
     BLUE,

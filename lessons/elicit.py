@@ -1,6 +1,6 @@
 """What does a base give without any training? A quarter of a minute for three bases.
 
-    python -m lessons.spurious.elicit [BASE ...]     # names or checkpoints; default good-code
+    python -m lessons.elicit [BASE ...]     # names or checkpoints; default good-code
 
 Training on a coin flip makes the model do more of what it does most. So does a low temperature, a
 vote, or one token put into its mouth. Votes are self-consistency (2203.11171).
@@ -102,7 +102,7 @@ def tabulate_ways(rows: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m lessons.spurious.elicit", description=head_of(__doc__))
+    parser = Parser(prog="python -m lessons.elicit", description=head_of(__doc__))
     parser.add_argument("bases", nargs="*", metavar="BASE", default=["good-code"],
                         help="names or checkpoints (default good-code)")
     args = parser.parse_args(arguments)
