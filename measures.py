@@ -6,9 +6,6 @@ Shapes: P problems, n responses to each, N = P * n rows; T response tokens. What
 mean over nothing) is None.
 """
 
-import math
-from collections import Counter
-
 import numpy as np
 
 from data.answers import count_alike, count_votes, is_correct, parse_box, parse_confidence
@@ -113,19 +110,6 @@ def show_samples(batch: Batch, step: int) -> list[str]:
             f"{render_problem(problem)}\n{response}\n"
             for i, (problem, response) in enumerate(zip(batch.problems, batch.responses))
             if i % every == 0]
-
-
-def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
-    """Over all updates: clip fractions of all response tokens, the rest of those trained on."""
-    if not all(map(math.isfinite, norms)):
-        raise FloatingPointError(f"the policy diverged in rollout batch {step}: a gradient is no "
-                                 "number (lower --lr)")
-    sums = Counter({name: float(value) for name, value in sums.items()})
-    trained = max(1, sums["trained"])
-    metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
-               "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
-    terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
-    return metrics | {name: sums[name] / trained for name in terms}
 
 
 def measure_votes(problems: list[Problem], boxes: list[str | None], n: int) -> dict:

@@ -13,6 +13,7 @@ Shapes: P prompts in a rollout batch, G rollouts of each, N = P * G rows, T resp
 C width of the model, V vocabulary; R response tokens of a micro-batch, all rows after one another.
 """
 
+import math
 import shlex
 import sys
 from collections import Counter
@@ -27,13 +28,12 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 
 import evaluation
-import losses
 from companions import segments, teacher
 from data.corpus import CORPORA
 from data.task import EASY, HARD, SPLITS, render_problem
 from data.tokenizer import END, encode_prompt
-from losses import Batch, Objective, Tokens, check_shape, kl_k3
-from measures import average_metrics, measure_batch, show_samples
+from losses import LOSSES, Batch, Objective, Tokens, check_shape, kl_k3
+from measures import measure_batch, show_samples
 from model import (
     Transformer,
     decode_rollouts,
@@ -62,7 +62,7 @@ from pretrain import PretrainConfig, pretrain
 from rewards import REWARDS, Context, build_reward, split_name
 from run import MICRO_BATCH, Pool, Task, open_run
 
-LOSSES = losses.LOSSES | segments.LOSSES | teacher.LOSSES
+LOSSES.update(segments.LOSSES | teacher.LOSSES)
 
 del sys.path[0]
 
@@ -284,6 +284,19 @@ def update(policy: Transformer, optimizers: list[torch.optim.Optimizer], batch: 
         for optimizer in optimizers:
             optimizer.step()
     return average_metrics(sums, norms.tolist(), lengths.sum().item(), step)
+
+
+def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -> dict:
+    """Over all updates: clip fractions of all response tokens, the rest of those trained on."""
+    if not all(map(math.isfinite, norms)):
+        raise FloatingPointError(f"the policy diverged in rollout batch {step}: a gradient is no "
+                                 "number (lower --lr)")
+    sums = Counter({name: float(value) for name, value in sums.items()})
+    trained = max(1, sums["trained"])
+    metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
+               "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
+    terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
+    return metrics | {name: sums[name] / trained for name in terms}
 
 
 # --------------------------------------------------------------------------------------------------

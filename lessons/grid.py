@@ -84,11 +84,11 @@ def locate_run(run: dict) -> Path:
     return Path("runs", run["base"], run["reward"], *([cell] if cell else []), f"seed{run['seed']}")
 
 
-def write_pretrain_command(name: str, flags: dict) -> str:
-    return " ".join(["python rlvr.py pretrain", *write_flags(flags | {"out": place_base(name)})])
+def write_pretrain_command(name: str, flags: dict, program: str = "rlvr.py") -> str:
+    return " ".join([f"python {program} pretrain", *write_flags(flags | {"out": place_base(name)})])
 
 
-def write_train_command(run: dict) -> str:
+def write_train_command(run: dict, program: str = "rlvr.py") -> str:
     order = {"base": 0, "reward": 1, "seed": 3}
     flags = dict(sorted(run.items(), key=lambda item: order.get(item[0], 2)))
-    return " ".join(["python rlvr.py train", *write_flags(flags | {"out": locate_run(run)})])
+    return " ".join([f"python {program} train", *write_flags(flags | {"out": locate_run(run)})])

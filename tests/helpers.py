@@ -22,6 +22,7 @@ import rlvr
 import run as runs
 from data import task, tokenizer
 from data.corpus import CORPORA
+from lessons import runner
 from losses import Batch
 from model import Rollouts
 from plumbing.flags import list_values, read_config, read_options
@@ -30,6 +31,8 @@ from tests import adapters
 
 END = tokenizer.END
 ROOT = Path(rlvr.__file__).parent
+# Lessons whose results are here: one that a user adds has none at first.
+STORED = [name for name in runner.NAMES if (ROOT / "lessons" / name / "runs.csv").exists()]
 CPU = torch.device("cpu")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else []),
            *(["mps"] if torch.backends.mps.is_available() else [])]

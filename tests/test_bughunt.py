@@ -12,7 +12,7 @@ import pytest
 from course import copies
 from course.bughunt import __main__ as bughunt
 from course.bughunt.mutants import MUTANTS
-from lessons import __main__ as runner
+from lessons import runner
 from tests.helpers import call
 
 ROOT = copies.ROOT

@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
-from lessons import __main__ as runner
-from lessons import grid, report
+from lessons import grid, report, runner
 from lessons import jobs as work
 from plumbing.messages import InputError, WorkError
+from tests.helpers import STORED
 
 ROOT = Path(__file__).parents[1]
 
@@ -289,7 +289,7 @@ def test_each_run_has_a_line():
         report.tabulate_runs(runs, ["seed", "nothing"])
 
 
-@pytest.mark.parametrize("name", runner.NAMES)
+@pytest.mark.parametrize("name", STORED)
 def test_each_stored_run_is_printed(name, capsys):
     """By the command that every page names."""
     assert runner.main([name, "--runs"]) == 0
@@ -528,7 +528,7 @@ def test_the_first_table_of_a_new_page(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [["--stored"], ["--runs"]])
-@pytest.mark.parametrize("name", runner.NAMES)
+@pytest.mark.parametrize("name", STORED)
 def test_stored_results_where_nothing_can_be_written(name, flags, tmp_path, monkeypatch, capsys):
     """The table, and a line that the figure is not there; on a stream of ASCII as well."""
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 LESSON = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from lessons import __main__ as runner
+from lessons import runner
 from lessons.grid import grid
 
 RUN = dict(steps=int(sys.argv[2]), prompts=3, group=4, updates=2, pool=9, max_new_tokens=12,
@@ -219,7 +219,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import importlib
-from lessons import __main__ as runner, report
+from lessons import report, runner
 report.can_draw = lambda: False
 codes = [runner.main([name, flag]) for name in runner.NAMES for flag in ("--stored", "--runs")]
 codes.append(runner.main([]))

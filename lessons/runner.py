@@ -1,0 +1,225 @@
+"""The lessons: each a question, a grid of runs that answers it, a table, a figure and a page.
+
+    python -m lessons                       # which there are
+    python -m lessons spurious              # what is missing is run; then the table and the figure
+    python -m lessons spurious --quick      # a small grid, minutes
+    python -m lessons spurious --stored     # the table from the reference results: runs nothing
+    python -m lessons spurious --runs       # a line for each of the stored runs
+    python -m lessons spurious --commands   # one independent command a line, for any scheduler
+
+Runs go to runs/, tables and figures to runs/lessons/NAME; --store writes them as the reference
+results into lessons/NAME instead, and the table into its page. Interrupt it at any time: the same
+command goes on where it was.
+"""
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+import textwrap
+import time
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+from types import ModuleType
+
+import rlvr
+from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
+from lessons.jobs import Job, count_jobs, run_jobs
+from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
+from plumbing.commands import Parser, run_command
+from plumbing.files import check_writable, lock, read_text, write
+from plumbing.flags import number, read_config
+from plumbing.messages import InputError
+from plumbing.system import say
+from pretrain import PretrainConfig, check_pretraining
+
+HERE = Path(__file__).parent
+NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",
+         "honesty", "judges", "feedback", "probe")  # in the order of the story
+
+
+OWN: dict[str, ModuleType] = {}  # lessons in files of a user's own, by the name of the file
+
+
+def load_lesson(name: str) -> ModuleType:
+    return OWN.get(name) or importlib.import_module(f"lessons.{name}.lesson")
+
+
+def locate_program(lesson: ModuleType) -> str:
+    """What makes the bases and runs of a lesson: rlvr.py, or the user's file that it stands in."""
+    ours = lesson.__name__.startswith("lessons.")
+    return "rlvr.py" if ours else shlex.quote(Path(lesson.__file__).resolve().as_posix())
+
+
+def locate_stored(name: str) -> Path:
+    """The folder of a lesson's stored results; of a user's own they are where its last ones are."""
+    return Path("runs/lessons", name) if name in OWN else HERE / name
+
+
+def list_bases(runs: list[dict]) -> list[str]:
+    """The names of what some runs need pretrained: their bases, and their judges."""
+    return list(dict.fromkeys(run[kind] for kind in ("base", "judge") for run in runs
+                              if kind in run))
+
+
+def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
+    """What is missing of a lesson: bases first, then runs."""
+    jobs, slower, program = [], {}, locate_program(lesson)
+    for name in list_bases(runs):
+        flags, path = lesson.BASES[name], place_base(name)
+        slower[name] = (flags.get("width", 64) / 64) ** 1.5
+        command = f"{write_pretrain_command(name, flags, program)} --threads {threads}"
+        jobs.append(Job(f"pretrain {name}", command, path, (), path.with_suffix(".log"),
+                        0.075 * flags.get("steps", 1700) * slower[name]))
+    for run in runs:
+        folder, needs = locate_run(run), tuple(map(place_base, list_bases([run])))
+        rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
+        jobs.append(Job(str(folder), f"{write_train_command(run, program)} --threads 1",
+                        folder / "summary.json", needs, folder / "log.txt",
+                        18 * rollouts / 20480 * slower[run["base"]]))
+    return [job for job in jobs if not job.makes.exists()]
+
+
+def plan_evidence(lesson: ModuleType, runs: list[dict]) -> list[Job]:
+    """What is missing of the commands that a lesson measures with beside its runs."""
+    commands = getattr(lesson, "evidence_commands", lambda runs: [])(runs)
+    seconds = getattr(lesson, "EVIDENCE_SECONDS", 130)
+    jobs = [Job(str(makes.parent), command, makes, (place_base(base),), makes.parent / "log.txt",
+                seconds)
+            for command, makes, base in commands]
+    return [job for job in jobs if not job.makes.exists()]
+
+
+def check_bases(lesson: ModuleType, runs: list[dict]) -> None:
+    """InputError if a base that is there was made with other flags than the lesson says."""
+    for name in list_bases(runs):
+        if place_base(name).exists():
+            config = read_config(PretrainConfig, lesson.BASES[name])
+            check_pretraining(config, place_base(name))
+
+
+def teach(args) -> None:
+    """Run what is missing of a lesson, then print its table and draw its figure."""
+    lesson = load_lesson(args.name)
+    if args.runs is not None:
+        return print(tabulate_runs(read_results(locate_stored(args.name)).runs, args.runs))
+    if args.stored:
+        return show_stored(args.name, lesson)
+    runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
+    check_bases(lesson, runs)
+    bases = len([name for name in list_bases(runs) if not place_base(name).exists()])
+    at_once = args.jobs or count_jobs()
+    jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
+    jobs += [] if args.quick else plan_evidence(lesson, runs)
+    if args.commands:
+        return print_commands(jobs)
+    out, ours = locate_stored(args.name), Path("runs/lessons", args.name)
+    for folder in (out, ours) if args.store else [ours]:
+        check_writable(folder)
+    with lock(ours / ".lock"):
+        finish_lesson(args, lesson, runs, jobs, at_once, out if args.store else ours)
+
+
+def show_stored(name: str, lesson: ModuleType) -> None:
+    """The stored results' table; and their figure, where a file may be written."""
+    results, folder = read_results(locate_stored(name)), Path("runs/lessons", name)
+    print(lesson.table(results))
+    try:
+        check_writable(folder)
+    except InputError as error:
+        return print(f"no figure: {error}")
+    draw_to(folder / "figure.png", lesson.figure, results)
+
+
+def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], at_once: int,
+                  out: Path) -> None:
+    """Do the jobs, then what `teach` promises; results go to `out`."""
+    began = time.monotonic()
+    if jobs:
+        missing = len([job for job in jobs if not job.needs])
+        print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
+        run_jobs(args.name, jobs, at_once)
+    evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
+    curves = getattr(lesson, "CURVES", ())
+    write_results(out, collect([locate_run(run) for run in runs], evidence, curves))
+    results = read_results(out)  # what is stored is shown, to the last digit
+    table = lesson.table(results)
+    print(table)
+    if args.store:
+        update_page(out / "README.md", table)
+    draw_to(out / "figure.png", lesson.figure, results)
+    seconds = time.monotonic() - began
+    print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
+          f"{int(seconds / 60)} min {int(seconds % 60)} s")
+
+
+def print_commands(jobs: list[Job]) -> None:
+    """The missing bases, or, once they are there, the missing runs: each line stands alone."""
+    bases = [job for job in jobs if not job.needs]
+    for job in bases or jobs:
+        print(job.command)
+    if bases:
+        say(f"these {len(bases)} bases first; then again for the runs")
+
+
+def update_page(page: Path, table: str) -> None:
+    """Put the table into the first text block below `## Table`."""
+    text = read_text(page)
+    new, count = re.subn(r"(## Table\n.*?```text\n).*?(^```$)",
+                         lambda match: f"{match[1]}{table}\n{match[2]}", text, count=1,
+                         flags=re.DOTALL | re.MULTILINE)
+    if not count:
+        raise InputError(f"{page} has no text block below '## Table'")
+    write(page, new)
+
+
+def list_lessons() -> None:
+    """Every lesson: its name, its question, its answer and its minutes."""
+    for name in NAMES:
+        source = read_text(HERE / name / "lesson.py")  # with -OO the module has no docstring
+        question, answer = ast.get_docstring(ast.parse(source)).split("\n\n")[:2]
+        indent = " " * 10
+        print(f"{name:9s} {question}")
+        print(textwrap.fill(" ".join(answer.split()), 100, initial_indent=indent,
+                            subsequent_indent=indent))
+
+
+def main_of_file(file: ModuleType) -> int:
+    """The command line of a file of a user's own: rlvr.py's, and its lesson if it has one.
+
+    `python FILE train ...` has the entries that the file adds; `python FILE lesson ...` runs its
+    BASES, runs, table and figure, as `python -m lessons NAME ...` does for ours.
+    """
+    if sys.argv[1:2] != ["lesson"]:
+        return rlvr.main()
+    name = Path(file.__file__).stem
+    OWN[name] = file
+    return main([name, *sys.argv[2:]], f"{Path(file.__file__).name} lesson")
+
+
+def main(arguments: list[str] | None = None, prog: str = "python -m lessons") -> int:
+    parser = Parser(prog=prog, description=__doc__, allow_abbrev=False,
+                    formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=[*NAMES, *OWN],
+                        help="which lesson; none lists them")
+    parser.add_argument("--quick", action="store_true", help="a small grid")
+    parser.add_argument("--seeds", type=number(int, least=1), help="of a cell (the coin: 4 x)")
+    parser.add_argument("--jobs", type=number(int, least=1), help="at once (default: cores)")
+    parser.add_argument("--store", action="store_true", help="write the reference results")
+    parser.add_argument("--stored", action="store_true", help="show the reference results")
+    parser.add_argument("--runs", nargs="*", metavar="COLUMN",
+                        help="a line for each stored run: these columns of runs.csv")
+    parser.add_argument("--commands", action="store_true", help="print what is missing")
+    args = parser.parse_args(arguments)
+    if args.name is None:
+        return run_command(parser.prog, list_lessons)
+    if args.quick and (args.store or args.seeds):
+        parser.error("--quick is a grid of its own: not with --store or --seeds")
+    if args.name in OWN and args.store:
+        parser.error("--store is for lessons that have a page here; yours writes to runs/lessons")
+    shows = args.stored or args.runs is not None
+    if shows and (args.quick or args.store or args.seeds or args.jobs or args.commands):
+        parser.error("--stored and --runs run nothing: no other flag goes with them")
+    return run_command(parser.prog, lambda: teach(args))
+
