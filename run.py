@@ -175,7 +175,6 @@ def list_kept_steps(steps: int) -> list[int]:
 
 def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     """A run before its next batch, new or resumed; None if it is finished."""
-    note_settings(config, loss)
     device, out = choose_device(config), Path(config.out)
     policy, state = load_state(config, loss, out, device)
     if state and state["step"] == config.steps and (out / "summary.json").exists():
@@ -190,6 +189,7 @@ def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
     policy.blocks.requires_grad_(config.trained == "all")
     reward, objective = bind_entries(config, loss, base, policy)
     judge = load_judge(config, reward, device)
+    note_settings(config, loss)   # not before what is refused in one line
     run = Run(config, checkpoint["corpus"], problems, base, policy, reward, judge, objective,
               make_optimizers(config, policy, objective.companions), state, Clock(device))
     run.state = state or begin_state(run)

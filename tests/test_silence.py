@@ -304,6 +304,13 @@ def test_flags_whose_effect_is_elsewhere(flags, said, capsys):
     assert len(said_now) == (said is not None) and (not said or said in said_now[0])
 
 
+def test_no_note_stands_before_an_error(base, tmp_path, capsys):
+    """What is refused is one line."""
+    assert train(base, tmp_path / "a", "--updates", "1", "--eps", "0.3", "--reward", "judge",
+                 "--judge", base) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_run_in_which_nothing_was_learned(base, tmp_path, capsys):
     """A coin that never pays."""
     assert train(base, tmp_path / "run", "--p", 0) == 0
