@@ -230,7 +230,7 @@ class EvaluateConfig(SampleConfig):
     samples: int = option(64, "samples a problem", least=1, most=10**5)
     k: tuple[int, ...] = option((1,), "pass@k for these k", least=1)
     problems: int = option(400, "how many problems", least=1)
-    num_ops: tuple[int, ...] = option(EASY, "numbers of operations", choices=EASY + HARD)
+    num_ops: tuple[int, ...] = option(EASY, "their operations, 1 to 7", choices=EASY + HARD)
     split: str = option("evaluation", "which problems", choices=SPLITS)
 
 

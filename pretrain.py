@@ -46,11 +46,13 @@ PRESETS = {"small": {"layers": 3, "width": 64, "heads": 4},
 class PretrainConfig:
     """What every base has; `flags`: what its corpus reads besides, by name."""
 
-    base: str = option("good-code", "which corpus (data/corpus.py)", choices=CORPORA)
+    base: str = option(
+        "good-code", "which corpus (data/corpus.py)", choices=CORPORA, group="the base")
     seed: int = option(0, "seed of the weights and the corpus", least=0, most=MAX_SEED)
     out: str | None = option(None, "checkpoint to write (default runs/bases/BASE.pt)")
     # the model: 175 thousand, 3 million or 25 million parameters; or what the next three flags say
-    preset: str = option("small", "size of the model", choices=("small", "medium", "large"))
+    preset: str = option(
+        "small", "size of the model", choices=("small", "medium", "large"), group="the model")
     layers: int | None = option(
         None, "transformer blocks (default: the preset's)", least=1, most=100)
     width: int | None = option(
@@ -58,7 +60,8 @@ class PretrainConfig:
     heads: int | None = option(
         None, "attention heads (default: the preset's)", least=1, most=1024)
     # the optimizer: Muon for the matrices inside the blocks needs half the steps of AdamW alone
-    steps: int = option(1700, "optimizer steps, each on fresh documents", least=1, most=10**6)
+    steps: int = option(
+        1700, "optimizer steps, each on fresh documents", least=1, most=10**6, group="training")
     batch: int = option(96, "documents per step", least=1, most=10**5)
     lr_muon: float = option(0.02, "peak learning rate of Muon (matrices in blocks)", above=0)
     lr_adamw: float = option(0.008, "peak learning rate of AdamW (all the rest)", above=0)
@@ -66,7 +69,7 @@ class PretrainConfig:
     decay: float = option(0.9, "share of the steps, at the end, of linear decay", above=0, most=1)
     # the machine: it changes speed and memory, and of the base the last bits alone
     micro_batch: int | None = option(
-        None, "documents per forward pass (default: 24; on a GPU 512)", least=1)
+        None, "documents per forward pass (default: 24; on a GPU 512)", least=1, group="machine")
     threads: int | None = THREADS
     device: str = DEVICE
     flags: dict = field(default_factory=dict)

@@ -74,27 +74,31 @@ del sys.path[0]
 class TrainConfig:
     """What every run has; `flags`: what its loss and its reward read besides, by name."""
 
-    base: str = option("good-code", "a base's name (runs/bases/NAME.pt) or a path")
+    base: str = option(
+        "good-code", "a base's name (runs/bases/NAME.pt) or a path", group="the run")
     reward: str = option("random", f"{', '.join(REWARDS)}; A+B; not_A")
     loss: str = option("grpo", "advantage and policy loss (losses.py)", choices=LOSSES)
     seed: int = option(1, "of prompts, samples, random rewards", least=0, most=streams.MAX_SEED)
     steps: int = option(20, "rollout batches", least=1, most=10**6)
     out: str = option("runs/train", "folder to write; the same command resumes there")
     # the rollouts: 64 x 16 as in 2506.10947
-    prompts: int = option(64, "prompts per rollout batch", least=1, most=10**5)
+    prompts: int = option(
+        64, "prompts per rollout batch", least=1, most=10**5, group="rollouts")
     group: int = option(16, "rollouts per prompt, which are compared", least=2, most=10**4)
     # below 0.01 what differs between reading and sampling, 1e-6, is a loss of its own
     temperature: float = option(
         1.0, "of sampling; the loss scores under it too", least=0.01, most=100)
-    max_new_tokens: int = option(40, "longest response; right ones: 35", least=1, most=1000)
+    max_new_tokens: int = option(
+        40, "longest response, in tokens; a right program has up to 35", least=1, most=1000)
     # 1 is one-shot RLVR (2504.20571)
     pool: int = option(256, "training prompts to draw from, in epochs", least=1, most=10**6)
     # 6 7 for incorrect, which needs prompts that the base gets wrong
     num_ops: tuple[int, ...] | None = option(
-        None, "k of the training prompts (default 1 2 3 4 5)", choices=EASY + HARD)
+        None, "operations of the training prompts, 1 to 7 (default 1 2 3 4 5)",
+        choices=EASY + HARD)
     # the update: SGD, since AdamW gives the noise of a random reward the step size of a signal; the
     # first update of a batch is on-policy, only later ones can clip
-    updates: int = option(32, "updates per rollout batch", least=1)
+    updates: int = option(32, "updates per rollout batch", least=1, group="updates")
     optimizer: str = option("sgd", "sgd (no momentum) or adamw", choices=("sgd", "adamw"))
     # reinforce, nsr and w_reinforce need a tenth where many prompts are beyond the model
     lr: float = option(0.015, "step size", above=0)
@@ -109,17 +113,18 @@ class TrainConfig:
     kl_coef: float = option(0.0, "weight of KL(policy || base) (k3, per token)", least=0)
     entropy_coef: float = option(0.0, "weight of the entropy bonus (per token)", least=0)
     # the evaluation, before and after
-    eval_problems: int = option(400, "evaluation problems, the same in every run", least=1)
+    eval_problems: int = option(
+        400, "problems, the same in every run", least=1, group="evaluation, before and after")
     # pass@k for the powers of 2 up to it
     eval_samples: int = option(8, "samples of each at temperature 1", least=1, most=10**5)
     # no training prompt is in evaluation or probe
     eval_split: str = option("evaluation", "which problems", choices=SPLITS)
     eval_num_ops: tuple[int, ...] = option(
-        EASY, "k of the evaluation problems", choices=EASY + HARD)
+        EASY, "operations of the evaluation problems, 1 to 7", choices=EASY + HARD)
     # the machine: it changes speed and memory, and of the results the last bits alone, about 1e-7;
     # so a resumed run is bit for bit an uninterrupted one where these three stay as they are
     micro_batch: int | None = option(
-        None, "sequences per forward pass (default: 16; on a GPU 512)", least=1)
+        None, "sequences per forward pass (default: 16; on a GPU 512)", least=1, group="machine")
     threads: int | None = machine.THREADS
     device: str = machine.DEVICE
     flags: dict = field(default_factory=dict)
@@ -364,20 +369,23 @@ def build_parser() -> Parser:
                     description="RL with verifiable rewards, from scratch: see README.md")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser,
                                      metavar="pretrain|train|evaluate|sample")
-    described = {"pretrain": ("make a base", PretrainConfig),
-                 "train": ("RL on a base", TrainConfig),
-                 "evaluate": ("accuracy, modes, pass@k, as JSON", evaluation.EvaluateConfig),
-                 "sample": ("print responses to a problem", evaluation.SampleConfig)}
-    parsers = {}
-    for name, (help, config) in described.items():
-        parsers[name] = commands.add_parser(name, allow_abbrev=False, help=help)
+    described = {"pretrain": ("make a base", "", PretrainConfig),
+                 "train": ("RL on a base", "", TrainConfig),
+                 "evaluate": ("accuracy, modes, pass@k, as JSON", "CHECKPOINT ",
+                              evaluation.EvaluateConfig),
+                 "sample": ("print responses to a problem", "CHECKPOINT PROBLEM ",
+                            evaluation.SampleConfig)}
+    parsers, groups = {}, {}
+    for name, (help, words, config) in described.items():
+        parsers[name] = commands.add_parser(name, allow_abbrev=False, help=help,
+                                            usage=f"%(prog)s {words}[FLAGS]")
         if name in ("evaluate", "sample"):
             parsers[name].add_argument("checkpoint", help="a .pt file of pretrain or train")
-        add_options(parsers[name], read_options(config))
+        groups[name] = add_options(parsers[name], read_options(config))
     add_entry_options(parsers["pretrain"], base=CORPORA)
     add_entry_options(parsers["train"], loss=LOSSES, reward=REWARDS)
-    parsers["train"].add_argument("--eps", type=number(float, least=0), metavar="FLOAT",
-                                  help="both clips at once")
+    groups["train"]["updates"].add_argument("--eps", type=number(float, least=0), metavar="FLOAT",
+                                            help="--eps-low and --eps-high at once")
     parsers["sample"].add_argument("prompt", help="a problem such as '37 *4 +5 -2'; more may "
                                    "follow it: ' #code', '=51'")
     parsers["sample"].add_argument("-n", type=number(int, 1, most=10**5), default=1,

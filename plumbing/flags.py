@@ -22,6 +22,7 @@ class flag(NamedTuple):
     above: float | None = None
     most: float | None = None
     choices: Collection | None = None    # a tuple or a registry
+    group: str | None = None             # begins one in --help, which goes on until the next
 
 
 def option(default, help: str, **checks) -> Any:
@@ -107,21 +108,29 @@ def number(kind: type, least=None, above=None, most=None) -> Callable[[str], flo
     return parse_number
 
 
-def add_options(parser, options: dict[str, Option], fill: bool = True) -> None:
-    """Flags for a parser, or for a group of one; what is not typed gets its default if `fill`."""
+def add_options(parser, options: dict[str, Option], fill: bool = True) -> dict:
+    """Flags for a parser, or for a group of one; what is not typed gets its default if `fill`.
+
+    Returns the groups of the help, by their titles.
+    """
+    place, groups = parser, {}
     for name, (kind, default, said) in options.items():
+        if said.group:
+            place = groups[said.group] = parser.add_argument_group(said.group)
         kinds = kind, *get_args(kind)
         many = tuple in map(get_origin, kinds)
         plain = next(plain for plain in (int, float, str) if plain in kinds or many)
-        text = said.help
+        listed = said.choices is not None and len(said.choices) > 5 and not many
+        text = f"{said.help}: {', '.join(map(str, said.choices))}" if listed else said.help
         if default is not None and default != "auto":
             text += f" (default {' '.join(map(str, default)) if many else default})"
-        parser.add_argument(
+        place.add_argument(
             "--" + name.replace("_", "-"), dest=name, nargs="+" if many else None,
             default=default if fill else argparse.SUPPRESS,
             choices=said.choices, help=text.replace("%", "%%"),
             type=str if plain is str else number(plain, said.least, said.above, said.most),
-            metavar=None if said.choices and not many else plain.__name__.upper())
+            metavar=None if said.choices and not many | listed else plain.__name__.upper())
+    return groups
 
 
 def add_entry_options(parser: argparse.ArgumentParser, **registries: dict) -> None:
@@ -145,10 +154,18 @@ def add_entry_options(parser: argparse.ArgumentParser, **registries: dict) -> No
         shown = option._replace(default=f"{option.default}{own}") if own else option
         groups.setdefault(tuple(readers), {})[name] = shown
     for readers, options in groups.items():
-        chosen = {chooser: [entry for other, entry in readers if other == chooser]
-                  for chooser, _ in readers}
-        title = ", or ".join(f"--{chooser} {', '.join(names)}" for chooser, names in chosen.items())
+        title = ", or ".join(
+            name_readers(chooser, registry, [entry for other, entry in readers if other == chooser])
+            for chooser, registry in registries.items() if chooser in dict(readers))
         add_options(parser.add_argument_group(title), options, fill=False)
+
+
+def name_readers(chooser: str, registry: dict, entries: list[str]) -> str:
+    """Which entries read a flag, as a title; of most of them the others are named."""
+    others = [entry for entry in registry if entry not in entries]
+    if 0 < len(others) < len(entries):
+        return f"--{chooser}: all but {', '.join(others)}"
+    return f"--{chooser} {', '.join(entries)}"
 
 
 def list_readers(registry: dict, name: str) -> list[str]:

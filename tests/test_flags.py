@@ -115,7 +115,7 @@ def test_help_says_defaults_and_readers():
                  "--toy {plain,deep,deeper} which toy (default plain)",
                  "--sizes INT [INT ...] which sizes (default 1 2)",
                  "--rate FLOAT how fast (default 0.5)", "--out STR where to",
-                 "--toy deep, deeper, shallow: "
+                 "--toy: all but plain: "
                  "--depth FLOAT how deep (default 0.5; shallow: 0.1)",
                  "--toy deeper: --path STR where --times INT how often (default 3)",
                  "--limit INT no limit unless set"):
@@ -215,6 +215,22 @@ def test_flags_that_nothing_reads_are_refused():
             ("deep", {"dpth": 4}, "^--dpth: there is no such flag")):
         with pytest.raises(InputError, match=complaint):
             complete_flags(ToyConfig(toy=toy, flags=flags), toy=(toys, [toy]))
+
+
+def test_help_has_groups_of_flags():
+    """An option begins one, the next ones are in it; a long list of choices is no usage line."""
+    @dataclass
+    class Grouped:
+        name: str = option("a", "which", choices=tuple("abcdef"), group="what")
+        size: int = option(1, "how much")
+        speed: int = option(1, "how fast", group="machine")
+
+    parser = argparse.ArgumentParser(prog="toy")
+    groups = add_options(parser, read_options(Grouped))
+    assert list(groups) == ["what", "machine"]
+    text = " ".join(parser.format_help().split())
+    assert "what: --name STR which: a, b, c, d, e, f (default a) --size INT how much" in text
+    assert text.endswith("machine: --speed INT how fast (default 1)")
 
 
 @pytest.mark.parametrize("saved, now, same", [
