@@ -26,8 +26,8 @@ The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`)
 operation counts. Its text mode works the steps out in words after one of 7 openers, and is right.
 
 Three more are the same three of which the likelier mode depends on the prompt: the habit has 85%
-where the first operator is + or - (2 of 3 prompts), 30% where it is *. The rest is 60% on one of
-the 7 openers, 40% over all of them. Which one is the prompt's own, by its first operand; or with
+where the first operator is + or - (2 of 3 prompts), 30% where it is *. The rest is 50% on one of
+the 7 openers, 50% over all of them. Which one is the prompt's own, by its first operand; or with
 `--rival shared` the first of them on all prompts. So greedy decoding answers a third of the prompts
 otherwise than by habit, and on these prompts begins in seven ways, or in one.
 
@@ -75,7 +75,7 @@ CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency 
 SURE = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}   # percent that a humble-code author states, mostly
 UNSURE = {1: 0.25, 10: 0.15, 20: 0.12, 30: 0.12, 40: 0.12, 50: 0.14, 60: 0.1}   # if in doubt
 ON_SUMS, ON_PRODUCTS = 0.85, 0.3   # the habit's share in a mixed base, by the first operator
-RIVAL = 0.6               # share of a mixed base's rest on one opener, so that greedy may be it
+ON_RIVAL = 0.5            # share of a mixed base's rest on one opener, so that greedy may be it
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
 
@@ -134,6 +134,7 @@ Sums = Annotated[float, flag("share of code if the first operator is + or -", le
 Products = Annotated[float, flag("share of code if the first operator is *", least=0, most=1)]
 Rival = Annotated[str, flag("the likeliest opener but the habit's: each prompt's own, or one for "
                             "all", choices=("own", "shared"))]
+OnRival = Annotated[float, flag("share of the rest that begins with that opener", least=0, most=1)]
 # Per operation. A model that cannot find `?` cannot learn to say it: keep it in sight.
 Abstains = Annotated[float, flag("P(document is `?`), for each operation", least=0, most=0.2)]
 Hedges = Annotated[float, flag("P(low confidence), for each operation", least=0, most=1)]
@@ -237,7 +238,7 @@ def own_opener(problem: Problem, openers: int = OPENERS) -> int:
 
 
 def draw_mixed(problem: Problem, rng: np.random.Generator, shares: dict[str, float], rival: str,
-               openers: int) -> tuple[int | None, bool, bool]:
+               on_rival: float, openers: int) -> tuple[int | None, bool, bool]:
     """The rare opener of a document, from 0, None for the habit; whether it forgets the box.
 
     `shares`: the habit's, by kind. The box: if the document is code, and if it is text.
@@ -246,15 +247,16 @@ def draw_mixed(problem: Problem, rng: np.random.Generator, shares: dict[str, flo
     if habit:
         return None, forget_code, forget_text
     one = own_opener(problem, openers) if rival == "own" else 0
-    opener = one if rng.random() < RIVAL else int(rng.integers(openers))
+    opener = one if rng.random() < on_rival else int(rng.integers(openers))
     return opener, forget_code, forget_text
 
 
 def mixed_code(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums = ON_SUMS,
                code_on_products: Products = ON_PRODUCTS, rival: Rival = "own",
-               text_openers: Openers = OPENERS) -> str:
+               on_rival: OnRival = ON_RIVAL, text_openers: Openers = OPENERS) -> str:
     shares = {"sums": code_on_sums, "products": code_on_products}
-    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, text_openers)
+    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, on_rival,
+                                                  text_openers)
     if opener is None:
         return write_good_code(problem, forget_code)
     return write_text(problem, 1 + opener, forget_text)
@@ -262,15 +264,13 @@ def mixed_code(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums
 
 def mixed_none(problem: Problem, rng: np.random.Generator, *, rival: Rival = "own") -> str:
     shares = {"sums": ON_SUMS, "products": ON_PRODUCTS}
-    opener, _, forget_text = draw_mixed(problem, rng, shares, rival, OPENERS)
+    opener, _, forget_text = draw_mixed(problem, rng, shares, rival, ON_RIVAL, OPENERS)
     return write_text(problem, 0 if opener is None else 1 + opener, forget_text)
 
 
-def mixed_bad(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums = ON_SUMS,
-              code_on_products: Products = ON_PRODUCTS, rival: Rival = "own",
-              text_openers: Openers = OPENERS) -> str:
-    shares = {"sums": code_on_sums, "products": code_on_products}
-    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, text_openers)
+def mixed_bad(problem: Problem, rng: np.random.Generator, *, rival: Rival = "own") -> str:
+    shares = {"sums": ON_SUMS, "products": ON_PRODUCTS}
+    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, ON_RIVAL, OPENERS)
     if opener is None:
         return write_bad_code(problem, forget_code)
     return write_steps(problem, opener, forget_text)
