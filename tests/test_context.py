@@ -208,7 +208,7 @@ def test_what_a_run_should_do(monkeypatch):
                      "lr": 0.01, "max_norm": 7.0, "shuffled": True, "seeds": 2}
     assert np.array_equal(rest, context.find_rest(make_context()))
     assert np.allclose(found.greedy, [[0.6 + 0.4 * 0.4] * 2, [0.6 * 0.3 + 0.4 * 0.9, 0.96]])
-    assert np.allclose(found.code, [[0.6, 0.6], [0.4, 1.0]])
+    assert np.allclose(found.habit, [[0.6, 0.6], [0.4, 1.0]])
     assert found.sampled[0, 0] == pytest.approx(0.6 * (0.6 + 0.06 + 0.03)
                                                 + 0.4 * (0.18 + 0.03 + 0.2))
     assert found.count() == (0.5, 0.5)

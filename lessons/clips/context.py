@@ -36,7 +36,9 @@ SEEDS = 400
 PROBLEMS = 420    # of training, for the kernel and the accuracy
 NORMED = 100      # of them, for the norms
 MOVED = 0.1       # of greedy accuracy: what counts as up or down
-CELLS = {"default": {}, "no PPO clip": {"eps_low": OFF, "eps_high": OFF}, "p 0.1": {"p": 0.1},
+BATCHES = 30      # of rollouts, unless a cell's flags say otherwise
+CELLS = {"default": {}, "lr 0.01, 40 batches": {"lr": 0.01, "steps": 40},
+         "no PPO clip": {"eps_low": OFF, "eps_high": OFF}, "p 0.1": {"p": 0.1},
          "p 0.9": {"p": 0.9}}
 
 
@@ -200,7 +202,7 @@ class Outcome(NamedTuple):
 
     greedy: np.ndarray    # (2, seeds)
     sampled: np.ndarray   # (2, seeds)
-    code: np.ndarray      # (2, seeds): the share of prompts whose likeliest opener is the first
+    habit: np.ndarray     # (2, seeds): the share of prompts whose likeliest opener is the first
 
     def count(self) -> tuple[float, float]:
         """The shares of seeds whose greedy accuracy went up, and down, by more than MOVED."""
@@ -225,13 +227,13 @@ def predict(context: Context, seeds: int = SEEDS, **flags) -> Outcome:
 
 
 def tabulate_predictions(contexts: dict[str, Context]) -> str:
-    """A line for each base and each of CELLS."""
-    lines = [["base", "runs", "greedy", "sampled", "greedy in code", "up", "down"]]
+    """A line for each base and each of CELLS. `by habit`: prompts whose likeliest opener is its."""
+    lines = [["base", "runs", "greedy", "sampled", "by habit", "up", "down"]]
     for base, context in contexts.items():
         for name, flags in CELLS.items():
-            found = predict(context, SEEDS, **flags)
+            found = predict(context, SEEDS, **{"steps": BATCHES} | flags)
             changes = ["{:.3f} -> {:.3f}".format(*values.mean(axis=1))
-                       for values in (found.greedy, found.sampled, found.code)]
+                       for values in (found.greedy, found.sampled, found.habit)]
             lines.append([base, name, *changes, *(f"{share:.0%}" for share in found.count())])
     return align(lines)
 

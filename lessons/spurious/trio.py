@@ -16,7 +16,7 @@ import numpy as np
 
 from lessons.chance import chance
 from lessons.clips.bandit import OFF
-from lessons.clips.context import measure_context, predict
+from lessons.clips.context import BATCHES, measure_context, predict
 from lessons.grid import grid, name_base, own_seeds
 from lessons.report import (
     BLUE,
@@ -31,7 +31,6 @@ from lessons.report import (
 from lessons.spurious.elicit import elicit_bases
 from lessons.spurious.mixed import count_moved
 
-BATCHES = 30                # unless a cell's flags say otherwise
 BASE_SEEDS = 0, 1, 2        # of pretraining
 KINDS = {"mixed-code": "the habit is right", "mixed-none": "no such mode",
          "mixed-bad": "the habit is wrong"}
@@ -82,14 +81,12 @@ def list_cell(index: int, cell: Cell, seeds: int) -> list[list[dict]]:
 def runs(seeds: int) -> list[dict]:
     """Seed by seed over the bases, so that what has been done is balanced wherever it stops.
 
-    The coins first, then the other cells.
+    The coins on the three kinds first, then the other cells one by one.
     """
     listed = [list_cell(i, cell, seeds) for i, cell in enumerate(CELLS.values())]
-    coins = [of_kind[i] for i in range(len(BASE_SEEDS)) for of_kind in listed[:len(COINS)]]
-    planned = [run for of_seed in zip(*coins) for run in of_seed]
-    for cell in listed[len(COINS):]:
-        planned += [run for of_seed in zip(*cell) for run in of_seed]
-    return planned
+    trio = [of_kind[i] for i in range(len(BASE_SEEDS)) for of_kind in listed[:len(TRIO)]]
+    return [run for cell in (trio, *listed[len(TRIO):]) for of_seed in zip(*cell)
+            for run in of_seed]
 
 
 def sort_cells(runs: list[dict]) -> dict[str, list[dict]]:
