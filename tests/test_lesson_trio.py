@@ -42,7 +42,7 @@ def test_how_many_runs_a_cell_has():
     found = {name: len(sum(trio.list_cell(i, cell, 5), []))
              for i, (name, cell) in enumerate(trio.CELLS.items())}
     assert sum(found.values()) == len(trio.runs(5)) and len(found) == 21
-    assert all(found[name] == 36 for name in trio.COINS) and len(trio.TRIO) == 3
+    assert all(found[name] == 36 for name in trio.COINS) and len(trio.COINS) == 3
     assert all(found[name] == 6 for name in trio.PAID) and len(trio.PAID) == 12
     assert all(found[name] == 12 for name in trio.CELLS if name not in trio.COINS | trio.PAID)
 
@@ -57,7 +57,6 @@ def test_wherever_it_stops_what_is_done_is_balanced():
     assert len(set(bases)) == 9 == len(set(bases[:9]))
     assert all(set(run) == {"base", "reward", "steps", "seed"} and run["reward"] == "random"
                for run in planned[:108])
-    assert {run.get("lr") for run in planned[108:144]} == {0.01}
 
 
 def test_a_control_differs_in_what_its_name_says():
@@ -69,7 +68,7 @@ def test_a_control_differs_in_what_its_name_says():
     for name, run in first.items():
         found[name] = {flag: value for flag, value in flags_of(run).items()
                        if flag != "seed" and plain.get(flag) != value}
-    assert found["mixed-code, lr 0.01"] == {"lr": 0.01, "steps": 40}
+    assert found["lr 0.01, 40 batches"] == {"lr": 0.01, "steps": 40}
     assert found["one rival for all"] == {"base": "mixed-code-shared"}
     wide = {"eps_low": 1e9, "eps_high": 1e9}
     assert found["no PPO clip"] == wide
@@ -115,7 +114,7 @@ def make_results() -> Results:
     runs = [make_row("mixed-code", 0, 1, 0.9), make_row("mixed-bad", 1, 1, 0.3),
             make_row("mixed-code", 0, 2, 0.599), make_row("mixed-code", 1, 3, 0.8),
             make_row("mixed-code", 0, 4, 0.2), make_row("p 0.9", 2, 5, 0.55),
-            make_row("mixed-code, lr 0.01", 0, 6, 0.95),
+            make_row("lr 0.01, 40 batches", 0, 6, 0.95),
             {"base": "good-code", "reward": "random", "loss": "grpo", "flags": ""},
             {"base": "mixed-code", "reward": "random", "loss": "grpo", "flags": ""}]
     evidence = [{"base": "mixed-code", "way": "T = 1", "accuracy": 0.4},
@@ -124,7 +123,7 @@ def make_results() -> Results:
                 {"base": "mixed-code-seed1", "way": "greedy", "accuracy": 0.7},
                 {"base": "mixed-code", "cell": "mixed-code", "up": 0.9, "down": 0.0},
                 {"base": "mixed-code-seed1", "cell": "mixed-code", "up": 0.8, "down": 0.1},
-                {"base": "mixed-code", "cell": "mixed-code, lr 0.01", "up": 0.97, "down": 0.0}]
+                {"base": "mixed-code", "cell": "lr 0.01, 40 batches", "up": 0.97, "down": 0.0}]
     return Results(runs, {}, evidence)
 
 
@@ -132,20 +131,19 @@ def test_table_of_the_coins():
     """By hand: each base and all of a kind; Clopper and Pearson's interval; what was predicted."""
     lines = [cells(line) for line in trio.tabulate_coins(make_results()).splitlines()]
     assert [line[0] for line in lines[1:]] == [
-        "mixed-code, 0", "mixed-code, 1", "mixed-code, all", "mixed-bad, 1", "mixed-bad, all",
-        "mixed-code, lr 0.01, 0", "mixed-code, lr 0.01, all"]
+        "mixed-code, 0", "mixed-code, 1", "mixed-code, all", "mixed-bad, 1", "mixed-bad, all"]
     assert lines[1][1:] == ["0.400 -> 0.466", "0.500 -> 0.566", "1/1/1", "1% to 91%",
                             "90%/0%"]
     assert lines[3][3:] == ["2/1/1", "7% to 93%", "85%/5%"]
     assert lines[4][3:] == ["0/0/1", "0% to 98%"]
-    assert lines[6][-1] == "97%/0%"
 
 
 def test_other_tables_by_hand():
     """Controls pooled over bases; every seed; the habit by kind of prompt; without training."""
     results = make_results()
     lines = [cells(line) for line in trio.tabulate_others(results).splitlines()]
-    assert [line[0] for line in lines[1:]] == ["p 0.9"] and "0/1/0" in lines[1]
+    assert [line[0] for line in lines[1:]] == ["p 0.9", "lr 0.01, 40 batches"]
+    assert "0/1/0" in lines[1] and lines[2][-1] == "97%/0%"
     seeds = dict(cells(line) for line in trio.tabulate_seeds(results).splitlines())
     assert seeds["mixed-code, 0"] == "0.200 0.599 0.900" and seeds["mixed-bad, 1"] == "0.300"
     lines = [cells(line) for line in trio.tabulate_habits(results).splitlines()]
@@ -159,7 +157,7 @@ def test_what_is_of_no_cell_is_left_out():
     results = make_results()
     found = trio.sort_cells(results.runs)
     assert {name: len(cell) for name, cell in found.items()} == {
-        "mixed-code": 4, "mixed-bad": 1, "mixed-code, lr 0.01": 1, "p 0.9": 1}
+        "mixed-code": 4, "mixed-bad": 1, "p 0.9": 1, "lr 0.01, 40 batches": 1}
     assert trio.tabulate(results._replace(runs=results.runs[-2:])) == []
     parts = trio.tabulate(results)
     assert len(parts) == 5 and all(len(line) <= 100 for part in parts for line in part.split("\n"))
@@ -171,11 +169,11 @@ def test_figure_has_a_dot_for_each_seed():
     trio.draw_outcomes(axis, make_results().runs)
     assert [text.get_text() for text in axis.get_yticklabels()] == [
         "mixed-code, base 0 (3)", "mixed-code, base 1 (1)", "mixed-bad, base 1 (1)",
-        "mixed-code, lr 0.01, base 0 (1)", "p 0.9 (1)"]
+        "p 0.9 (1)", "lr 0.01, 40 batches (1)"]
     dots = [(line.get_xdata()[0], line.get_color()) for line in axis.lines
             if line.get_marker() == "o"]
-    colors = [trio.RED, trio.GREY, trio.BLUE, trio.BLUE, trio.RED, trio.BLUE, trio.GREY]
-    assert dots == list(zip([0.2, 0.599, 0.9, 0.8, 0.3, 0.95, 0.55], colors))
+    colors = [trio.RED, trio.GREY, trio.BLUE, trio.BLUE, trio.RED, trio.GREY, trio.BLUE]
+    assert dots == list(zip([0.2, 0.599, 0.9, 0.8, 0.3, 0.55, 0.95], colors))
     plt.close(figure)
 
 
@@ -190,7 +188,7 @@ def test_what_is_measured(monkeypatch):
                                      np.array([[0.4, 0.4], [0.6, 0.7]]), np.zeros((2, 2))))
     rows = trio.measure()
     assert [row["base"] for row in rows[:9]] == [
-        base for kind in trio.KINDS for base in trio.TRIO[kind].bases]
+        base for kind in trio.KINDS for base in trio.COINS[kind].bases]
     assert rows[9] == {"base": "mixed-code", "cell": "mixed-code", "up": 0.5, "down": 0.0,
                        "before_greedy": 0.5, "after_greedy": pytest.approx(0.625),
                        "before_sampled": 0.4, "after_sampled": pytest.approx(0.65)}
