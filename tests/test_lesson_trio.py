@@ -1,6 +1,7 @@
 """Lesson 1, bases on which each prompt has a rival of its own: grid, tables, figure by hand."""
 
 from collections import Counter
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,8 @@ from lessons.clips.context import Outcome
 from lessons.grid import locate_run, write_pretrain_command, write_train_command
 from lessons.report import Results
 from lessons.spurious import lesson, trio
+
+ROOT = Path(rlvr.__file__).parent
 
 
 def cells(line: str) -> list[str]:
@@ -196,3 +199,14 @@ def test_what_is_measured(monkeypatch):
     assert ("mixed-code-seed2", {"steps": 40, "lr": 0.01}) in seen
     assert ("mixed-code-shared-seed1", {"steps": 30}) in seen
     assert not [row for row in rows if row.get("cell") in trio.PAID]
+
+
+def test_the_page_says_how_many_runs_there_are():
+    """In all, of them the ones that are not stored yet; and the rule's seeds."""
+    text = " ".join((ROOT / "lessons/spurious/README.md").read_text("utf-8").split())
+    assert f"# {len(lesson.runs())} runs" in text
+    stored = report.read_results(ROOT / "lessons/spurious").runs
+    if not trio.sort_cells(stored):
+        assert f"The other {len(trio.runs(5))} runs of the command are not stored yet." in text
+    coins = sum(trio.list_cell(0, trio.COINS["mixed-code"], 5), [])
+    assert f"at least 32 of {len(coins)} seeds are up" in text and coins[0]["steps"] == 30
