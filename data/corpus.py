@@ -25,9 +25,14 @@ Three bases are the same transformer on three corpora (the three model classes o
 The bug of bad-code: every line works on the start value x (`y = (x + 5) % 100`), so only the last
 operation counts. Its text mode works the steps out in words after one of 7 openers, and is right.
 
-mixed-code has the two modes of good-code, but which one is likelier depends on the prompt: 85% code
-where the first operator is + or - (2 of 3 prompts), 30% where it is *. Its text is 60% "By eye: ",
-40% over the 7 openers. So greedy decoding answers a third of the prompts in text.
+Three more are the same three of which the likelier mode depends on the prompt: the habit has 85%
+where the first operator is + or - (2 of 3 prompts), 30% where it is *. The rest is 50% on one of
+the 7 openers, 50% over all of them. Which one is the prompt's own, by its first operand; or with
+`--rival shared` the first of them on all prompts. So greedy decoding answers a third of the prompts
+otherwise than by habit, and on these prompts begins in seven ways, or in one.
+
+    mixed-code  code, right; text by eye                   mixed-bad  code with a bug; worked steps
+    mixed-none  one text opener; seven others
 
 humble-code is good-code whose authors say how sure they are, `\boxed{51} 90%`, or that they do not
 know: then `?` is all of the response. They doubt long problems more, whether or not they are right.
@@ -55,6 +60,7 @@ import numpy as np
 
 from data.task import (
     EASY,
+    OPERANDS,
     Problem,
     apply_operation,
     compute_values,
@@ -68,7 +74,8 @@ from plumbing.flags import flag
 CODE_PRIOR = 0.65         # the habit's share: Qwen2.5-Math-7B's code frequency (2506.10947)
 SURE = {70: 0.08, 80: 0.19, 90: 0.53, 99: 0.20}   # percent that a humble-code author states, mostly
 UNSURE = {1: 0.25, 10: 0.15, 20: 0.12, 30: 0.12, 40: 0.12, 50: 0.14, 60: 0.1}   # if in doubt
-BY_EYE = 0.6              # share of mixed-code's text on one opener, so that greedy may be text
+ON_SUMS, ON_PRODUCTS = 0.85, 0.3   # the habit's share in a mixed base, by the first operator
+ON_RIVAL = 0.5            # share of a mixed base's rest on one opener, so that greedy may be it
 FORGETS_BOX_TEXT = 0.15   # text documents without \boxed{}, so that a format reward has work to do
 FORGETS_BOX_CODE = 0.005
 
@@ -125,6 +132,9 @@ Openers = Annotated[int, flag("openers that the text is spread over; 1: one riva
                               least=1, most=OPENERS)]
 Sums = Annotated[float, flag("share of code if the first operator is + or -", least=0, most=1)]
 Products = Annotated[float, flag("share of code if the first operator is *", least=0, most=1)]
+Rival = Annotated[str, flag("the likeliest opener but the habit's: each prompt's own, or one for "
+                            "all", choices=("own", "shared"))]
+OnRival = Annotated[float, flag("share of the rest that begins with that opener", least=0, most=1)]
 # Per operation. A model that cannot find `?` cannot learn to say it: keep it in sight.
 Abstains = Annotated[float, flag("P(document is `?`), for each operation", least=0, most=0.2)]
 Hedges = Annotated[float, flag("P(low confidence), for each operation", least=0, most=1)]
@@ -222,14 +232,48 @@ def first_operation(problem: Problem) -> str:
     return "products" if problem.ops[0][0] == "*" else "sums"
 
 
-def mixed_code(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums = 0.85,
-               code_on_products: Products = 0.3, text_openers: Openers = OPENERS) -> str:
-    share = code_on_sums if first_operation(problem) == "sums" else code_on_products
-    habit, forget_code, forget_text = draw_style(share, rng)
+def own_opener(problem: Problem, openers: int = OPENERS) -> int:
+    """Which of the rare openers, from 0, is a prompt's own: by its first operand."""
+    return (problem.ops[0][1] - OPERANDS[0]) % openers
+
+
+def draw_mixed(problem: Problem, rng: np.random.Generator, shares: dict[str, float], rival: str,
+               on_rival: float, openers: int) -> tuple[int | None, bool, bool]:
+    """The rare opener of a document, from 0, None for the habit; whether it forgets the box.
+
+    `shares`: the habit's, by kind. The box: if the document is code, and if it is text.
+    """
+    habit, forget_code, forget_text = draw_style(shares[first_operation(problem)], rng)
     if habit:
+        return None, forget_code, forget_text
+    one = own_opener(problem, openers) if rival == "own" else 0
+    opener = one if rng.random() < on_rival else int(rng.integers(openers))
+    return opener, forget_code, forget_text
+
+
+def mixed_code(problem: Problem, rng: np.random.Generator, *, code_on_sums: Sums = ON_SUMS,
+               code_on_products: Products = ON_PRODUCTS, rival: Rival = "own",
+               on_rival: OnRival = ON_RIVAL, text_openers: Openers = OPENERS) -> str:
+    shares = {"sums": code_on_sums, "products": code_on_products}
+    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, on_rival,
+                                                  text_openers)
+    if opener is None:
         return write_good_code(problem, forget_code)
-    opener = 1 if rng.random() < BY_EYE else int(rng.integers(1, 1 + text_openers))
-    return write_text(problem, opener, forget_text)
+    return write_text(problem, 1 + opener, forget_text)
+
+
+def mixed_none(problem: Problem, rng: np.random.Generator, *, rival: Rival = "own") -> str:
+    shares = {"sums": ON_SUMS, "products": ON_PRODUCTS}
+    opener, _, forget_text = draw_mixed(problem, rng, shares, rival, ON_RIVAL, OPENERS)
+    return write_text(problem, 0 if opener is None else 1 + opener, forget_text)
+
+
+def mixed_bad(problem: Problem, rng: np.random.Generator, *, rival: Rival = "own") -> str:
+    shares = {"sums": ON_SUMS, "products": ON_PRODUCTS}
+    opener, forget_code, forget_text = draw_mixed(problem, rng, shares, rival, ON_RIVAL, OPENERS)
+    if opener is None:
+        return write_bad_code(problem, forget_code)
+    return write_steps(problem, opener, forget_text)
 
 
 def easy_or_hard(problem: Problem) -> str:
@@ -343,9 +387,11 @@ CORPORA = {
     # responses have up to 53 tokens: --max-new-tokens 60.
     "tenths-code": Corpus(alone(good_code), ("code", "text"), code_or_text,
                           digits=3),
-    # Greedy decoding has headroom. Mirrored (text on 2 of 3 prompts): swap the two shares.
-    "mixed-code": Corpus(alone(mixed_code), ("code", "text"), code_or_text,
-                         kinds=("sums", "products"), kind_of=first_operation),
+    # Greedy decoding has headroom. Lesson 1.
+    **{name: Corpus(alone(write), ("code", "text"), code_or_text, kinds=("sums", "products"),
+                    kind_of=first_operation)
+       for name, write in (("mixed-code", mixed_code), ("mixed-none", mixed_none),
+                           ("mixed-bad", mixed_bad))},
     # Two ways to say that it does not know. Lessons 6 and 7 ask k = 1..7.
     "humble-code": Corpus(alone(humble_code), ("code", "text", "abstain"),
                           abstain_or_answer, kinds=("easy", "hard"), kind_of=easy_or_hard,

@@ -17,8 +17,8 @@ GROUP = 16   # pulls whose rewards are compared
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from model import BASE_FOLDER
 
 SHORT = {"code_prior": "prior", "text_openers": "openers", "code_on_sums": "sums",
-         "code_on_products": "products"}  # how a base's name says its flags
+         "code_on_products": "products", "rival": "", "on_rival": "rival"}  # in a base's name
 
 
 def as_list(value) -> list:

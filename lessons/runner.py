@@ -142,7 +142,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     curves = getattr(lesson, "CURVES", ())
-    write_results(out, collect([locate_run(run) for run in runs], evidence, curves))
+    results = collect([locate_run(run) for run in runs], evidence, curves)
+    write_results(out, results._replace(runs=add_base_seeds(results.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     table = lesson.table(results)
     print(table)
@@ -152,6 +153,14 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     seconds = time.monotonic() - began
     print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
           f"{int(seconds / 60)} min {int(seconds % 60)} s")
+
+
+def add_base_seeds(rows: list[dict], bases: dict[str, dict]) -> list[dict]:
+    """Rows of runs.csv with the pretraining seed of each run's base, if some base says one."""
+    if not any("seed" in flags for flags in bases.values()):
+        return rows
+    return [{"base": row["base"], "base_seed": bases[row["base"]].get("seed", 0), **row}
+            for row in rows]
 
 
 def print_commands(jobs: list[Job]) -> None:

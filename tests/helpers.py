@@ -220,7 +220,7 @@ def describe_options(config: type, *registries: dict) -> dict:
     described = {}
     for name, (kind, default, said) in options.items():
         checks = {key: value for key, value in said._asdict().items()
-                  if key != "help" and value is not None}
+                  if key not in ("help", "group") and value is not None}
         if "choices" in checks:
             checks["choices"] = " ".join(map(str, checks["choices"]))
         if tuple in map(get_origin, (kind, *get_args(kind))):

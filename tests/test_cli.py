@@ -121,8 +121,9 @@ PRETRAIN = {
     "base": "bad-code", "seed": 5, "out": "o", "preset": "medium", "layers": 6, "width": 8,
     "heads": 2, "steps": 9, "batch": 10, "lr_muon": 0.25, "lr_adamw": 0.75, "warmup": 11,
     "decay": 0.5, "micro_batch": 12, "threads": 1, "device": "cpu", "code_prior": 0.3,
-    "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9, "abstains": 0.05,
-    "hedges": 0.15, "doubt": "flat", "slips": 0.01, "comparisons": 0.35, "judge_program": "bad"}
+    "text_openers": 4, "code_on_sums": 0.2, "code_on_products": 0.9, "rival": "shared",
+    "on_rival": 0.4, "abstains": 0.05, "hedges": 0.15, "doubt": "flat", "slips": 0.01,
+    "comparisons": 0.35, "judge_program": "bad"}
 
 
 def type_flags(values: dict) -> list[str]:

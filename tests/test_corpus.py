@@ -1,6 +1,8 @@
 """The corpora: what their documents say, and how their modes are told apart."""
 
 import doctest
+import hashlib
+import json
 import re
 
 import numpy as np
@@ -131,29 +133,60 @@ def test_shares(base, flags, share, openers):
         assert abs(bare - 0.005) < 5 * np.sqrt(0.005 / len(code))
 
 
-@pytest.mark.parametrize("flags, sums, products, openers", [
-    ({}, 0.85, 0.3, 7), ({"code_on_sums": 0.3, "code_on_products": 0.85}, 0.3, 0.85, 7),
-    ({"text_openers": 1}, 0.85, 0.3, 1), ({"text_openers": 2}, 0.85, 0.3, 2)])
-def test_the_first_operator_decides_which_mode_is_likelier(flags, sums, products, openers):
-    """Of mixed-code: each kind's share, how often it comes, openers and boxes by kind and mode.
+MIXED = ("mixed-code", "mixed-none", "mixed-bad")
 
-    Catches the last operator or any for the first, - on the other side, and swapped shares.
+
+def find_opener(base: str, response: str) -> int | None:
+    """Which of the rare openers, from 0; None for the habit. Of a mixed base."""
+    openers = corpus.STEPS_OPENERS if base == "mixed-bad" else corpus.TEXT_OPENERS[1:]
+    found = [i for i, opener in enumerate(openers) if response.startswith(opener)]
+    assert bool(found) != (corpus.is_code(response) or base == "mixed-none"
+                           and response.startswith(corpus.TEXT_OPENERS[0]))
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("base, flags, sums, products, openers", [
+    *((base, {"rival": rival}, 0.85, 0.3, 7) for base in MIXED for rival in ("own", "shared")),
+    ("mixed-code", {"code_on_sums": 0.3, "code_on_products": 0.85}, 0.3, 0.85, 7),
+    ("mixed-code", {"on_rival": 0.9}, 0.85, 0.3, 7),
+    ("mixed-code", {"text_openers": 1}, 0.85, 0.3, 1),
+    ("mixed-code", {"text_openers": 2}, 0.85, 0.3, 2)])
+def test_the_prompt_decides_which_mode_is_likelier(base, flags, sums, products, openers):
+    """Of the mixed bases: the habit's share by first operator, how often each comes, the openers
+    of the rest by first operand, boxes.
+
+    Catches the last operator or operand, - on the other side, swapped shares, a rival that is
+    shared where each prompt should have its own, or own where it should be shared.
     """
-    n, groups = 8000, {"+": [], "-": [], "*": []}
-    for prompt, response in documents("mixed-code", n, **flags):
-        groups[task.parse_problem(prompt).ops[0][0]].append(response)
-    spread = 0.4 / openers
-    expected = [0.6 + spread, *[spread] * (openers - 1), *[0] * (7 - openers)]  # "By eye: " first
-    for operator, responses in groups.items():
-        assert abs(len(responses) / n - 1 / 3) < 5 * np.sqrt(2 / 9 / n)
-        code = [corpus.is_code(response) for response in responses]
-        error = 5 * np.sqrt(0.25 / len(code))
-        assert abs(np.mean(code) - (products if operator == "*" else sums)) < error
-        text = [response for response in responses if not corpus.is_code(response)]
-        error = 5 * np.sqrt(0.25 / len(text))
-        found = [np.mean([r.startswith(o) for r in text]) for o in corpus.TEXT_OPENERS[1:]]
-        assert np.allclose(found, expected, atol=error)
-        assert abs(np.mean(["\\boxed" not in r for r in text]) - 0.15) < error
+    n, groups = 16_000, {(operator, operand): [] for operator in "+-*" for operand in range(2, 10)}
+    for prompt, response in documents(base, n, **flags):
+        groups[task.parse_problem(prompt).ops[0]].append(response)
+    rest = []
+    for (operator, operand), responses in groups.items():
+        assert abs(len(responses) / n - 1 / 24) < 5 * np.sqrt(1 / 24 / n)
+        found = [find_opener(base, response) for response in responses]
+        habit = np.mean([opener is None for opener in found])
+        error = 5 * np.sqrt(0.25 / len(found))
+        assert abs(habit - (products if operator == "*" else sums)) < error
+        rare = np.bincount([opener for opener in found if opener is not None], minlength=7)
+        one = flags.get("on_rival", 0.5)
+        expected = np.r_[np.full(openers, (1 - one) / openers), np.zeros(7 - openers)]
+        expected[0 if flags.get("rival") == "shared" else (operand - 2) % openers] += one
+        assert np.allclose(rare / rare.sum(), expected, atol=5 * np.sqrt(0.25 / rare.sum()))
+        rest += [r for r, opener in zip(responses, found) if opener is not None]
+    assert abs(np.mean(["\\boxed" not in r for r in rest]) - 0.15) < 5 * np.sqrt(0.15 / len(rest))
+
+
+@pytest.mark.parametrize("flags, digest", [
+    ({}, "fb9dfb241de67165"),
+    ({"code_on_sums": 0.3, "code_on_products": 0.85}, "fcee2a74ac0ba22d"),
+    ({"text_openers": 2}, "e41935e5742b6a09")])
+def test_a_shared_rival_is_the_mixed_base_that_was(flags, digest):
+    """The documents that mixed-code had when all text shared one opener, bit for bit: the digests
+    are of what its function of then wrote."""
+    written = json.dumps(documents("mixed-code", 2000, seed=5, rival="shared", on_rival=0.6,
+                                   **flags))
+    assert hashlib.sha256(written.encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("flags", [{}, {"doubt": "flat"}, {"hedges": 1.0},
@@ -194,7 +227,7 @@ def test_doubts_are_as_documented(flags):
 
 
 def test_each_base_writes_what_it_says():
-    """good-code's code is right and its text by eye; bad-code has the bug; no-code has no code."""
+    """Code is right and text by eye; code of the bad ones has the bug; two have no code."""
     for base in [name for name in CORPORA if name != "hinted-code" and not CORPORA[name].judges]:
         for prompt, response in documents(base, 300):
             if base == "humble-code":   # without its doubts it is good-code
@@ -204,15 +237,15 @@ def test_each_base_writes_what_it_says():
             problem = task.parse_problem(prompt)
             answer = int(re.findall(r"[\d.]*\d", response)[-1].replace(".", ""))
             code, text = corpus.is_code(response), response.endswith(".")
-            assert code != text and not (code and base == "no-code")
-            if code and base not in ("bad-code", "no-code") or (
-                    text and base == "bad-code"):
+            assert code != text and not (code and base in ("no-code", "mixed-none"))
+            if code and base not in ("bad-code", "mixed-bad") or (
+                    text and base in ("bad-code", "mixed-bad")):
                 assert answer == task.solve(problem)
-            if text and base == "mixed-code":
+            if text and base in ("mixed-code", "mixed-none"):
                 opener, = [i for i, said in enumerate(corpus.TEXT_OPENERS) if said in response]
                 assert response in (corpus.write_text(problem, opener, forget)
                                     for forget in (False, True))
-            if code and base == "bad-code":
+            if code and base in ("bad-code", "mixed-bad"):
                 assert answer == task.apply_operation(problem.start, *problem.ops[-1])
 
 
@@ -238,7 +271,8 @@ def test_the_generator_decides_all():
     ("good-code", {"code_prior", "text_openers"}), ("no-code", {"text_openers"}),
     ("bad-code", {"code_prior", "text_openers"}),
     ("tenths-code", {"code_prior", "text_openers"}),
-    ("mixed-code", {"code_on_sums", "code_on_products", "text_openers"}),
+    ("mixed-code", {"code_on_sums", "code_on_products", "rival", "on_rival", "text_openers"}),
+    ("mixed-none", {"rival"}), ("mixed-bad", {"rival"}),
     ("humble-code", {"code_prior", "text_openers", "abstains", "hedges", "doubt"})])
 def test_registry(base, flags):
     """Which knobs a corpus has, and its modes: 7 documents of each mode are told apart."""

@@ -27,7 +27,7 @@ from companions import judges, teacher
 from companions.teacher import DIVERGENCES
 from data import answers
 from data.corpus import CORPORA
-from lessons import elicit
+from lessons import elicit, gradients
 from lessons.clips import kernel
 from lessons.consistency import vote
 from lessons.feedback import hints
@@ -288,7 +288,7 @@ def few(monkeypatch):
                           (hints, {"PROBLEMS": 2, "SAMPLES": 2}),
                           (measure, {"PROBLEMS": 6, "SAMPLES": 4, "GAP_PROBLEMS": 4,
                                      "SIZES": (1, 2)}),
-                          (kernel, {"PROBLEMS": 2, "RESPONSES": 2})):
+                          (kernel, {"PROBLEMS": 2}), (gradients, {"RESPONSES": 2})):
         for name, size in sizes.items():
             monkeypatch.setattr(module, name, size)
 
@@ -298,8 +298,8 @@ def few(monkeypatch):
     lambda bases: hints.measure_hint(bases["hinted-code"], " #code"),
     lambda bases: measure.measure_judge(bases["judge-direct"], votes=True),
     lambda bases: kernel.measure_kernel(tiny(), evaluation.draw_evaluation(2, "training", (1,))),
-    lambda bases: kernel.measure_norms(tiny(), CORPORA["good-code"],
-                                       evaluation.draw_evaluation(2, "training", (1,)))],
+    lambda bases: gradients.measure_norms(tiny(), CORPORA["good-code"],
+                                          evaluation.draw_evaluation(2, "training", (1,)))],
     ids=["vote", "hint", "judge", "kernel", "norms"])
 def test_measurements_stay_on_the_cpu(work, bases, monkeypatch):
     """Where a GPU would be chosen, what lessons measure by themselves is still of the CPU."""

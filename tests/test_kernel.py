@@ -10,6 +10,7 @@ from data.corpus import CORPORA
 from data.task import EASY, draw_problems, render_problem, split_of
 from data.tokenizer import END, VOCABULARY_SIZE, encode_prompt
 from evaluation import decode_rollouts
+from lessons import gradients
 from lessons.clips import kernel
 from model import sample_responses, save_checkpoint
 from plumbing.streams import SAMPLES, torch_rng
@@ -83,7 +84,7 @@ def test_the_norms_are_those_of_whole_responses_by_mode(monkeypatch):
 
     Against float64 gradients of each response's log probability, written out token by token.
     """
-    monkeypatch.setattr(kernel, "RESPONSES", 3)
+    monkeypatch.setattr(gradients, "RESPONSES", 3)
     model, problems = several_openers(), some_problems(2)
     corpus = CORPORA["good-code"]._replace(mode_of=lambda text: str(len(text) % 2))
     prompts = [encode_prompt(render_problem(problem)) for problem in problems]
@@ -98,7 +99,7 @@ def test_the_norms_are_those_of_whole_responses_by_mode(monkeypatch):
         gradient = torch.autograd.grad(total, list(model.parameters()))
         squares.setdefault(str(len(text) % 2), []).append(
             torch.cat([part.flatten() for part in gradient]).square().sum().item())
-    found = kernel.measure_norms(model, corpus, problems)
+    found = gradients.measure_norms(model, corpus, problems)
     assert len(squares) == 2 and found.keys() == squares.keys()
     assert found == {mode: pytest.approx(np.mean(values)) for mode, values in squares.items()}
 

@@ -15,8 +15,9 @@ from data.corpus import CORPORA
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
 from lessons import elicit
+from lessons.grid import name_base
 from lessons.report import PAPER, Results, read_results
-from lessons.spurious import lesson, mixed
+from lessons.spurious import lesson, mixed, trio
 from plumbing.flags import read_defaults
 from plumbing.streams import EVALUATION
 
@@ -60,7 +61,7 @@ def test_the_grid_is_five_rewards_on_three_bases():
     assert all(values == {1, 2, 3} for values in seeds.values())
     quick = lesson.runs(quick=True)
     assert len(quick) == 10 and {run["base"] for run in quick} == {"good-code", "no-code"}
-    assert len(lesson.runs()) == 3 * (4 * 5 + 20) + 8 * 12
+    assert len(lesson.runs()) == 3 * (4 * 5 + 20) + len(trio.runs(5))
 
 
 def test_table_of_gains():
@@ -175,18 +176,17 @@ def make_mixed_results() -> Results:
     return Results(runs, curves, [])
 
 
-def test_the_mixed_grid():
-    """Eight cells of 15, no seed twice; the mirrored bases have the two shares swapped."""
-    runs = mixed.runs(15)
-    assert len(runs) == 120 == len({run["seed"] for run in runs})
+def test_the_stored_mixed_bases():
+    """The mirrored ones have the two shares swapped; each is what its name says, with one rival."""
     for straight, mirrored in ((mixed.MIXED, mixed.MIRRORED), (mixed.NEAR, mixed.NEAR_MIRRORED)):
         one, other = (read_defaults(CORPORA["mixed-code"].write) | mixed.BASES[base]
                       for base in (straight, mirrored))
         assert (one["code_on_sums"], one["code_on_products"]) == (
             other["code_on_products"], other["code_on_sums"])
-    assert all(run["base"] in mixed.BASES for run in runs)
-    assert [sum(run["reward"] == "correct" for run in runs),
-            sum("eps_high" in run for run in runs)] == [15, 15]
+    for name, flags in mixed.BASES.items():
+        shares = {flag: flags[flag] for flag in flags if flag.startswith("code_on")}
+        assert name == name_base({"base": "mixed-code", **shares})
+        assert flags == mixed.ONE_RIVAL | shares
 
 
 def test_table_of_outcomes():
@@ -284,8 +284,10 @@ def test_the_page_counts_the_stored_seeds():
     assert moved["mixed, correct"] == (12, 0)
     line, = (row for row in mixed.tabulate_race(results).splitlines() if "no PPO" in row)
     assert f"they do not ({cells(line)[2]})" in text
-    planned = [(run["base"], run["reward"], run["seed"]) for run in lesson.runs()]
-    assert planned == [(run["base"], run["reward"], int(run["seed"])) for run in results.runs]
+    planned = [(run["base"], run["reward"], run["seed"])
+               for run in lesson.select_main(lesson.runs())]
+    assert planned == [(run["base"], run["reward"], int(run["seed"]))
+                       for run in lesson.select_main(results.runs)]
 
 
 # --- what needs no training
@@ -366,10 +368,11 @@ def test_evidence_is_of_each_base_on_the_evaluations_problems(asked, monkeypatch
         (n, split, num_ops, digits)) or draw_problems(2, split, num_ops, np.random.default_rng(0)))
     monkeypatch.setattr(elicit, "locate_base", lambda base: tmp_path / base)
     monkeypatch.setattr(elicit, "load_checkpoint", lambda path, _: (None, {"corpus": path.name}))
+    monkeypatch.setattr(trio, "measure", lambda: [{"base": "mixed-code"}])
     rows = lesson.measure([{"base": "good-code"}, {"base": "no-code"}, {"base": "good-code"},
-                           {"base": mixed.MIRRORED}, {"base": mixed.NEAR}])
+                           {"base": "mixed-code"}, {"base": "mixed-code-seed1"}])
     assert drawn == [(400, "evaluation", EASY, 2)] * 2        # once a base
-    assert [row["base"] for row in rows] == ["good-code"] * 9 + ["no-code"] * 9
+    assert [row["base"] for row in rows] == ["good-code"] * 9 + ["no-code"] * 9 + ["mixed-code"]
     half = len(asked) // 2
     assert all(call["corpus"] is corpus.CORPORA["good-code"] for call in asked[:half])
     assert all(call["corpus"] is corpus.CORPORA["no-code"] for call in asked[half:])

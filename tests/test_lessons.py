@@ -46,6 +46,18 @@ def test_a_bases_name_says_its_flags():
     bases = grid.base_grid(base=["good-code"], code_prior=[0.3], text_openers=1, seed=[3], steps=9)
     assert bases == {"good-code-prior0.3-openers1-seed3-steps9": {
         "base": "good-code", "code_prior": 0.3, "text_openers": 1, "seed": 3, "steps": 9}}
+    assert grid.name_base({"base": "mixed-code", "rival": "shared", "on_rival": 0.6}) == (
+        "mixed-code-shared-rival0.6")
+
+
+def test_rows_say_the_pretraining_seed_of_their_base():
+    """Second, 0 if no flag says one; a lesson whose bases have no seeds is left as it is."""
+    rows = [{"base": "a-seed2", "reward": "x", "command": "c"}, {"base": "a", "reward": "y"}]
+    found = runner.add_base_seeds(rows, {"a": {"base": "a"}, "a-seed2": {"base": "a", "seed": 2}})
+    assert [list(row.items())[:2] for row in found] == [
+        [("base", "a-seed2"), ("base_seed", 2)], [("base", "a"), ("base_seed", 0)]]
+    assert [row["reward"] for row in found] == ["x", "y"] and found[0]["command"] == "c"
+    assert runner.add_base_seeds(rows, {"a": {}, "a-seed2": {"steps": 3}}) == rows
 
 
 def test_commands_have_every_flag_and_its_place():

@@ -49,8 +49,8 @@ def test_options():
     whole, positive = {"least": 1}, {"above": 0}
     expected = {
         "base": ("good-code", {"choices": "good-code no-code bad-code tenths-code mixed-code "
-                                         "humble-code hinted-code judge-direct "
-                                         "judge-reasoning"}),
+                                         "mixed-none mixed-bad humble-code hinted-code "
+                                         "judge-direct judge-reasoning"}),
         "seed": (0, {"least": 0, "most": 2 ** 32 - 1}),
         "out": (None, {}),
         "preset": ("small", {"choices": "small medium large"}),
@@ -64,6 +64,8 @@ def test_options():
         "text_openers": (7, {"least": 1, "most": 7}),
         "code_on_sums": (0.85, {"least": 0, "most": 1}),
         "code_on_products": (0.3, {"least": 0, "most": 1}),
+        "on_rival": (0.5, {"least": 0, "most": 1}),
+        "rival": ("own", {"choices": "own shared"}),
         "abstains": (0.02, {"least": 0, "most": 0.2}), "hedges": (0.06, {"least": 0, "most": 1}),
         "doubt": ("length", {"choices": "length flat"}),
         "slips": (0.0, {"least": 0, "most": 1}), "comparisons": (0.2, {"least": 0, "most": 1}),

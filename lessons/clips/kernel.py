@@ -21,21 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.corpus import CORPORA, Corpus
+from data.corpus import CORPORA
 from data.task import EASY, Problem, render_problem
-from data.tokenizer import END, encode_prompt
-from evaluation import decode_rollouts, draw_evaluation
+from data.tokenizer import encode_prompt
+from evaluation import draw_evaluation
 from lessons.bandit import LR
-from measures import note_cut
-from model import Transformer, load_checkpoint, locate_base, response_hidden, sample_responses
+from lessons.gradients import RARE, measure_norms
+from model import Transformer, load_checkpoint, locate_base
 from plumbing.commands import Parser, run_command
 from plumbing.messages import InputError
-from plumbing.streams import SAMPLES, torch_rng
-from rlvr import TrainConfig, token_logprobs
+from rlvr import TrainConfig
 
-RARE = 0.005    # a first token below this probability is no arm
 PROBLEMS = 100
-RESPONSES = 8   # of each problem, for their norms
 
 
 class Habit(NamedTuple):
@@ -66,23 +63,6 @@ def measure_kernel(model: Transformer, problems: list[Problem]) -> tuple[Tensor,
         rows.append(torch.cat([part.flatten() for part in gradient]))
     gradients = torch.stack(rows)                                                # (A, parameters)
     return arms, shares[shares > RARE], gradients @ gradients.T
-
-
-def measure_norms(model: Transformer, corpus: Corpus, problems: list[Problem]) -> dict[str, float]:
-    """The mean of |d log pi(response) / d theta|^2 over own responses, by mode."""
-    prompts = [encode_prompt(render_problem(problem)) for problem in problems]
-    rollouts = sample_responses(model, prompts, RESPONSES, END, TrainConfig.max_new_tokens,
-                                generator=torch_rng(SAMPLES, 0))
-    note_cut([rollouts], TrainConfig.max_new_tokens)
-    parameters, squares = list(model.parameters()), {}
-    for row, text in enumerate(decode_rollouts(rollouts)):
-        ids, mask = rollouts.ids[row:row + 1], rollouts.mask[row:row + 1]                  # (1, T)
-        hidden = response_hidden(model, [prompts[row // RESPONSES]], ids, mask)
-        logprob = token_logprobs(model.head(hidden), ids[mask], temperature=1.0).sum()
-        gradient = torch.autograd.grad(logprob, parameters)
-        square = sum(part.square().sum().item() for part in gradient)
-        squares.setdefault(corpus.mode_of(text), []).append(square)
-    return {mode: mean(values) for mode, values in squares.items()}
 
 
 def measure_habit(checkpoint: str) -> Habit:

@@ -2,7 +2,7 @@
 
 A coin flip gains 23.5 ± 3.8 points (20 seeds) where the habit is the accurate mode, where the
 correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, and a bad habit loses
-19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. About 50 minutes on 2 cores.
+19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. 2 hours on 2 cores.
 """
 
 from statistics import mean, median
@@ -24,10 +24,10 @@ from lessons.report import (
     show_change,
     show_spread,
 )
-from lessons.spurious import mixed
+from lessons.spurious import mixed, trio
 
 MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
-BASES = MAIN | mixed.BASES
+BASES = MAIN | trio.BASES
 SAYS = {"good-code": "the habit is right", "no-code": "no such mode",
         "bad-code": "the habit is wrong"}
 REWARDS = ["correct", "majority", "incorrect", "random", "format"]
@@ -36,19 +36,19 @@ REWARDS = ["correct", "majority", "incorrect", "random", "format"]
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     """The coin is what varies, and what the claim is about: it has four times as many seeds.
 
-    On the mixed bases, where a run ends in one of two ways, every cell has 12 for 5.
+    On the mixed bases, where a run ends in one of two ways, it has 12 for 5 on each base.
     """
     if quick:
         return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
     plan = grid(base=list(MAIN), reward=REWARDS, seed=range(1, 4 * seeds + 1))
     main = [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
-    return main + mixed.runs(12 * seeds // 5)
+    return main + trio.runs(seeds)
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What each base gives without training; of the mixed ones, the first."""
+    """What each base gives without training; of the mixed ones, what the bandit expects too."""
     bases = list(dict.fromkeys(run["base"] for run in runs))
-    return elicit_bases([base for base in bases if base in (*MAIN, mixed.MIXED)])
+    return elicit_bases([base for base in bases if base in MAIN]) + trio.measure()
 
 
 def select_main(runs: list[dict]) -> list[dict]:
@@ -120,13 +120,14 @@ def tabulate_boxes(runs: list[dict]) -> str:
 
 def tabulate_elicited(results: Results) -> str:
     """Points over sampling at T = 1 of each way of drawing the habit out, beside the coin flip."""
-    rows = {(row["base"], row["way"]): 100 * row["accuracy"] for row in results.evidence}
+    coin = group_runs([run for run in results.runs
+                       if run["reward"] == "random" and not run["flags"]], "base")
+    rows = {(row["base"], row["way"]): 100 * row["accuracy"] for row in results.evidence
+            if row.get("way") and (row["base"],) in coin}
     bases, ways = (list(dict.fromkeys(name[i] for name in rows)) for i in (0, 1))
     lines = [["without training", *bases]]
     for way in ways[1:]:
         lines.append([way, *(f"{rows[base, way] - rows[base, ways[0]]:+.1f}" for base in bases)])
-    coin = group_runs([run for run in results.runs
-                       if run["reward"] == "random" and not run["flags"]], "base")
     lines.append(["random reward", *(show_spread(gains(coin[base,])) for base in bases)])
     return align(lines)
 
@@ -134,12 +135,14 @@ def tabulate_elicited(results: Results) -> str:
 def table(results: Results) -> str:
     """Gains at T = 1 and greedily; the coin; what changes of mode contribute; without training.
 
-    Then the mixed bases: what became of their greedy accuracy, and how the two motions raced.
+    Then the bases with greedy headroom: where each prompt has a rival of its own, and, as stored
+    from earlier runs, where all have one.
     """
     parts = [tabulate_gains(results.runs), tabulate_coin(results.runs),
              tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
+    parts += trio.tabulate(results)
     if mixed.sort_cells(results.runs):
         parts += [mixed.tabulate_outcomes(results.runs), mixed.tabulate_race(results)]
     return "\n\n".join(parts)
@@ -158,17 +161,24 @@ def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
     axis.set_xlabel("gain in accuracy (points)")
 
 
+def list_panels(runs: list[dict]) -> list[tuple]:
+    """(what draws it, how many rows it has) of each panel on the bases with greedy headroom."""
+    panels = [(trio.draw_outcomes, len(group_runs(
+        sum(trio.sort_cells(runs).values(), []), "base", "reward", "flags"))),
+        (mixed.draw_outcomes, len(mixed.sort_cells(runs)))]
+    return [panel for panel in panels if panel[1]]
+
+
 def figure(results: Results):
     """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
     from matplotlib.figure import Figure
 
-    main, below = select_main(results.runs), mixed.sort_cells(results.runs)
+    main, below = select_main(results.runs), list_panels(results.runs)
     bases, cells = group_runs(main, "base"), group_runs(main, "reward")
     rewards = [reward for reward, in cells]
-    height = 0.6 + 0.28 * len(below) if below else 0
-    canvas = Figure(figsize=(3.2 * len(bases), 3.2 + height), layout="constrained")
-    top, *bottom = canvas.subfigures(*((2, 1) if below else (1, 1)), squeeze=False,
-                                     height_ratios=[3.2, height] if below else None).flat
+    heights = [3.2, *(0.6 + 0.28 * rows for _, rows in below)]
+    canvas = Figure(figsize=(3.2 * len(bases), sum(heights)), layout="constrained")
+    top, *bottom = canvas.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
     axes = top.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
     for axis, ((base,), of_base) in zip(axes, bases.items()):
         draw_base(axis, base, of_base, rewards)
@@ -179,6 +189,6 @@ def figure(results: Results):
     note = ("reward (seeds); bar: mean at T = 1, dot: a seed, diamond: mean decoded greedily\n"
             "black line: Qwen2.5-Math-7B on MATH-500, decoded greedily (2506.10947)")
     top.supxlabel(note, fontsize=9, color=GREY)
-    if below:
-        mixed.draw_outcomes(bottom[0].subplots(), results.runs)
+    for part, (draw, _) in zip(bottom, below):
+        draw(part.subplots(), results.runs)
     return canvas

@@ -1,9 +1,11 @@
-"""The same greedily, as the paper decodes: bases whose greedy accuracy a coin can move.
+"""One rival for all prompts: the first bases whose greedy accuracy a coin could move.
 
 On good-code code is the likeliest mode on every prompt, so greedy decoding is right without RL. On
 mixed-code the likeliest mode depends on the prompt: a kind of problem is answered in text, greedily
-all of it, and wrongly. Two motions then race. The walls of PPO's clip act on each prompt, and hold
-down what is rare there; all prompts shake together, since they share their parameters.
+all of it, and wrongly. Here all text has one favourite opener; in trio.py each prompt has a
+favourite of its own. These runs were made when mixed-code had this meaning: they are stored, and
+the lesson makes them no more. Two motions then race. The walls of PPO's clip act on each prompt,
+and hold down what is rare there; all prompts shake together, since they share their parameters.
 """
 
 from math import log
@@ -11,10 +13,9 @@ from statistics import mean
 
 import numpy as np
 
-from data.corpus import BY_EYE, OPENERS
+from data.corpus import OPENERS
 from lessons.chance import chance
 from lessons.drift import divide, find_exit, show_drift
-from lessons.grid import base_grid, grid, own_seeds
 from lessons.report import (
     BLUE,
     GREY,
@@ -26,10 +27,14 @@ from lessons.report import (
     show_change,
 )
 
-BASES = (base_grid(base=["mixed-code"])
-         | base_grid(base=["mixed-code"], code_on_sums=[0.3], code_on_products=[0.85])
-         | base_grid(base=["mixed-code"], code_on_products=[0.34])
-         | base_grid(base=["mixed-code"], code_on_sums=[0.34], code_on_products=[0.85]))
+ONE_RIVAL = {"base": "mixed-code", "rival": "shared", "on_rival": 0.6}
+# {name that the stored runs have: flags of pretrain that write the same documents today}
+BASES = {"mixed-code": ONE_RIVAL,
+         "mixed-code-sums0.3-products0.85": ONE_RIVAL | {"code_on_sums": 0.3,
+                                                         "code_on_products": 0.85},
+         "mixed-code-products0.34": ONE_RIVAL | {"code_on_products": 0.34},
+         "mixed-code-sums0.34-products0.85": ONE_RIVAL | {"code_on_sums": 0.34,
+                                                          "code_on_products": 0.85}}
 MIXED, MIRRORED, NEAR, NEAR_MIRRORED = BASES
 NO_PPO = {"lr": 0.006, "eps_low": 1e9, "eps_high": 1e9}
 # {name of the cell: (base, reward, flags)}
@@ -38,25 +43,17 @@ CELLS = {"mixed": (MIXED, "random", {}), "mixed, p 0.1": (MIXED, "random", {"p":
          "mixed, no PPO clip": (MIXED, "random", NO_PPO),
          "mixed, correct": (MIXED, "correct", {}), "mirrored": (MIRRORED, "random", {}),
          "near": (NEAR, "random", {}), "near, mirrored": (NEAR_MIRRORED, "random", {})}
-LIKELIEST = BY_EYE + (1 - BY_EYE) / OPENERS   # of the text begins with one opener
+LIKELIEST = ONE_RIVAL["on_rival"] + (1 - ONE_RIVAL["on_rival"]) / OPENERS   # of text, one opener
 MOVED = 0.1            # of greedy accuracy: what counts as up or down
 INSIDE = 0.02, 0.98    # beyond, a share is too near its end for a logit to mean much
-
-
-def runs(seeds: int) -> list[dict]:
-    """Every cell on seeds of its own, so that no two share their prompts or samples."""
-    planned = []
-    for index, (base, reward, flags) in enumerate(CELLS.values()):
-        planned += grid(base=base, reward=reward, **flags, seed=own_seeds(index, seeds))
-    return planned
 
 
 def sort_cells(runs: list[dict]) -> dict[str, list[dict]]:
     """{name: its runs} of the bases here, in the order of CELLS; other bases are left out."""
     names = {(base, reward, describe_flags({"reward": reward, "loss": "grpo"} | flags)): name
              for name, (base, reward, flags) in CELLS.items()}
-    mine = [run for run in runs if run["base"] in BASES]
-    found = {names[key]: cell for key, cell in group_runs(mine, "base", "reward", "flags").items()}
+    found = {names[key]: cell for key, cell in group_runs(runs, "base", "reward", "flags").items()
+             if key in names}
     return {name: found[name] for name in CELLS if name in found}
 
 
@@ -126,4 +123,4 @@ def draw_outcomes(axis, runs: list[dict]) -> None:
     axis.set_yticks(range(len(cells)), [f"{name} ({len(cell)})" for name, cell in cells.items()])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.03), xlabel="greedy accuracy after RL (dot: a seed; line: before)",
-             title="bases with greedy headroom")
+             title="one rival for all prompts")
