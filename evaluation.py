@@ -49,6 +49,7 @@ from plumbing.machine import DEVICE, THREADS, choose_device
 from plumbing.messages import InputError, note
 from plumbing.progress import progress_bar
 from plumbing.streams import EVALUATION, MAX_SEED, SAMPLES, numpy_rng, torch_rng
+from plumbing.system import say
 
 SAMPLED_ROWS = 8192  # responses sampled at once; bounds the memory
 
@@ -254,6 +255,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
     numbers, _ = evaluate(model, corpus, problems, args.samples, sorted(set(args.k)),
                           (EVALUATION, args.seed), read_sampling(args))
     print(to_json(numbers), end="")
+    say(f"accuracy {numbers['accuracy']:.3f} over {args.samples} samples of each of "
+        f"{len(problems)} problems, {numbers['greedy_accuracy']:.3f} decoded greedily")
 
 
 def read_prompt(text: str, corpus: str) -> tuple[Problem, str]:

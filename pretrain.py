@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from model import (
     response_hidden,
     save_checkpoint,
 )
+from plumbing.commands import suggest
 from plumbing.files import check_writable, lock, remove_leftovers
 from plumbing.flags import complete_flags, list_values, option, read_defaults, same_flags
 from plumbing.machine import (
@@ -243,3 +245,7 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
     save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")
+    if not CORPORA[config.base].judges:
+        path = shlex.quote(out.as_posix())
+        suggest(f"python rlvr.py sample {path} '37 *4 +5 -2' -n 3",
+                f"python rlvr.py train --base {config.base if config.out is None else path}")

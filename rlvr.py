@@ -404,7 +404,8 @@ def main(arguments: list[str] | None = None) -> int:
                 "train": lambda: train(make_config(**flags), line),
                 "evaluate": lambda: evaluation.evaluate_command(args),
                 "sample": lambda: evaluation.sample_command(args)}
-    return run_command("rlvr.py", commands[args.command])
+    return run_command("rlvr.py", commands[args.command],
+                       resumes=args.command in ("pretrain", "train"))
 
 
 if __name__ == "__main__":

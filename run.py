@@ -7,6 +7,7 @@ on where it was, bit for bit on a CPU.
 import copy
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, NamedTuple
@@ -30,6 +31,7 @@ from losses import Companion, Loss, Objective, bind_loss
 from measures import note_cut, note_ended
 from model import CUT, Transformer, load_checkpoint, locate_base, save_checkpoint
 from plumbing import files
+from plumbing.commands import suggest
 from plumbing.flags import bind, list_values, read_defaults, same_flags
 from plumbing.machine import MACHINE, choose_device, describe_machine, note_changes
 from plumbing.messages import InputError, note
@@ -154,12 +156,24 @@ class Run:
         files.write(Path(config.out) / "summary.json", files.to_json(summary))
         if all(row["grad_norm"] == 0 for row in state["rows"]):
             note("no update had a gradient: nothing was learned")
+        self.say_result(before, after)
+
+    def say_result(self, before: dict, after: dict) -> None:
+        """The last lines of a run: what was found, what was written where, what to do next."""
+        config = self.config
         moved = [f"{name} {before[key]:.3f} -> {after[key]:.3f}" for name, key in
-                 [("accuracy", "accuracy"), *((mode, f"{mode}_share") for mode in modes)]]
+                 [("accuracy", "accuracy"), ("greedy", "greedy_accuracy"),
+                  *((mode, f"{mode}_share") for mode in CORPORA[self.corpus].modes)]]
         if after["ended"] < 1 - CUT:
             moved.append(f"{1 - after['ended']:.1%} of the answers cut by --max-new-tokens")
         print(f"{config.base}, reward {config.reward}, loss {config.loss}, seed {config.seed}: "
-              f"{', '.join(moved)}, {sum(seconds.values()):.0f} s")
+              f"{', '.join(moved)}, {sum(self.state['seconds'].values()):.0f} s")
+        print(f"This is one seed: enough to see an effect, not to claim it. Wrote {config.out}: "
+              "metrics.csv\nhas a row for each rollout batch, samples.txt answers to read, "
+              "summary.json all that is above.")
+        out = shlex.quote(Path(config.out).as_posix())
+        suggest(f"python -m lessons.report --html {out}",
+                f"python rlvr.py sample {out}/model.pt '37 *4 +5 -2' -n 3")
 
 
 def list_kept_steps(steps: int) -> list[int]:

@@ -383,7 +383,7 @@ def report(folders: list[str], out: str, html: bool) -> None:
     draw_to(Path(out) / "figure.png", draw_gains, results)
     if page is not None:
         write(Path(out) / "page.html", page)
-        print(f"wrote {Path(out) / 'page.html'}")
+        print(f"wrote {Path(out) / 'page.html'}: open it in a browser")
 
 
 def main(arguments: list[str] | None = None) -> int:

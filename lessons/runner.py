@@ -17,7 +17,6 @@ import importlib
 import re
 import shlex
 import sys
-import textwrap
 import time
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
@@ -27,7 +26,7 @@ import rlvr
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, count_jobs, run_jobs
 from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, run_command, suggest
 from plumbing.files import check_writable, lock, read_text, write
 from plumbing.flags import number, read_config
 from plumbing.messages import InputError
@@ -184,14 +183,20 @@ def update_page(page: Path, table: str) -> None:
 
 
 def list_lessons() -> None:
-    """Every lesson: its name, its question, its answer and its minutes."""
+    """A menu: every lesson's name, its minutes on 2 cores, its question."""
+    print("lesson       minutes  question")
     for name in NAMES:
         source = read_text(HERE / name / "lesson.py")  # with -OO the module has no docstring
         question, answer = ast.get_docstring(ast.parse(source)).split("\n\n")[:2]
-        indent = " " * 10
-        print(f"{name:9s} {question}")
-        print(textwrap.fill(" ".join(answer.split()), 100, initial_indent=indent,
-                            subsequent_indent=indent))
+        print(f"{name:11s}  {read_minutes(answer):>7s}  {question}")
+    suggest("python -m lessons spurious --stored    # its results, in seconds",
+            "python -m lessons spurious --quick     # a small part of it, run in minutes")
+
+
+def read_minutes(answer: str) -> str:
+    """Of "About 50 minutes on 2 cores." in a lesson's docstring; nothing where it says none."""
+    found = re.search(r"(\d+) minutes on", " ".join(answer.split()))
+    return found[1] if found else ""
 
 
 def main_of_file(file: ModuleType) -> int:
@@ -230,5 +235,5 @@ def main(arguments: list[str] | None = None, prog: str = "python -m lessons") ->
     shows = args.stored or args.runs is not None
     if shows and (args.quick or args.store or args.seeds or args.jobs or args.commands):
         parser.error("--stored and --runs run nothing: no other flag goes with them")
-    return run_command(parser.prog, lambda: teach(args))
+    return run_command(parser.prog, lambda: teach(args), resumes=True)
 

@@ -1,12 +1,16 @@
 """A command: its parser, and how it ends: an exit code, and one line where it is not 0."""
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
 from typing import Callable
 
 from plumbing.machine import keep_settings
 from plumbing.messages import InputError, WorkError
 from plumbing.system import explain_error, open_streams, say
+
+ROOT = Path(__file__).parents[1]
 
 
 def head_of(docstring: str | None) -> str:
@@ -29,8 +33,21 @@ class Parser(argparse.ArgumentParser):
             self.exit(code)
 
 
-def run_command(prog: str, command: Callable[[], None]) -> int:
-    """The exit code of a command: 0, or with one line 2 (bad input), 1 (failed), 130 (Ctrl-C)."""
+def suggest(*commands: str) -> None:
+    """What to do next, the last lines of a command, as it has to be typed in this folder."""
+    if Path.cwd() != ROOT:   # there `python -m` finds nothing of ours
+        program = shlex.quote((ROOT / "rlvr.py").as_posix())
+        commands = [command.replace(" rlvr.py ", f" {program} ") for command in commands
+                    if " -m " not in command]
+    for i, command in enumerate(commands):
+        print(f"{'' if i else 'next:':5s} {command}")
+
+
+def run_command(prog: str, command: Callable[[], None], resumes: bool = False) -> int:
+    """The exit code of a command: 0, or with one line 2 (bad input), 1 (failed), 130 (Ctrl-C).
+
+    resumes: it saves what it has done, and goes on from there.
+    """
     with open_streams(), keep_settings():
         try:
             command()
@@ -46,7 +63,8 @@ def run_command(prog: str, command: Callable[[], None]) -> int:
                 raise
             say(f"{prog}: out of memory; what was saved before is whole")
         except KeyboardInterrupt:
-            say("interrupted: what was done is saved, the same command resumes")
+            say("interrupted: what was done is saved, the same command resumes" if resumes
+                else "interrupted")
             return 130
         except BrokenPipeError:  # whoever read our output has enough
             pass

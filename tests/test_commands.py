@@ -3,11 +3,14 @@
 import errno
 import io
 import os
+import shlex
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
+from plumbing import commands
 from plumbing.commands import run_command
 from plumbing.messages import InputError, WorkError
 
@@ -16,8 +19,7 @@ from plumbing.messages import InputError, WorkError
     (None, 0, ""), (InputError("bad thing"), 2, "toy: error: bad thing\n"),
     (FloatingPointError("diverged"), 1, "toy: diverged\n"),
     (WorkError("a run failed"), 1, "toy: a run failed\n"),
-    (KeyboardInterrupt(), 130,
-     "interrupted: what was done is saved, the same command resumes\n"),
+    (KeyboardInterrupt(), 130, "interrupted\n"),
     (OSError(errno.ENOSPC, "No space left on device"), 1,
      "toy: No space left on device; what was saved before is whole\n"),
     (PermissionError(errno.EACCES, "Permission denied", "run/model.pt"), 1,
@@ -29,6 +31,27 @@ def test_exit_codes(error, code, line, capsys):
     assert run_command("toy", command) == code
     captured = capsys.readouterr()
     assert captured.err == line and captured.out == ""
+
+
+def test_only_what_resumes_says_so(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    assert run_command("toy", command, resumes=True) == 130
+    assert capsys.readouterr().err == (
+        "interrupted: what was done is saved, the same command resumes\n")
+
+
+def test_what_to_do_next_can_be_typed_where_one_is(tmp_path, monkeypatch, capsys):
+    """From another folder by the path of rlvr.py; `python -m` finds nothing there."""
+    advice = "python -m lessons.report --html a", "python rlvr.py sample a/model.pt"
+    monkeypatch.chdir(commands.ROOT)
+    commands.suggest(*advice)
+    assert capsys.readouterr().out == f"next: {advice[0]}\n      {advice[1]}\n"
+    monkeypatch.chdir(tmp_path)
+    commands.suggest(*advice)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and Path(shlex.split(said[0])[2]) == commands.ROOT / "rlvr.py"
 
 
 def test_bad_input_is_one_line_whatever_is_in_it(capsys):

@@ -435,7 +435,8 @@ def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     """Each flag of `evaluate` to where it belongs, and what comes back as JSON."""
     asked, devices, path = [], recorded_devices(monkeypatch), saved(tmp_path)
     monkeypatch.setattr(evaluation, "evaluate", lambda *args, **more: (
-        asked.append((args, more)) or ({"accuracy": 0.5}, None)))
+        asked.append((args, more)) or (
+            {"accuracy": 0.5, "greedy_accuracy": 1.0}, None)))
     assert run("evaluate", path, *"--samples 8 --k 8 1 8 --problems 6 --num-ops 6 2 --split probe "
                "--seed 3 --temperature 0.5 --top-k 4 --top-p 0.9 --max-new-tokens 7 --threads 1 "
                "--device cpu".split()) == 0
@@ -447,7 +448,10 @@ def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     assert (samples, ks, key) == (8, [1, 8], (streams.EVALUATION, 3))
     assert sampling == Sampling(0.5, 4, 0.9, 7)
     assert devices == [("cpu", 1), (str(path), True)]
-    assert json.loads(capsys.readouterr().out) == {"accuracy": 0.5}
+    out, error = capsys.readouterr()
+    assert json.loads(out) == {"accuracy": 0.5, "greedy_accuracy": 1.0}
+    assert error.endswith("accuracy 0.500 over 8 samples of each of 6 problems, 1.000 decoded "
+                          "greedily\n")
 
 
 def test_evaluate_prints_what_evaluate_says(tmp_path, capsys):
@@ -461,7 +465,8 @@ def test_evaluate_prints_what_evaluate_says(tmp_path, capsys):
 @pytest.mark.parametrize("flags, code", [
     ("--samples 4 --k 4", 0), ("--samples 4 --k 1 5", 2), ("--k 65", 2)])
 def test_k_is_at_most_the_samples(flags, code, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args: ({}, None))
+    numbers = {"accuracy": 0.5, "greedy_accuracy": 1.0}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *args: (numbers, None))
     assert run("evaluate", saved(tmp_path), *flags.split()) == code
     assert ("is too few" in capsys.readouterr().err) == (code == 2)
 

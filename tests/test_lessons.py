@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -266,8 +267,10 @@ def test_a_base_made_with_other_flags_is_refused(tmp_path, monkeypatch):
 def test_list_names_every_lesson(capsys):
     assert runner.main([]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n{name:9s} " in "\n" + out for name in runner.NAMES) and out.count("?") >= 5
-    assert max(map(len, out.splitlines())) <= 100
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert all(re.fullmatch(rf"{name} +\d* +\S.*\?", rows[name]) for name in runner.NAMES)
+    assert max(map(len, out.splitlines())) <= 100 and "next:" in rows
+    assert runner.read_minutes("It is so. About 50 minutes on\n2 cores.") == "50"
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["--seeds", "3", "spurious", "--quick"],

@@ -217,7 +217,7 @@ def test_checkpoint(tmp_path, capsys):
     assert (flags["seed"], flags["steps"], flags["warmup"]) == (3, 3, 50)
     assert list(files(tmp_path)) == ["sub/tiny.pt"]
     out = capsys.readouterr().out
-    assert out.startswith("good-code: loss ") and out.endswith(f", wrote {path}\n")
+    assert out.startswith("good-code: loss ") and f", wrote {path}\nnext: python " in out
 
 
 def test_where_a_base_goes(tmp_path, monkeypatch):

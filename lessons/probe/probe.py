@@ -225,5 +225,5 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=DEVICE.metadata["flag"].choices, default="auto",
                         help="auto takes a GPU if there is one")
     args = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: probe(**vars(args)))
+    return run_command(parser.prog, lambda: probe(**vars(args)), resumes=True)
 

@@ -2,7 +2,7 @@
 
 A coin flip gains 23.5 ± 3.8 points (20 seeds) where the habit is the accurate mode, where the
 correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, and a bad habit loses
-19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. 2 hours on 2 cores.
+19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. 120 minutes on 2 cores.
 """
 
 from statistics import mean, median
