@@ -14,6 +14,7 @@ batch, or the mean over some: at most 20 rows a run; `run` counts the rows of ru
 import csv
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
+from lessons.chance import chance
 from lessons.grid import write_flags
 from lessons.page import build_page
 from plumbing.commands import Parser, run_command
@@ -216,6 +218,55 @@ def show_spread(values: list[float], digits: int = 1, sign: str = "+") -> str:
     """'+23.5 ± 3.6': mean and standard deviation over seeds; one value stands alone."""
     text = f"{mean(values):{sign}.{digits}f}"
     return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def is_split(values: list[float], whole: float) -> bool:
+    """Whether runs end at one of two places, so that their mean is where hardly any of them is.
+
+    There are three or more, they span a quarter of the scale (`whole`: 100 points, or 1 for a
+    share), and less than a fifth of them lie in the middle third of that span.
+
+    >>> is_split([0.03, 0.21, 0.96, 0.97, 0.97], 1), is_split([0.1, 0.3, 0.5, 0.7, 0.9], 1)
+    (True, False)
+    """
+    low, span = min(values), max(values) - min(values)
+    middle = [value for value in values if low + span / 3 < value < low + 2 * span / 3]
+    return len(values) > 2 and span >= whole / 4 and 5 * len(middle) < len(values)
+
+
+def show_seeds(values: list[float], digits: int = 1, sign: str = "+", whole: float = 100) -> str:
+    """'+23.5 ± 3.6' as `show_spread`; of runs that are split how many end above: '3 of 5 > 0.9'.
+
+    The line is the last round number in the widest gap between neighbours.
+    """
+    if not is_split(values, whole):
+        return show_spread(values, digits, sign)
+    ordered = sorted(values)
+    below, above = max(zip(ordered, ordered[1:]), key=lambda pair: pair[1] - pair[0])
+    steps = (whole / n for n in (10, 20, 100))
+    lines = [(math.ceil(above / step) - 1) * step for step in steps]
+    line = next((line for line in lines if line >= below), (below + above) / 2)
+    places = 0 if whole == 100 else 1 if round(10 * line, 9) % 1 == 0 else 2
+    return f"{sum(value > below for value in values)} of {len(values)} > {line:{sign}.{places}f}"
+
+
+def bound_shares(tables: str, pattern: str = r"(\d+) of (\d+) >") -> str:
+    """A table of the exact 95% intervals of every share 'k of n' that others show; '' if none."""
+    found = {(int(k), int(n)) for k, n in re.findall(pattern, tables)}
+    sizes = sorted({n for _, n in found})
+    lines = [["exact 95%", *(f"of {n}" for n in sizes)]]
+    for k in sorted({k for k, _ in found}):
+        bounds = {n: chance(k, n) for n in sizes if (k, n) in found}
+        lines.append([str(k), *("{:.0%} to {:.0%}".format(*bounds[n]) if n in bounds else ""
+                                for n in sizes)])
+    return align(lines) if found else ""
+
+
+def add_bounds(parts: list[str], pattern: str = r"(\d+) of (\d+) >") -> str:
+    """Tables as one text, and last the intervals of the shares in them."""
+    tables = "\n\n".join(parts)
+    bounds = bound_shares(tables, pattern)
+    return f"{tables}\n\n{bounds}" if bounds else tables
 
 
 def gains(runs: list[dict], part: str = "total") -> list[float]:

@@ -98,7 +98,7 @@ def test_phases_and_votes():
             for seed, gain in ((1, 0.1), (2, -0.2), (3, -0.3))]
     head, line = split_lines(lesson.tabulate_phases(Results(rows, {})))
     assert head == ["base", "T = 1", "step 0.02"]
-    assert line == ["good-code", "0.69", "-13.3 ± 20.8 (2)"]
+    assert line == ["good-code", "0.69", "1 of 3 > +0 (2)"]
     results = make_results()
     votes = [{"base": lesson.HALF, "votes": n, "accuracy": n / 100} for n in (1, 16, 64)]
     head, line = split_lines(lesson.tabulate_votes(results._replace(evidence=votes)))

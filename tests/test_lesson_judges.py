@@ -146,11 +146,24 @@ def test_what_the_edge_promised():
     assert oracle["gap"] == pytest.approx(0.53 - 0.48)
     assert oracle["edge"] == pytest.approx(0.53 * (0.9 - 0.2) + 0.48 * (0.0 - 0.8))
     assert lesson.count_held([oracle]) == (1, 1)
-    head, direct, reasoning, everything = split_lines(lesson.tabulate_payers(payers, "judge"))
+    head, direct, reasoning, *everything = split_lines(lesson.tabulate_payers(payers, "judge"))
     assert direct == ["direct, 2490 steps, seed 0", "+0.050", "-0.050", "no lift", "0.57 ± 0.53",
                       "1 of 2", "1 of 2"]
     assert reasoning[3:] == ["lift", "0.99 ± 0.01", "2 of 2", "2 of 2"]
-    assert everything[-1].startswith("3 of 4 (")
+    # The rule of kinds says the same of these two; an interval counts judges, not their runs.
+    assert everything == [["runs", "3 of 4"], ["judges", "1 of 2 (1%-99%)"],
+                          ["by kind alone, runs", "3 of 4"],
+                          ["by kind alone, judges", "1 of 2 (1%-99%)"]]
+    assert split_lines(lesson.tabulate_payers([oracle], "oracle"))[-1] == [
+        "oracles", "1 of 1 (2%-100%)"]
+
+
+def test_a_judge_that_reasons_and_shares_the_bug_parts_the_rules():
+    """By its kind it lifts, by its edge it does not: what the edge says more than the kind."""
+    payer = {"name": "buggy, 1000 steps, seed 0", "edge": -0.8, "after": [0.2, 0.3]}
+    assert lesson.count_held([payer]) == (2, 2) and lesson.count_judges([payer]) == (1, 1)
+    assert lesson.count_held([payer], lesson.says_kind) == (0, 2)
+    assert lesson.count_judges([payer], lesson.says_kind) == (0, 1)
 
 
 def test_rewards_by_hand():

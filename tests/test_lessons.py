@@ -13,6 +13,7 @@ import time
 from pathlib import Path, PureWindowsPath
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
@@ -435,6 +436,41 @@ def test_spread_change_and_columns():
     rows = [{"before_x": 0.1, "after_x": 0.5}, {"before_x": 0.3, "after_x": 0.9}]
     assert report.show_change(rows, "x") == "0.20 -> 0.70"
     assert report.align([["a", "b", "c"], ["xx", "", "y"], ["z", "", ""]]) == "a   c\nxx  y\nz"
+
+
+def test_runs_of_two_kinds_have_no_mean():
+    """How many end above a line, which lies in the gap; of two runs, or a narrow cell, the mean."""
+    assert report.show_seeds([0.03, 0.21, 0.96, 0.97, 0.97], 3, "", 1) == "3 of 5 > 0.9"
+    assert report.show_seeds([-13.0, 17.0, 18.0, 19.0, 20.0]) == "4 of 5 > +10"
+    assert report.show_seeds([-55.0, -7.0, -4.0, -4.0, -2.0]) == "4 of 5 > -10"
+    assert report.show_seeds([0.0, 10.0, 60.0]) == "1 of 3 > +50"      # 60 is not above 60
+    assert report.show_seeds([0.52, 0.53, 0.53, 0.81], 2, "", 1) == "1 of 4 > 0.8"
+    for values in ([0.0, 90.0], [41.0, 41.0, 60.0], [0.0, 20.0, 50.0, 70.0, 90.0]):
+        assert report.show_seeds(values) == report.show_spread(values)
+
+
+def test_the_line_parts_the_runs_it_counts():
+    """Of 400 cells drawn from two clumps: as many above it as it says, and no mean of a clump."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = np.clip(rng.choice([0.2, 0.8], 7) + rng.normal(0, 0.08, 7), 0, 1).tolist()
+        text = report.show_seeds(values, 2, "", 1)
+        if ">" in text:
+            k, n, line = re.fullmatch(r"(\d) of (\d) > (\S+)", text).groups()
+            assert (int(k), int(n)) == (sum(value > float(line) for value in values), 7)
+            found += 1
+    assert found > 300
+
+
+def test_every_share_has_its_interval():
+    """Those that the tables show and no others; none where there is no share."""
+    lines = report.bound_shares("3 of 5 > 0.9  1 of 3 > +20\n2 of 3  0 of 5 > 1").splitlines()
+    cells = [re.split(r"  +", line) for line in lines]
+    assert cells[0] == ["exact 95%", "of 3", "of 5"]
+    assert [row[0] for row in cells[1:]] == list("013")
+    assert cells[3] == ["3", "15% to 95%"] and cells[2] == ["1", "1% to 91%"]
+    assert report.add_bounds(["a  b", "c"]) == "a  b\n\nc"
+    assert report.add_bounds(["(2 of 3)"], r"(\d+) of (\d+)").endswith("\n2          9% to 99%")
 
 
 def test_a_table_keeps_cells_apart(tmp_path):

@@ -2,7 +2,7 @@
 
 On two of three bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
 cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the third
-nothing is learnt. About 30 minutes on 2 cores.
+nothing is learnt (3 seeds). All controls are on the first. About 30 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -15,10 +15,11 @@ from lessons.report import (
     ORANGE,
     RED,
     Results,
+    add_bounds,
     align,
     draw_mean,
     open_canvas,
-    show_spread,
+    show_seeds,
 )
 
 BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
@@ -60,8 +61,8 @@ def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:
                "truthful": "truthfulness"}
     lines = [[head, *columns]]
     for name, when, cell in rows:
-        lines.append([name, *(show_spread([100 * run[f"{when}_{column}"] for run in cell], 1,
-                                          "+" if column == "truthfulness" else "")
+        lines.append([name, *(show_seeds([100 * run[f"{when}_{column}"] for run in cell], 1,
+                                         "+" if column == "truthfulness" else "")
                               for column in columns.values())])
     return align(lines)
 
@@ -87,7 +88,7 @@ def table(results: Results) -> str:
                   tabulate_lengths(results, FLAT, flat)]
         parts += [tabulate_honesty(base.removeprefix("humble-code-"),
                                    find_rows(results, base, flat)) for base in AGAIN]
-    return "\n\n".join(parts)
+    return add_bounds(parts)
 
 
 def draw_outcomes(axis, rows: list[tuple[str, str, list]], kind: str) -> None:

@@ -1,8 +1,8 @@
 """Do judges gain from reasoning first, and what is a judge worth as a reward?
 
 At equal training tokens a judge that reasons is right in 0.97, one that does not in 0.51. As a
-reward what counts is its edge on what the policy does: its sign foretold 15 of 16 runs on new
-judges. About 75 minutes on 2 cores.
+reward what counts is its edge on what the policy does: its sign foretold every run of 7 of 8 new
+judges, and so does the rule that those that reason lift. About 75 minutes on 2 cores.
 """
 
 import json
@@ -20,13 +20,14 @@ from lessons.report import (
     ORANGE,
     RED,
     Results,
+    add_bounds,
     align,
     curves_of,
     draw_gains,
     draw_mean,
     open_canvas,
     select_runs,
-    show_spread,
+    show_seeds,
 )
 from model import load_checkpoint
 from plumbing.files import read_text
@@ -131,7 +132,7 @@ def measure_hacking(runs: list[dict]) -> list[dict]:
 # --- without training
 
 def show_mean(values: list[float], digits: int = 3) -> str:
-    return show_spread(values, digits, "") if values else ""
+    return show_seeds(values, digits, "", 1) if values else ""
 
 
 def find_beliefs(results: Results, kinds: dict[str, dict]) -> dict[str, list[dict]]:
@@ -230,7 +231,7 @@ def tabulate_rewards(results: Results) -> str:
             cell = find_cell(results, base, flags)
             if cell:
                 accuracy = (f"{cell[0]['before_accuracy']:.2f} -> "
-                            + show_spread([run["after_accuracy"] for run in cell], 2, ""))
+                            + show_seeds([run["after_accuracy"] for run in cell], 2, "", 1))
                 known = any(line[0] == base for line in lines)
                 lines.append(["" if known else base, name, str(len(cell)), accuracy,
                               *(show_course(results, cell, column)
@@ -295,11 +296,30 @@ def list_oracle_payers(results: Results) -> list[dict]:
     return payers
 
 
-def count_held(payers: list[dict]) -> tuple[int, int]:
-    """Of how many runs the edge's sign says whether they are lifted; (held, all)."""
-    held = [(accuracy >= LIFTED) == (payer["edge"] > 0)
+def says_edge(payer: dict) -> bool:
+    """Whether a judge lifts, by the rule of this lesson."""
+    return payer["edge"] > 0
+
+
+def says_kind(payer: dict) -> bool:
+    """By a rule that measures nothing: a judge that reasons lifts, one that does not does not."""
+    return not payer["name"].startswith("direct")
+
+
+def count_held(payers: list[dict], says=says_edge) -> tuple[int, int]:
+    """Of how many runs a rule says whether they are lifted; (held, all)."""
+    held = [(accuracy >= LIFTED) == says(payer)
             for payer in payers for accuracy in payer["after"]]
     return sum(held), len(held)
+
+
+def count_judges(payers: list[dict], says=says_edge) -> tuple[int, int]:
+    """Of how many judges a rule says it of every run; (held, all).
+
+    The runs of a judge share its errors, so that an interval has to count judges.
+    """
+    counts = [count_held([payer], says) for payer in payers]
+    return sum(held == n for held, n in counts), len(counts)
 
 
 def tabulate_payers(payers: list[dict], title: str) -> str:
@@ -310,10 +330,16 @@ def tabulate_payers(payers: list[dict], title: str) -> str:
         lifted = sum(accuracy >= LIFTED for accuracy in payer["after"])
         lines.append([payer["name"], f"{payer['gap']:+.3f}", f"{payer['edge']:+.3f}",
                       "lift" if payer["edge"] > 0 else "no lift",
-                      show_spread(payer["after"], 2, ""), f"{lifted} of {n}", f"{held} of {n}"])
-    held, n = count_held(payers)
-    low, high = chance(held, n)
-    lines.append(["all", "", "", "", "", "", f"{held} of {n} ({low:.0%}-{high:.0%})"])
+                      show_seeds(payer["after"], 2, "", 1), f"{lifted} of {n}", f"{held} of {n}"])
+    kind = title.removeprefix("new ")
+    rules = {"": says_edge} | ({"by kind alone, ": says_kind} if kind == "judge" else {})
+    for rule, says in rules.items():
+        lines.append([f"{rule}runs", "", "", "", "", "",
+                      "{} of {}".format(*count_held(payers, says))])
+        held, n = count_judges(payers, says)
+        low, high = chance(held, n)
+        lines.append([f"{rule}{kind}s", "", "", "", "", "",
+                      f"{held} of {n} ({low:.0%}-{high:.0%})"])
     return align(lines)
 
 
@@ -327,7 +353,7 @@ def table(results: Results) -> str:
                   tabulate_payers(list_payers(results, FIRST), "judge"),
                   tabulate_payers(list_oracle_payers(results), "oracle"),
                   tabulate_payers(list_payers(results, NEW), "new judge")]
-    return "\n\n".join(parts)
+    return add_bounds(parts)
 
 
 # --- the figure

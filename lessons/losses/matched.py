@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lessons.losses.cells import Cell, group_cells, list_bases, name_column, raised
-from lessons.report import align, read_results, show_spread
+from lessons.report import align, read_results, show_seeds, show_spread
 from plumbing.commands import Parser, run_command
 from plumbing.messages import InputError
 
@@ -83,7 +83,7 @@ def tabulate_matches(matches: list[Match]) -> str:
     lines = [["base", "loss", "step", "pass@1", "inside", *(f"pass@{k}" for k in KS)]]
     for match in matches:
         lines.append([match.cell.base, match.cell.loss, f"{match.cell.step:g}",
-                      show_spread(match.gains), count_inside(match),
+                      show_seeds(match.gains), count_inside(match),
                       *(show_ahead(match, k) for k in KS)])
     return align(lines)
 

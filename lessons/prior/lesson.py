@@ -1,8 +1,9 @@
 """How much of a habit does it take?
 
 Against seven rival openers all 5 seeds end in code from a share of 50% on, against one rival from
-70% on; below that chance decides, or text wins. A bandit that knows only the shares is 0.07 off on
-average. A coin gains on no base of shorter pretraining. About 85 minutes on 2 cores.
+70% on (one base a share); below that chance decides, or text wins. A bandit that knows only the
+shares is 0.07 off on average. A coin gains on no base of shorter pretraining. About 85 minutes on 2
+cores.
 """
 
 from math import sqrt
@@ -19,13 +20,15 @@ from lessons.report import (
     ORANGE,
     RED,
     Results,
+    add_bounds,
     align,
     gains,
     greedy_gains,
     group_runs,
+    is_split,
     open_canvas,
     show_change,
-    show_spread,
+    show_seeds,
 )
 from pretrain import PretrainConfig
 from rlvr import make_config
@@ -116,11 +119,19 @@ def tabulate_shares(cells: Cells, rules: dict) -> str:
         after = [run["after_code_share"] for run in cell]
         known = key in rules["bandit"]
         lines.append([*map(str, key), str(len({run["base"] for run in cell})),
-                      f"{average_share(cell, 'before'):.2f} -> {show_spread(after, 2, '')}",
-                      f"{sum(share > 0.5 for share in after)} of {len(after)}",
+                      f"{average_share(cell, 'before'):.2f} -> {mean(after):.2f}",
+                      count_above(cell),
                       *(f"{rules[name][key]:.2f}" if known else "" for name in BANDITS),
                       f"{measure_miss(cell, rules['bandit'][key]):+.1f}" if known else ""])
     return align(lines)
+
+
+def count_above(cell: list[dict]) -> str:
+    """'7 of 15 (3 + 1 + 3)': how many runs end in more code than text, and on which base."""
+    counts = [sum(run["after_code_share"] > 0.5 for run in of_base)
+              for of_base in group_runs(cell, "base").values()]
+    parts = f" ({' + '.join(map(str, counts))})" if len(counts) > 1 else ""
+    return f"{sum(counts)} of {len(cell)}{parts}"
 
 
 def measure_miss(cell: list[dict], share: float) -> float:
@@ -135,6 +146,13 @@ def name_text(openers: int) -> str:
     return "1 opener" if openers == 1 else f"{openers} openers"
 
 
+def show_accuracies(cell: list[dict]) -> str:
+    """'0.57 -> 0.90'; of runs that are split there is no mean afterwards."""
+    if is_split(gains(cell), 100):
+        return f"{mean(run['before_accuracy'] for run in cell):.2f} -> split"
+    return show_change(cell, "accuracy")
+
+
 def tabulate_gains(cells: Cells) -> str:
     """A row for each prior, the two kinds of text side by side."""
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
@@ -144,7 +162,7 @@ def tabulate_gains(cells: Cells) -> str:
         line = [str(prior)]
         for openers in kinds:
             cell = cells.get((openers, prior))
-            line += [show_change(cell, "accuracy"), show_spread(gains(cell))] if cell else ["", ""]
+            line += [show_accuracies(cell), show_seeds(gains(cell))] if cell else ["", ""]
         lines.append(line)
     return align(lines)
 
@@ -196,8 +214,8 @@ def tabulate_volumes(results: Results, reward: str) -> str:
             lines.append([str(flags.get("steps", PretrainConfig.steps)),
                           *(f"{mean(run[f'before_{name}'] for run in cell):.3f}"
                             for name in ("accuracy", "greedy_accuracy")),
-                          *(show_spread(list(values)) for values in followed),
-                          show_spread(gains(cell)), show_spread(greedy_gains(cell))])
+                          *(show_seeds(list(values)) for values in followed),
+                          show_seeds(gains(cell)), show_seeds(greedy_gains(cell))])
     return align(lines)
 
 
@@ -211,7 +229,7 @@ def table(results: Results) -> str:
     parts = [tabulate_shares(cells, rules), tabulate_gains(cells), tabulate_misses(cells, rules)]
     if any(map(is_long, results.runs)):
         parts += [tabulate_volumes(results, reward) for reward in ("random", "correct")]
-    return "\n\n".join(parts)
+    return add_bounds(parts, r"(\d+) of (\d+)")
 
 
 def label_curve(axis, priors: list[float], shares: list[float], text: str, side: str,
