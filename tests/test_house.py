@@ -30,7 +30,7 @@ LIMITS = {"README.md": 280, "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 44
           "model.py": 415, "losses.py": 455, "rewards.py": 326, "run.py": 390,
           "evaluation.py": 320, "measures.py": 255, "pretrain.py": 270,
           "companions/judges.py": 85, "companions/segments.py": 65, "companions/teacher.py": 205,
-          "data/answers.py": 55, "plumbing/commands.py": 65, "plumbing/files.py": 175,
+          "data/answers.py": 55, "plumbing/commands.py": 85, "plumbing/files.py": 175,
           "plumbing/flags.py": 220, "plumbing/limits.py": 80, "plumbing/machine.py": 100,
           "plumbing/messages.py": 30, "plumbing/progress.py": 75, "plumbing/streams.py": 40,
           "plumbing/system.py": 180}
