@@ -22,7 +22,7 @@ from model import (
 )
 from plumbing.commands import suggest
 from plumbing.files import check_writable, lock, remove_leftovers
-from plumbing.flags import complete_flags, list_values, option, read_defaults, same_flags
+from plumbing.flags import complete_flags, list_values, option, read_defaults, show_differences
 from plumbing.machine import (
     DEVICE,
     MACHINE,
@@ -156,9 +156,10 @@ def check_pretraining(config: PretrainConfig, out: Path) -> None:
         if os.path.exists(path):  # Path.exists raises if the name is too long
             _, checkpoint = load_checkpoint(path, torch.device("cpu"))
             defaults = read_defaults(PretrainConfig, *CORPORA[config.base].functions)
-            if not same_flags(checkpoint.get("pretrain"), base_identity(config), defaults):
-                raise InputError(f"{path} was pretrained with other flags: delete it or choose "
-                                 "another --out")
+            differs = show_differences(checkpoint.get("pretrain"), base_identity(config), defaults)
+            if differs:
+                raise InputError(f"{path} was pretrained with other flags ({differs}): delete it "
+                                 "or choose another --out")
     if not os.path.exists(out):
         check_writable(out.parent, out.name)
 

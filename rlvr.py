@@ -56,7 +56,7 @@ from plumbing.flags import (
     read_options,
 )
 from plumbing.machine import upload
-from plumbing.messages import InputError
+from plumbing.messages import InputError, note
 from plumbing.streams import numpy_rng, torch_rng
 from pretrain import PretrainConfig, pretrain
 from rewards import REWARDS, Context, build_reward, split_name
@@ -301,7 +301,11 @@ def average_metrics(sums: Counter, norms: list[float], tokens: int, step: int) -
     metrics = {"clip_high": sums["clip_high"] / tokens, "clip_low": sums["clip_low"] / tokens,
                "approx_kl": sums["approx_kl"] / trained, "grad_norm": float(np.mean(norms))}
     terms = [name for name in reversed(sums) if name not in (*metrics, "trained")]
-    return metrics | {name: sums[name] / trained for name in terms}
+    metrics |= {name: sums[name] / trained for name in terms}
+    for name in metrics:
+        if not math.isfinite(metrics[name]):
+            note(f"{name} of a rollout batch is no number: a sampled token has probability 0 now")
+    return metrics
 
 
 # --------------------------------------------------------------------------------------------------

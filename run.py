@@ -32,7 +32,7 @@ from measures import note_cut, note_ended
 from model import CUT, Transformer, load_checkpoint, locate_base, save_checkpoint
 from plumbing import files
 from plumbing.commands import suggest
-from plumbing.flags import bind, list_values, read_defaults, same_flags
+from plumbing.flags import bind, list_values, read_defaults, show_differences
 from plumbing.machine import MACHINE, choose_device, describe_machine, note_changes
 from plumbing.messages import InputError, note
 from plumbing.progress import Clock, progress_bar, stop_signals
@@ -208,8 +208,12 @@ def open_run(config: "TrainConfig", loss: Loss, command: str) -> Run | None:
               make_optimizers(config, policy, objective.companions), state, Clock(device))
     run.state = state or begin_state(run)
     run.clock.booked.update(run.state["seconds"])  # adds them
-    for thing, saved in zip(run.stateful, run.state["stateful"]):
-        thing.load_state_dict(saved)
+    saved = run.state["stateful"]
+    if saved and len(saved) != len(run.stateful):
+        raise InputError(f"{out} was saved with {len(saved)} optimizers and models that change, "
+                         f"and this loss has {len(run.stateful)}")
+    for thing, state in zip(run.stateful, saved):
+        thing.load_state_dict(state)
     write_config(run, device, command)
     if run.state["step"] < config.steps:
         (out / "summary.json").unlink(missing_ok=True)  # it is of a shorter run
@@ -243,7 +247,7 @@ def write_config(run: Run, device: torch.device, command: str) -> None:
     machine = describe_machine(config, device, MICRO_BATCH)
     note_changes(run.state.get("machine", {}), machine)
     run.state["machine"] = machine
-    used = {**list_values(config), **machine, "lr": run.optimizers[0].param_groups[0]["lr"],
+    used = {**list_values(config), **machine,
             "parameters": sum(p.numel() for p in run.policy.parameters()), "command": command}
     for name in ("base", *(["judge"] if run.judge else [])):   # to resume where they are gone
         used[f"{name}_fingerprint"] = fingerprint(locate_kept(config, name))
@@ -349,9 +353,11 @@ def load_state(config: "TrainConfig", loss: Loss, out: Path,
         return None, {}
     model, checkpoint = load_checkpoint(out / "model.pt", device)
     state = checkpoint.get("train")
-    if state is None or not same_flags(state["config"], identity(config),
-                                       list_defaults(config, loss)):
-        raise InputError(f"{out} holds a run with other flags: choose another --out or delete it")
+    differs = show_differences(state and state["config"], identity(config),
+                               list_defaults(config, loss))
+    if differs:
+        raise InputError(f"{out} holds a run with other flags ({differs}): choose another --out "
+                         "or delete it")
     if state["step"] > config.steps:
         raise InputError(f"{out} has {state['step']} rollout batches already, more than --steps "
                          f"{config.steps}")

@@ -207,11 +207,13 @@ def list_values(config) -> dict[str, Any]:
     return values | values.pop("flags")
 
 
-def same_flags(saved: dict | None, now: dict, defaults: dict) -> bool:
-    """Whether a checkpoint was made with the flags `now`.
+def show_differences(saved: dict | None, now: dict, defaults: dict) -> str:
+    """In which flags a checkpoint differs from `now`: "" if in none. saved: None of a foreign one.
 
     A flag that did not exist yet when it was made counts as its default.
     """
     if saved is None:
-        return False
-    return now == {name: saved.get(name, defaults[name]) for name in now}
+        return "it says none"
+    was = {name: saved.get(name, defaults[name]) for name in now}
+    return ", ".join(f"--{name.replace('_', '-')} {was[name]}, not {value}"
+                     for name, value in now.items() if was[name] != value)

@@ -234,7 +234,8 @@ def assert_options(expected: dict, config: type, *registries: dict) -> None:
 
     An entry that a user adds may bring flags of its own, and is a choice more.
     """
-    assert set(describe_options(config)) <= set(expected)
+    new = set(describe_options(config)) - set(expected)
+    assert not new, f"new options: say their defaults and checks in this test: {new}"
     entries = [" ".join(registry) for registry in registries]
     for name, found in describe_options(config, *registries).items():
         default, checks = expected.get(name, found)

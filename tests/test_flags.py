@@ -20,7 +20,7 @@ from plumbing.flags import (
     read_config,
     read_defaults,
     read_options,
-    same_flags,
+    show_differences,
 )
 from plumbing.messages import InputError
 
@@ -242,4 +242,8 @@ def test_help_has_groups_of_flags():
     ({"count": 7, "gone": 1}, {"count": 7}, True),
     (None, {"count": 7}, False)])
 def test_same_flags(saved, now, same):
-    assert same_flags(saved, now, read_defaults(ToyConfig)) is same
+    said = show_differences(saved, now, read_defaults(ToyConfig))
+    assert (said == "") is same and "--None" not in said
+    if saved and not same:
+        name = next(name for name in now if f"--{name} " in said)
+        assert f"not {now[name]}" in said

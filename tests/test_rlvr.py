@@ -478,7 +478,7 @@ def test_metrics_of_a_batch_by_hand(monkeypatch):
                 # 53 and 48; 7 and none
                 "agreement": 1 / 2, "vote_accuracy": 1.0, "top_answer_share": 1 / 4,
                 "response_length": sum(lengths) / 4, "no_signal": 1 / 2}
-    assert metrics == {key: pytest.approx(value) for key, value in expected.items()}
+    assert expected == {key: pytest.approx(metrics[key]) for key in expected}
     assert readable == [
         f"step 0 reward {int(i == 0)} correct {int(i in (0, 3))} | "
         f"{task.render_problem(problems[i // 2])}\n{text}\n" for i, text in enumerate(texts)]

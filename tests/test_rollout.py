@@ -5,6 +5,7 @@ And what is wrong at the door: payments, advantages and losses of another shape 
 
 import dataclasses
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from losses import join_batches, select_groups
 from plumbing.messages import InputError
 from rewards import Reward
 from tests import adapters
-from tests.helpers import close, config, pool, tiny
+from tests.helpers import close, config, load_run, pool, tiny, train
 
 
 def open_task(c) -> tuple[run.Task, losses.Objective]:
@@ -165,3 +166,36 @@ def test_two_rewards_with_two_defaults_of_one_flag(monkeypatch):
     for flags in ({}, {"p": 0.3}):
         with pytest.raises(InputError, match="--p: random has the default 0.5, mine 0.9"):
             rlvr.make_config(reward="random+mine", **flags)
+
+
+# --- what a run says of itself
+
+def test_a_metric_that_is_no_number_is_said(capsys):
+    """A gradient can be finite where a ratio is not: a loss that scores under another sampler."""
+    sums = Counter(trained=2, approx_kl=float("inf"))
+    metrics = rlvr.average_metrics(sums, [1.0], 2, 0)
+    assert metrics["approx_kl"] == float("inf")
+    assert capsys.readouterr().err == (
+        "note: approx_kl of a rollout batch is no number: a sampled token has probability 0 now\n")
+    rlvr.average_metrics(Counter(trained=2, approx_kl=0.1), [1.0], 2, 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_resume_does_not_find_is_said(base, tmp_path, capsys):
+    """Catches an optimizer or a critic that begins anew without a word."""
+    out, flags = tmp_path / "a", ("--reward", "correct", "--loss", "ppo")
+    assert train(base, out, *flags, "--steps", "2") == 0
+    saved = load_run(out)
+    assert len(saved["train"]["stateful"]) == 3
+    saved["train"]["stateful"].pop()
+    torch.save(saved, out / "model.pt")
+    capsys.readouterr()
+    assert train(base, out, *flags) == 2
+    assert "2 optimizers and models that change, and this loss has 3" in capsys.readouterr().err
+
+
+def test_the_flags_that_differ_are_named(base, tmp_path, capsys):
+    assert train(base, tmp_path / "a", "--steps", "1") == 0
+    capsys.readouterr()
+    assert train(base, tmp_path / "a", "--lr", "0.5", "--seed", "4") == 2
+    assert "(--seed 1, not 4, --lr 0.015, not 0.5)" in capsys.readouterr().err
