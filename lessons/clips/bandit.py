@@ -15,6 +15,7 @@ the coin seldom pays, the rewards of those arms whose gradient is large.
 import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 
@@ -47,19 +48,21 @@ def own_squares(pi: np.ndarray) -> np.ndarray:
     return (pi ** 2).sum(axis=-1, keepdims=True) - 2 * pi + 1
 
 
-def draw_norms(rng: np.random.Generator, norms: np.ndarray, pulls: np.ndarray, wins: np.ndarray,
-               mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """The sum over an update's pulls of A^2 times one of `norms` (arms, K) of the pull's arm.
+def draw_norms(rng: np.random.Generator, norms: Sequence[np.ndarray], pulls: np.ndarray,
+               wins: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The sum over an update's pulls of A^2 times one of the norms that the pull's arm has.
 
-    pulls, wins (seeds, groups, arms); mean, std (seeds, groups, 1) of the rewards -> (seeds,). The
-    norms are |gradient of a pull's loss|^2 / A^2 as it was measured (norms.py): what the loss makes
-    of its tokens, the weights and the masks, is in them.
+    norms: of each arm, any number of |gradient of a pull's loss|^2 / A^2 as measured (norms.py), so
+    that what the loss makes of its tokens, weights and masks, is in them already. pulls, wins
+    (seeds, groups, arms); mean, std (seeds, groups, 1) of the rewards -> (seeds,).
     """
-    total = np.zeros(len(pulls))
+    total, every = np.zeros(len(pulls)), np.concatenate(norms)
+    sizes = np.array([len(own) for own in norms])                # (arms,)
+    starts = np.cumsum(sizes) - sizes                            # where in `every` an arm's begin
     for count, advantage in ((wins, (1 - mean) / std), (pulls - wins, mean / std)):
         pull = np.repeat(np.arange(count.size), count.ravel())   # where in count each pull is
         seed, _, arm = np.unravel_index(pull, count.shape)
-        drawn = norms[arm, rng.integers(norms.shape[1], size=len(pull))]
+        drawn = every[starts[arm] + rng.integers(sizes[arm])]
         square = np.broadcast_to(advantage ** 2, count.shape).ravel()[pull]
         total += np.bincount(seed, weights=square * drawn, minlength=len(total))
     return total
@@ -69,13 +72,13 @@ def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples:
               updates: int = 8, p: float = 0.5, *, group: int = GROUP,
               eps_high: float | None = None, loss: str = "grpo", lr: float = LR,
               kappa: float = 1.0, max_norm: float = OFF, rest: tuple[float, ...] | float = 0.0,
-              norms: np.ndarray | None = None, seeds: int | None = None) -> np.ndarray:
+              norms: Sequence[np.ndarray] | None = None, seeds: int | None = None) -> np.ndarray:
     """The first arm's probability before, and after each batch of pulls: (batches + 1, seeds).
 
     A batch is pulled from the old policy and trained on in clipped SGD updates, of whole groups.
     `eps_high` is `eps` unless given. |d theta|^2 is kappa |d z|^2, so an update moves z by lr kappa
     times the gradient. A pull's has `rest` more, by arm, which counts in the norm alone; or the
-    whole is one of `norms` (arms, K), drawn anew for each pull (`draw_norms`).
+    whole is one of its arm's `norms`, drawn anew for each pull (`draw_norms`).
     """
     rng, n = np.random.default_rng(0), samples // updates
     other_rng = np.random.default_rng(1)   # so that the pulls do not depend on the norms

@@ -39,8 +39,7 @@ from model import Transformer, load_checkpoint, locate_base
 from rlvr import TrainConfig, make_config
 from run import Task, bind_entries, make_optimizers, make_pool
 
-ROWS = 2      # measured in each update
-PARTS = 200   # of a distribution that is kept as so many numbers
+ROWS = 2   # measured in each update
 
 
 class Probe:
@@ -105,12 +104,6 @@ def cut_rows(rows: list[dict]) -> list[dict]:
 def pick_mode(rows: list[dict], mode: str) -> list[float]:
     """The squares of the rows of a mode."""
     return [row["square"] for row in rows if row["mode"] == mode]
-
-
-def thin_norms(squares: list[float]) -> list[float]:
-    """A distribution as the means of PARTS equal parts of it, in order; their mean is its mean."""
-    parts = np.array_split(np.sort(squares), PARTS)
-    return [float(part.mean()) for part in parts if len(part)]
 
 
 def tabulate_norms(rows: list[dict]) -> str:
