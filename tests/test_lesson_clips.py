@@ -200,7 +200,7 @@ def test_the_grid_is_that_of_the_stored_runs():
 def test_no_two_cells_share_their_coins():
     """A seed is in one cell alone: else a lucky one would lift several."""
     seeds = [run["seed"] for run in lesson.runs(seeds=20)]
-    seeds += [seed for more in lesson.NORM_SEEDS.values() for seed in more]
+    seeds += [seed for _, more in lesson.NORM_RUNS.values() for seed in more]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -304,17 +304,18 @@ def test_what_is_measured(monkeypatch, tmp_path):
     by_coin = rows[len(names):]
     assert by_coin[1] == {"cell": "norms, p 0.5", "mode": "text", "runs": 8, "rows": 16,
                           "mean": 30.0, "median": 30.0, "largest": 50.0}
-    assert len(by_coin) == 6 and {row["mean"] for row in by_coin[2:]} == {7.0}
+    assert len(by_coin) == 8 and {row["mean"] for row in by_coin[2:]} == {7.0}
 
 
 def test_each_run_of_norms_has_its_own_seed_and_file():
     """Commands that write what `measure` reads, of the coin and the seed in their names."""
     commands = lesson.evidence_commands([])
-    assert len({path for _, path, _ in commands}) == len(commands) == 14
+    assert len({path for _, path, _ in commands}) == len(commands) == 18
     for command, path, _ in commands:
         words = dict(zip(command.split()[3::2], command.split()[4::2]))
         assert words["--out"] == path.as_posix() and words["--threads"] == "1"
-        assert path.parts[-3:-1] == (f"p-{words['--p']}", f"seed{words['--seed']}")
+        lr = f"-lr-{words['--lr']}" if "--lr" in words else ""
+        assert path.parts[-3:-1] == (f"p-{words['--p']}{lr}", f"seed{words['--seed']}")
 
 
 # --- table and figure, from rows made by hand
@@ -384,12 +385,12 @@ def test_every_number_of_the_table():
     head, drifts = read_table(first)
     other, causes = read_table(second)
     assert head == ["drift", "bandit", "code", "gain", "greedy", "in code", "broken"]
-    assert other == ["seeds", "KL", "switch", "within", "clip high", "clip low", "entropy",
+    assert other == ["KL", "switch", "within", "clip high", "clip low", "entropy",
                      "base's norms"]
     assert list(drifts) == list(causes) == ["before", *CELLS]
     assert drifts["before"] == ["", "", "0.40", "", "", "0.50", ""]
-    assert causes["before"] == ["", "", "", "", "", "", "0.550", ""]
-    broken = {"default, p 0.5": "0", "eps 0.2": "1", "default, p 0": "0"}
+    assert causes["before"] == ["", "", "", "", "", "0.550", ""]
+    broken = {"default, p 0.5": "0 of 3", "eps 0.2": "1 of 2", "default, p 0": "0 of 1"}
     for name, chosen in CELLS.items():
         def values(column, scale=1, chosen=chosen):
             return [scale * rows[i][column] for i in chosen]
@@ -408,7 +409,7 @@ def test_every_number_of_the_table():
             spread(greedy), f"{mean(code):.2f}",
             broken[name]]
         assert causes[name] == [
-            str(len(chosen)), f"{mean(values('after_kl_to_base')):.2f}",
+            f"{mean(values('after_kl_to_base')):.2f}",
             f"{100 * mean(values('gain_switch')):+.1f}",
             f"{100 * mean(values('gain_within')):+.1f}",
             f"{100 * mean(values('clip_high')):.3f}%", f"{100 * mean(values('clip_low')):.3f}%",

@@ -76,8 +76,10 @@ CELLS = {
                                       "no PPO clip, p 0.9": NO_PPO | {"p": 0.9}},
 }
 AGAIN = {"default, p 0.9, again": "default, p 0.9"}   # a cell whose flags another one has
-# Runs inside which gradient norms are measured, {p: their seeds}; the bandit is told those of 0.5.
-NORM_SEEDS = {0.5: own_seeds(90, 8), 0.9: own_seeds(91, 3), 0.1: own_seeds(92, 3)}
+# Runs inside which gradient norms are measured, {name: (flags, seeds)}.
+NORM_RUNS = {"p 0.5": ({"p": 0.5}, own_seeds(90, 8)), "p 0.9": ({"p": 0.9}, own_seeds(91, 3)),
+             "p 0.1": ({"p": 0.1}, own_seeds(92, 3)),
+             "p 0.5, lr 0.006": ({"p": 0.5, "lr": 0.006}, own_seeds(93, 4))}
 EVIDENCE_SECONDS = 30
 QUICK = ("default, p 0.5", "norm's alone, p 0.1", "norm's alone, p 0.9", "neither, p 0.5")
 EPS = {0.4: "default, p 0.5", **{eps: f"eps {eps}" for eps in (0.2, 0.1, 0.05)}}
@@ -112,23 +114,27 @@ def runs(seeds: int = 8, quick: bool = False) -> list[dict]:
 
 def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
     """The runs inside which norms are measured: command, the file that it makes, and the base."""
-    return [(command, path, "good-code") for p in NORM_SEEDS for command, path in list_norms(p)]
+    return [(command, path, "good-code") for name in NORM_RUNS for command, path in
+            list_norms(name)]
 
 
-def list_norms(p: float) -> list[tuple[str, Path]]:
-    """Commands and files of the runs with one coin."""
+def list_norms(name: str) -> list[tuple[str, Path]]:
+    """Commands and files of the runs of NORM_RUNS with a name."""
+    flags, seeds = NORM_RUNS[name]
+    cell = "-".join(f"{flag}-{value:g}" for flag, value in flags.items())
     found = []
-    for seed in NORM_SEEDS[p]:
-        path = Path("runs", "good-code", "norms", f"p-{p:g}", f"seed{seed}", "norms.csv")
-        flags = " ".join(write_flags({"p": p, "seed": seed, "threads": 1, "out": path}))
-        found.append((f"python -m lessons.clips.norms {flags}", path))
+    for seed in seeds:
+        path = Path("runs", "good-code", "norms", cell, f"seed{seed}", "norms.csv")
+        words = write_flags(flags | {"seed": seed, "threads": 1, "out": path})
+        found.append((" ".join(["python -m lessons.clips.norms", *words]), path))
     return found
 
 
-def read_norms(p: float) -> list[dict]:
-    """The rows measured inside the runs with one coin, each run's until its drift ends."""
-    return [row for _, path in list_norms(p)
+def read_norms(name: str) -> dict[str, list[float]]:
+    """What was measured inside these runs, each until its drift ends: by mode."""
+    rows = [row for _, path in list_norms(name)
             for row in cut_rows(parse_csv(read_text(path), ("mode",)))]
+    return {mode: pick_mode(rows, mode) for mode in ("code", "text")}
 
 
 def predict_paths(flags: dict, habit: Habit, norms: dict[str, list[float]] | None = None
@@ -152,31 +158,34 @@ def predict_paths(flags: dict, habit: Habit, norms: dict[str, list[float]] | Non
     return paths[::config.steps // POINTS].T.tolist()            # (seeds, POINTS + 1)
 
 
-def predict_cells(habit: Habit, norms: dict[str, list[float]]) -> list[dict]:
-    """The drift of a bandit in each cell, its norms drawn; and with the base's. AdamW has none."""
+def predict_cells(habit: Habit, norms: dict[str, dict[str, list[float]]]) -> list[dict]:
+    """The drift of a bandit in each cell, told norms at p = 0.5; AdamW has none.
+
+    base_drift: told the base's norms. own_drift: those at a cell's own, smaller step.
+    """
     rows = []
     for name, flags in list_cells().items():
-        if "optimizer" not in flags:
-            drift, error = estimate_drift(predict_paths(flags, habit, norms))
-            base_drift, base_error = estimate_drift(predict_paths(flags, habit))
-            rows.append({"cell": name, "drift": drift, "error": error, "base_drift": base_drift,
-                         "base_error": base_error})
+        told = {"": norms["p 0.5"], "base_": None}
+        if name in CELLS["lr 0.006"]:
+            told["own_"] = norms["p 0.5, lr 0.006"]
+        row = {"cell": name}
+        for key, chosen in told.items() if "optimizer" not in flags else ():
+            paths = predict_paths(flags, habit, chosen)
+            row[f"{key}drift"], row[f"{key}error"] = estimate_drift(paths)
+        rows += [row] if len(row) > 1 else []
     return rows
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """The base's habit; predictions, from norms inside runs at p = 0.5; what norms there are."""
-    habit = measure_habit("good-code")
+    """The base's habit; predictions; what norms there are inside runs."""
+    habit, norms = measure_habit("good-code"), {name: read_norms(name) for name in NORM_RUNS}
     rows = [{"cell": "habit", "arms": len(habit.shares), "share": habit.shares[0],
              "kappa": habit.kappa, **{f"norm_{mode}": habit.norms[mode] for mode in habit.norms}}]
-    modes = "code", "text"
-    rows += predict_cells(habit, {mode: pick_mode(read_norms(0.5), mode) for mode in modes})
-    for p in NORM_SEEDS:
-        for mode in modes:
-            found = pick_mode(read_norms(p), mode)
-            rows.append({"cell": f"norms, p {p}", "mode": mode, "runs": len(NORM_SEEDS[p]),
-                         "rows": len(found), "mean": mean(found), "median": median(found),
-                         "largest": max(found)})
+    rows += predict_cells(habit, norms)
+    for name, by_mode in norms.items():
+        rows += [{"cell": f"norms, {name}", "mode": mode, "runs": len(NORM_RUNS[name][1]),
+                  "rows": len(found), "mean": mean(found), "median": median(found),
+                  "largest": max(found)} for mode, found in by_mode.items()]
     return rows
 
 
@@ -258,20 +267,19 @@ def tabulate_drifts(results: Results) -> str:
                       show_mean(cell, "after_code_share"), show_spread(gains(cell)),
                       show_spread(greedy_gains(cell)),
                       show_mean(cell, "after_accuracy_code"),
-                      str(sum(broken))])
+                      f"{sum(broken)} of {len(cell)}"])
     return align(lines)
 
 
 def tabulate_causes(results: Results) -> str:
     """KL: nats per response from the base. The clips are shares of all tokens."""
     predicted = read_predictions(results, "base_")
-    lines = [["", "seeds", "KL", "switch", "within", "clip high", "clip low", "entropy",
-              "base's norms"],
-             ["before", "", "", "", "", "", "", show_mean(results.runs, "before_entropy", 3), ""]]
+    lines = [["", "KL", "switch", "within", "clip high", "clip low", "entropy", "base's norms"],
+             ["before", "", "", "", "", "", show_mean(results.runs, "before_entropy", 3), ""]]
     for name, cell in sort_cells(results.runs).items():
         parts = [f"{mean(gains(cell, part)):+.1f}" for part in ("switch", "within")]
         clips = [f"{mean(run[f'clip_{side}'] for run in cell):.3%}" for side in ("high", "low")]
-        lines.append([name, str(len(cell)), show_mean(cell, "after_kl_to_base"), *parts, *clips,
+        lines.append([name, show_mean(cell, "after_kl_to_base"), *parts, *clips,
                       show_mean(cell, "after_entropy", 3),
                       f"{predicted[name]:+.3f}" if name in predicted else ""])
     return align(lines)
@@ -314,12 +322,12 @@ def tabulate_norms(evidence: list[dict]) -> str:
               "median"],
              ["before RL", "", "", f"{habit['norm_code']:.0f}", "", "",
               f"{habit['norm_text']:.0f}", ""]]
-    for p in NORM_SEEDS:
-        rows = {row["mode"]: row for row in evidence if row["cell"] == f"norms, p {p}"}
+    for name in NORM_RUNS:
+        rows = {row["mode"]: row for row in evidence if row["cell"] == f"norms, {name}"}
         if rows:
             numbers = [f"{rows[mode][name]:.0f}" for mode in ("code", "text")
                        for name in ("rows", "mean", "median")]
-            lines.append([f"in a run, p {p}", f"{rows['code']['runs']:.0f}", *numbers])
+            lines.append([f"in a run, {name}", f"{rows['code']['runs']:.0f}", *numbers])
     return align(lines)
 
 

@@ -106,7 +106,7 @@ def pick_mode(rows: list[dict], mode: str) -> list[float]:
     return [row["square"] for row in rows if row["mode"] == mode]
 
 
-def tabulate_norms(rows: list[dict]) -> str:
+def tabulate_squares(rows: list[dict]) -> str:
     lines = [["mode", "rows", "mean", "median", "5% to 95%"]]
     for mode in sorted({row["mode"] for row in rows}):
         squares = pick_mode(rows, mode)
@@ -122,7 +122,7 @@ def show_norms(config: TrainConfig, out: Path) -> None:
     if not rows:
         raise InputError("no response had an advantage")
     write(out, to_csv(rows))
-    print(f"until the share of code leaves 5% to 95%:\n{tabulate_norms(cut_rows(rows))}")
+    print(f"until the share of code leaves 5% to 95%:\n{tabulate_squares(cut_rows(rows))}")
     print(f"wrote {out}")
 
 
@@ -132,13 +132,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--base", default="good-code", help="a base's name or a checkpoint")
     parser.add_argument("--p", type=number(float, least=0, most=1), default=0.5,
                         help="how often the coin pays (default 0.5)")
+    parser.add_argument("--lr", type=number(float, above=0), default=TrainConfig.lr,
+                        help=f"step size (default {TrainConfig.lr})")
     parser.add_argument("--seed", type=number(int, least=0, most=MAX_SEED), default=1,
                         help="of the run (default 1)")
     parser.add_argument("--threads", type=number(int, least=1), help="default: torch's own")
     parser.add_argument("--out", type=Path, default=Path("runs/clips/norms.csv"),
                         help="default runs/clips/norms.csv")
     args = parser.parse_args(arguments)
-    flags = {name: getattr(args, name) for name in ("base", "p", "seed", "threads")}
+    flags = {name: getattr(args, name) for name in ("base", "p", "lr", "seed", "threads")}
     return run_command(parser.prog, lambda: show_norms(make_config(**flags), args.out))
 
 
