@@ -129,7 +129,7 @@ def test_bad_input_is_one_line(arguments, tmp_path, monkeypatch, capsys):
 
 # --- the bandit that draws them
 
-PRIOR, KAPPA, LR, MAX_NORM, P, EPS = (0.6, 0.4), 1.5, 1.2, 0.9, 0.3, 0.2
+PRIOR, KAPPA, LR, MAX_NORM, P, EPS = (0.6, 0.4), 1.5, 3.0, 0.9, 0.3, 0.2
 NORMS = [np.array([1.0, 9.0]), np.array([2.0, 60.0])]   # two kinds of pulls of each arm
 
 
@@ -182,9 +182,9 @@ def test_drawn_norms_are_those_of_single_pulls():
     found = played_shares(NORMS)
     error = found.std() / math.sqrt(len(found))
     assert abs(found.mean() - expected_share()) < 4 * error
-    assert abs(expected_share(weigh_norms=True) - expected_share()) > 8 * error
+    assert abs(expected_share(weigh_norms=True) - expected_share()) > 6 * error
     one = played_shares([kinds.mean(keepdims=True) for kinds in NORMS])
-    assert abs(one.mean() - expected_share()) > 8 * error
+    assert abs(one.mean() - expected_share()) > 6 * error
 
 
 def test_one_norm_an_arm_is_as_told_before():
@@ -192,7 +192,7 @@ def test_one_norm_an_arm_is_as_told_before():
     pi, own = np.array(PRIOR), KAPPA * np.array([2 * 0.4 ** 2, 2 * 0.6 ** 2])
     total = np.array([5.0, 40.0])
     asked = {"batches": 5, "samples": 320, "updates": 1, "p": 0.2, "lr": 0.5, "kappa": KAPPA,
-             "max_norm": 0.5, "seeds": 50}
+             "max_norm": 0.1, "seeds": 50}
     drawn = first_arm(tuple(pi), EPS, norms=list(total[:, None]), **asked)
     told = first_arm(tuple(pi), EPS, rest=tuple(total - own), **asked)
     assert drawn[1] == pytest.approx(told[1])          # later the own part is not that of the prior
