@@ -67,7 +67,10 @@ def take_step(probed: bool, seen: list):
 
 
 def test_a_probe_changes_nothing_and_knows_its_rows(monkeypatch):
-    """A gradient left in place, or rows of another minibatch than the one that is trained."""
+    """A gradient left in place, or rows of another minibatch than the one that is trained.
+
+    All rows of a minibatch that have a signal are measured if so many are asked for.
+    """
     calls, original = [], rlvr.minibatch_loss
 
     def note(policy, batch, rows, *rest):
@@ -76,14 +79,16 @@ def test_a_probe_changes_nothing_and_knows_its_rows(monkeypatch):
 
     plain = take_step(False, [])
     monkeypatch.setattr(rlvr, "minibatch_loss", note)
-    seen = []
-    assert torch.equal(take_step(True, seen), plain)
-    measured = [[row for row, _ in rows] for rows in seen[0].measured]
-    assert [len(rows) for rows in measured] == [norms.ROWS] * 2
-    trained = [rows for rows in calls if len(rows) > 1]
-    assert len(trained) == 2 and len(calls) == 6
-    assert all(set(rows) < set(others) for rows, others in zip(measured, trained))
-    assert set(trained[0]).isdisjoint(trained[1])
+    for most in (2, 100):
+        monkeypatch.setattr(norms, "ROWS", most)
+        calls.clear()
+        seen = []
+        assert torch.equal(take_step(True, seen), plain)
+        measured = [[row for row, _ in rows] for rows in seen[0].measured]
+        trained = [rows for rows in calls if len(rows) > 1]
+        assert len(trained) == 2 and set(trained[0]).isdisjoint(trained[1])
+        assert [len(rows) for rows in measured] == [min(most, len(rows)) for rows in trained]
+        assert all(set(rows) <= set(others) for rows, others in zip(measured, trained))
 
 
 def test_rows_count_until_the_drift_ends():
