@@ -10,6 +10,8 @@ The norm clip scales a whole update down to a largest norm. It holds back what i
 the coin seldom pays, the rewards of those arms whose gradient is large.
 """
 
+from typing import Sequence
+
 import numpy as np
 
 SEEDS, LR, EPS, OFF = 200, 2.0, 0.2, 1e9
@@ -30,18 +32,45 @@ def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list
     return [weight * ~high, weight * ~low]
 
 
+def own_squares(pi: np.ndarray) -> np.ndarray:
+    """|d log pi_a / dz|^2 = |onehot(a) - pi|^2 by arm: (..., arms) -> (..., arms)."""
+    return (pi ** 2).sum(axis=-1, keepdims=True) - 2 * pi + 1
+
+
+def draw_norms(rng: np.random.Generator, norms: Sequence[np.ndarray], pulls: np.ndarray,
+               wins: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The sum over an update's pulls of A^2 times one of the norms that the pull's arm has.
+
+    norms: of each arm, any number of |gradient of a pull's loss|^2 / A^2 as measured in runs
+    (clips/norms.py), with what the loss makes of its tokens, weights and masks. pulls, wins
+    (seeds, groups, arms); mean, std (seeds, groups, 1) of the rewards -> (seeds,).
+    """
+    total, every = np.zeros(len(pulls)), np.concatenate(norms)
+    sizes = np.array([len(own) for own in norms])                # (arms,)
+    starts = np.cumsum(sizes) - sizes                            # where in `every` an arm's begin
+    for count, advantage in ((wins, (1 - mean) / std), (pulls - wins, mean / std)):
+        pull = np.repeat(np.arange(count.size), count.ravel())   # where in count each pull is
+        seed, _, arm = np.unravel_index(pull, count.shape)
+        drawn = every[starts[arm] + rng.integers(sizes[arm])]
+        square = np.broadcast_to(advantage ** 2, count.shape).ravel()[pull]
+        total += np.bincount(seed, weights=square * drawn, minlength=len(total))
+    return total
+
+
 def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples: int = 512,
               updates: int = 8, p: float = 0.5, *, group: int = GROUP,
               eps_high: float | None = None, loss: str = "grpo", lr: float = LR,
               kappa: float = 1.0, max_norm: float = OFF, rest: tuple[float, ...] | float = 0.0,
-              seeds: int | None = None) -> np.ndarray:
+              norms: Sequence[np.ndarray] | None = None, seeds: int | None = None) -> np.ndarray:
     """The first arm's probability before, and after each batch of pulls: (batches + 1, seeds).
 
     A batch is pulled from the old policy and trained on in clipped SGD updates, of whole groups.
     `eps_high` is `eps` unless given. |d theta|^2 is kappa |d z|^2, so an update moves z by lr kappa
-    times the gradient. A pull's has `rest` more, by arm, which counts in the norm alone.
+    times the gradient. A pull's has `rest` more, by arm, which counts in the norm alone; or the
+    whole is one of its arm's `norms`, drawn anew for each pull (`draw_norms`).
     """
     rng, n = np.random.default_rng(0), samples // updates
+    other_rng = np.random.default_rng(1)   # so that the pulls do not depend on the norms
     z = np.tile(np.log(prior), (seeds or SEEDS, 1))                  # (seeds, arms) logits
     shares = [softmax(z)[:, 0]]
     for _ in range(batches):
@@ -59,8 +88,11 @@ def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples:
             # d log pi_a / dz = onehot(a) - pi
             gradient = weight - pi * weight.sum(axis=1, keepdims=True)
             squares = (up ** 2 * wins + down ** 2 * (pulls - wins)).sum(axis=1)
-            others = squares * rest / n ** 2
-            norm = np.sqrt(kappa * (gradient ** 2).sum(axis=1) + others.sum(axis=1)) + 1e-9
+            others = (squares * rest / n ** 2).sum(axis=1)
+            if norms is not None:
+                drawn = draw_norms(other_rng, norms, pulls, wins, mean, std)
+                others = (drawn - kappa * (squares * own_squares(pi)).sum(axis=1)) / n ** 2
+            norm = np.sqrt(np.maximum(0, kappa * (gradient ** 2).sum(axis=1) + others)) + 1e-9
             z = z + lr * kappa * np.minimum(1, max_norm / norm)[:, None] * gradient
         shares.append(softmax(z)[:, 0])
     return np.array(shares)

@@ -12,6 +12,7 @@ import torch
 
 import rlvr
 from lessons import report
+from lessons.chance import find_student
 from lessons.clips import bandit, lesson
 from lessons.clips.kernel import Habit
 from lessons.drift import estimate_drift
@@ -193,13 +194,14 @@ def test_the_grid_is_that_of_the_stored_runs():
     stored = Counter((run["base"], run["reward"], run["loss"], run["flags"], int(run["seed"]))
                      for run in report.read_results(FOLDER).runs)
     assert planned == stored
-    assert planned.total() == len(planned) == 44 * 8 + 1
-    assert len({key[2:4] for key in planned}) == 45 == len(lesson.list_cells())
+    assert planned.total() == len(planned) == 44 * 8 + 1 + 2 * 16
+    assert len({key[2:4] for key in planned}) == 46 == len(lesson.list_cells()) - 1
 
 
 def test_no_two_cells_share_their_coins():
     """A seed is in one cell alone: else a lucky one would lift several."""
     seeds = [run["seed"] for run in lesson.runs(seeds=20)]
+    seeds += [seed for _, more in lesson.NORM_RUNS.values() for seed in more]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -217,7 +219,7 @@ def test_the_twelve_cells_are_all_combinations():
 def test_seeds_and_quick():
     """p = 0 has one seed always; the quick grid is part of the full one, the default in it."""
     two, quick, full = lesson.runs(seeds=2), lesson.runs(quick=True), lesson.runs()
-    assert len(two) == 44 * 2 + 1 and all(run in full for run in two)
+    assert len(two) == 44 * 2 + 1 + 2 * 4 and all(run in full for run in two)
     assert len([run for run in two if run.get("p") == 0]) == 1
     assert len(quick) == 12 and all(run in full for run in quick)
     assert len({flags_of(run)[3] for run in quick}) == 4 and "" in {flags_of(run)[3]
@@ -255,21 +257,66 @@ def test_the_bandit_of_a_cell_has_its_flags(monkeypatch):
     assert asked["sizes"] == (640, 32, 1) and paths[1] == [64.0 * t + 1 for t in range(21)]
 
 
-def test_what_is_measured(monkeypatch):
-    """The habit first, then every cell that SGD made."""
+def test_the_bandit_of_a_cell_draws_norms(monkeypatch):
+    """By mode: the first arm is code, the others are text; nothing is told besides."""
+    asked = {}
+
+    def play(*args, **options):
+        asked.update(options)
+        return np.ones((21, 1))
+
+    monkeypatch.setattr(lesson, "first_arm", play)
+    habit = Habit([0.6, 0.3, 0.05], [120.0], [20.0], {"code": 50.0, "text": 900.0})
+    lesson.predict_paths({}, habit, {"code": [1.0, 2.0], "text": [30.0, 40.0]})
+    assert [list(own) for own in asked["norms"]] == [[1.0, 2.0], [30.0, 40.0], [30.0, 40.0]]
+    assert "rest" not in asked
+
+
+def test_what_is_measured(monkeypatch, tmp_path):
+    """The habit first, then every cell that SGD made, with either norms; then the norms."""
     habit = Habit([0.6, 0.3, 0.05], [120.0], [20.0], {"code": 50.0, "text": 900.0})
     one = 1 / (1 + math.exp(-1))
+    drawn = {"code": [1.0, 3.0], "text": [10.0, 50.0]}
+
+    def predict(flags, h, norms=None):
+        told = norms and {mode: sorted(set(squares)) for mode, squares in norms.items()}
+        moves = flags.get("p") == (0.1 if told == drawn else 0.9)
+        return [[0.5, one]] * 2 if moves else [[0.5] * 2]
+
     monkeypatch.setattr(lesson, "measure_habit", lambda base: habit)
-    monkeypatch.setattr(lesson, "predict_paths",
-                        lambda flags, h: [[0.5, one]] * 2 if flags.get("p") == 0.1 else [[0.5] * 2])
+    monkeypatch.setattr(lesson, "predict_paths", predict)
+    monkeypatch.chdir(tmp_path)
+    for _, path, base in lesson.evidence_commands([]):
+        path.parent.mkdir(parents=True)
+        p = path.parents[1].name
+        rows = [f"{step},0,{mode},0.6,{square if p == 'p-0.5' else 7}" for step in (0, 1)
+                for mode in drawn for square in drawn[mode][step:step + 1]]
+        path.write_text("step,update,mode,share,square\n" + "\n".join(rows), encoding="utf-8")
+        assert base == "good-code"
     first, *rows = lesson.measure([])
     assert first == {"cell": "habit", "arms": 3, "share": 0.6, "kappa": 100.0, "norm_code": 50.0,
                      "norm_text": 900.0}
-    assert [row["cell"] for row in rows] == [
-        name for name, flags in lesson.list_cells().items() if flags.get("optimizer") != "adamw"]
-    found = {row["cell"]: (row["drift"], row["error"]) for row in rows}
-    assert found["neither, p 0.1"] == (pytest.approx(1), pytest.approx(0))
-    assert found["neither, p 0.9"] == (0, 0)
+    names = [name for name, flags in lesson.list_cells().items()
+             if flags.get("optimizer") != "adamw"]
+    assert [row["cell"] for row in rows[:len(names)]] == names
+    found = {row["cell"]: (row["drift"], row["base_drift"]) for row in rows[:len(names)]}
+    assert found["neither, p 0.1"] == (pytest.approx(1), 0)
+    assert found["neither, p 0.9"] == (0, pytest.approx(1))
+    by_coin = rows[len(names):]
+    assert by_coin[1] == {"cell": "norms, p 0.5", "mode": "text", "runs": 8, "rows": 16,
+                          "mean": 30.0, "median": 30.0, "largest": 50.0}
+    assert len(by_coin) == 8 and {row["mean"] for row in by_coin[2:]} == {7.0}
+
+
+def test_each_run_of_norms_has_its_own_seed_and_file():
+    """Commands that write what `measure` reads, of the coin and the seed in their names."""
+    commands = lesson.evidence_commands([])
+    assert len({path for _, path, _ in commands}) == len(commands) == 18
+    for command, path, _ in commands:
+        words = dict(zip(command.split()[3::2], command.split()[4::2]))
+        assert words["--out"] == path.as_posix() and words["--threads"] == "1"
+        lr = f"-lr-{words['--lr']}" if "--lr" in words else ""
+        assert path.parts[-3:-1] == (f"p-{words['--p']}{lr}", f"seed{words['--seed']}")
 
 
 # --- table and figure, from rows made by hand
@@ -278,6 +325,7 @@ NO_PPO = "--eps-low 1e+09 --eps-high 1e+09"
 CELLS = {"default, p 0.5": (1, 3, 5), "eps 0.2": (0, 4), "default, p 0": (2,)}
 CODE = [0.55, 0.65, 0.45, None, 0.95, 0.75]     # the fourth writes none
 DRIFTS = {"default, p 0.5": 0.1, "eps 0.2": -0.3, "default, p 0": 0.0}
+T = {2: 12.706, 3: 4.303}   # Student's, by seeds, from a printed table
 NUMBERS = ["accuracy", "greedy_accuracy", "code_share", "kl_to_base", "accuracy_code", "entropy"]
 
 
@@ -299,8 +347,11 @@ def make_results(evidence=True) -> report.Results:
         curves[i] = [{"code_share": 0.5, "approx_kl": 0.0999},
                      {"code_share": 0.5 + 0.02 * i, "approx_kl": 0.01}]
     curves[4][1]["approx_kl"] = 0.1001     # broken by its second batch
-    cells = [{"cell": "habit", "arms": 8.0}, *({"cell": name, "drift": value, "error": 0.001}
-                                               for name, value in DRIFTS.items())]
+    cells = [{"cell": "habit", "arms": 8.0, "norm_code": 61.3, "norm_text": 762.7},
+             *({"cell": name, "drift": value, "error": 0.001, "base_drift": value - 0.02}
+               for name, value in DRIFTS.items()),
+             *({"cell": "norms, p 0.5", "mode": mode, "runs": 8.0, "rows": 10.0 * k,
+                "mean": 11.0 * k, "median": 12.0 * k} for k, mode in ((1, "code"), (2, "text")))]
     return report.Results(rows, curves, cells if evidence else [])
 
 
@@ -331,15 +382,16 @@ def test_every_number_of_the_table():
     """Recomputed from the rows: a wrong column, sign, seed count or cell fails."""
     results = make_results()
     rows = results.runs
-    first, second, _, _ = lesson.table(results).split("\n\n")
+    first, second, *_ = lesson.table(results).split("\n\n")
     head, drifts = read_table(first)
     other, causes = read_table(second)
     assert head == ["drift", "bandit", "code", "gain", "greedy", "in code", "broken"]
-    assert other == ["seeds", "KL", "switch", "within", "clip high", "clip low", "entropy"]
+    assert other == ["KL", "switch", "within", "clip high", "clip low", "entropy",
+                     "base's norms"]
     assert list(drifts) == list(causes) == ["before", *CELLS]
     assert drifts["before"] == ["", "", "0.40", "", "", "0.50", ""]
-    assert causes["before"] == ["", "", "", "", "", "", "0.550"]
-    broken = {"default, p 0.5": "0", "eps 0.2": "1", "default, p 0": "0"}
+    assert causes["before"] == ["", "", "", "", "", "0.550", ""]
+    broken = {"default, p 0.5": "0 of 3", "eps 0.2": "1 of 2", "default, p 0": "0 of 1"}
     for name, chosen in CELLS.items():
         def values(column, scale=1, chosen=chosen):
             return [scale * rows[i][column] for i in chosen]
@@ -352,16 +404,17 @@ def test_every_number_of_the_table():
                                         values("before_greedy_accuracy", 100))]
         code = [CODE[i] for i in chosen if CODE[i] is not None]
         assert drifts[name] == [
-            f"{drift:+.3f}" + (f" ± {2 * error:.3f}" if several else ""), f"{DRIFTS[name]:+.3f}",
+            f"{drift:+.3f}" + (f" ± {T[len(chosen)] * error:.3f}" if several else ""),
+            f"{DRIFTS[name]:+.3f}",
             f"{mean(values('after_code_share')):.2f}", spread(values("gain_total", 100)),
             spread(greedy), f"{mean(code):.2f}",
             broken[name]]
         assert causes[name] == [
-            str(len(chosen)), f"{mean(values('after_kl_to_base')):.2f}",
+            f"{mean(values('after_kl_to_base')):.2f}",
             f"{100 * mean(values('gain_switch')):+.1f}",
             f"{100 * mean(values('gain_within')):+.1f}",
             f"{100 * mean(values('clip_high')):.3f}%", f"{100 * mean(values('clip_low')):.3f}%",
-            f"{mean(values('after_entropy')):.3f}"]
+            f"{mean(values('after_entropy')):.3f}", f"{DRIFTS[name] - 0.02:+.3f}"]
 
 
 def test_where_a_path_ends():
@@ -380,25 +433,47 @@ def test_the_table_of_widths():
     """The formula, the bandit and the runs, for the widths that were run."""
     lines = [re.split(r"  +", line) for line in
              lesson.tabulate_walls(make_results()).splitlines()]
-    shown = [f"{drift:+.3f} ± {2 * error:.3f}"
-             for drift, error in map(expected_drift, ("default, p 0.5", "eps 0.2"))]
+    shown = [f"{drift:+.3f} ± {T[len(CELLS[name])] * error:.3f}"
+             for name in ("default, p 0.5", "eps 0.2") for drift, error in [expected_drift(name)]]
     assert lines == [["eps", "formula", "bandit", "runs"], ["0.4", "+0.201", "+0.100", shown[0]],
                      ["0.2", "+0.048", "-0.300", shown[1]]]
 
 
 def test_the_table_of_agreement(monkeypatch):
-    """Predictions above two standard errors and below; sign, distance in errors and in per cent."""
-    found = {"neither, p 0.1": (0.21, 0.01), "neither, p 0.5": (0.15, 0.05),
-             "neither, p 0.9": (-0.1, 0.08), "eps 0.2": (0.0, 0.01), "default, p 0": (0.0, 0.0)}
-    said = {"neither, p 0.1": 0.2, "neither, p 0.5": 0.11, "neither, p 0.9": 0.1, "eps 0.2": 0.3,
-            "default, p 0": 0.0, "eps 0.1": 9.0}
+    """Predictions beyond the interval's half and within; sign, distance from it, and per cent."""
+    found = {"neither, p 0.1": (0.21, 0.02), "neither, p 0.5": (0.15, 0.1),
+             "neither, p 0.9": (-0.1, 0.16), "eps 0.2": (0.0, 0.02), "default, p 0": (0.0, 0.0)}
+    said = {"": {"neither, p 0.1": 0.2, "neither, p 0.5": 0.11, "neither, p 0.9": 0.1,
+                 "eps 0.2": 0.3, "default, p 0": 0.0, "eps 0.1": 9.0},
+            "base_": {"neither, p 0.1": -0.2}}
     monkeypatch.setattr(lesson, "estimate_drifts", lambda results: found)
-    monkeypatch.setattr(lesson, "read_predictions", lambda results: said)
+    monkeypatch.setattr(lesson, "read_predictions", lambda results, norms: said[norms])
     lines = [re.split(r"  +", line) for line in
              lesson.tabulate_agreement(make_results()).splitlines()]
-    assert lines == [["bandit against 2 s.e.", "cells", "sign right", "within 2 s.e.",
+    assert lines == [["bandit's norms", "against the interval", "cells", "sign right", "inside it",
                       "within 25%"],
-                     ["more", "3", "2", "2", "1"], ["less", "1", "0", "0", "0"]]
+                     ["in a run", "more", "3", "2", "2", "1"],
+                     ["in a run", "less", "1", "0", "0", "0"],
+                     ["the base's", "more", "1", "0", "0", "0"]]
+
+
+def test_the_table_of_norms():
+    lines = [re.split(r"  +", line) for line in
+             lesson.tabulate_norms(make_results().evidence).splitlines()]
+    assert lines[1][:3] == ["before RL", "61", "763"]
+    assert lines[2] == ["in a run, p 0.5", "8", "10", "11", "12", "20", "22", "24"]
+    assert len(lines) == 3
+
+
+def test_equal_cells_are_told_apart_by_their_seeds():
+    """The runs that were the reason to look, and those that decide, are two rows."""
+    runs = report.read_results(FOLDER).runs
+    cells = lesson.sort_cells(runs)
+    first, again = cells["default, p 0.9"], cells["default, p 0.9, again"]
+    assert {run["flags"] for run in first + again} == {"--p 0.9"}
+    assert (len(first), len(again)) == (8, 16)
+    assert len({run["seed"] for run in first + again}) == 24
+    assert "default, p 0.9, again" not in lesson.sort_cells(first)
 
 
 def test_without_predictions_there_are_drifts():
@@ -446,7 +521,8 @@ def test_the_figure():
         (x, y), [segment] = dots[color]
         drift, error = expected_drift(cell)
         assert (x, y) == (DRIFTS[cell], pytest.approx(drift))
-        assert segment[:, 1] == pytest.approx([drift - 2 * error, drift + 2 * error])
+        half = T[len(CELLS[cell])] * error
+        assert segment[:, 1] == pytest.approx([drift - half, drift + half], rel=1e-3)
         assert name in {text.get_text() for text in axis.texts}
     diagonal = [line for line in axis.lines if line.get_color() == "black"]
     assert [list(line.get_xdata()) == list(line.get_ydata()) for line in diagonal] == [True]
@@ -463,13 +539,13 @@ def read_prose() -> str:
 def test_the_drifts_in_the_prose_are_those_of_the_table():
     """Every 'drift ± error' is some cell's; but for one, of the paths that go on when broken."""
     results = report.read_results(FOLDER)
-    known = {f"{drift:+.3f} ± {2 * error:.3f}"
-             for drift, error in lesson.estimate_drifts(results).values()}
+    known = {f"{drift:+.3f} ± {half:.3f}"
+             for drift, half in lesson.estimate_drifts(results).values()}
     paths = [[row["code_share"] for row in results.curves[i]] + [run["after_code_share"]]
              for i, run in enumerate(results.runs)
              if run in lesson.sort_cells(results.runs)["neither, p 0.5"]]
     drift, error = estimate_drift(paths)
-    known.add(f"{drift:+.3f} ± {2 * error:.3f}")
+    known.add(f"{drift:+.3f} ± {find_student(len(paths)) * error:.3f}")
     found = set(re.findall(r"[+-]0\.\d{3} ± 0\.\d{3}", read_prose()))
     assert len(found) > 20 and found <= known, found - known
 
@@ -484,7 +560,7 @@ def test_the_gains_in_the_prose_are_those_of_the_table():
 
 def test_the_page_counts_what_the_last_table_counts():
     table = lesson.tabulate_agreement(report.read_results(FOLDER)).splitlines()
-    cells, signs, _, near = re.split(r"  +", table[1])[1:]
+    cells, signs, _, near = re.split(r"  +", table[1])[2:]
     text = " ".join(read_prose().split())
     assert f"has the sign of {signs} of the {cells} drifts" in text
     assert f"{near} of them within 25%" in text
