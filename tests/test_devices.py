@@ -513,10 +513,10 @@ BUGS = {
     "checkpoint": (model, "load_checkpoint", taught, 'map_location="cpu", ', ""),
     "steps of AdamW": (model, "load_checkpoint", taught, 'map_location="cpu"',
                        "map_location=device"),
-    "state of AdamW": (runs, "open_run", taught, "thing.load_state_dict(saved)",
-                       'thing.load_state_dict(saved) if not hasattr(thing, "state") else '
+    "state of AdamW": (runs, "open_run", taught, "thing.load_state_dict(state)",
+                       'thing.load_state_dict(state) if not hasattr(thing, "state") else '
                        'thing.state.update(zip(thing.param_groups[0]["params"], '
-                       'saved["state"].values()))'),
+                       'state["state"].values()))'),
     # hidden waits
     "memory that is not pinned": (plumbing.machine, "upload", judged, "tensor.pin_memory()",
                                   "tensor"),

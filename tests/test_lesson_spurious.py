@@ -1,6 +1,5 @@
 """Lesson 1: what its tables and its figure say, and how a habit is drawn out without training."""
 
-import math
 from collections import Counter
 from pathlib import Path
 
@@ -11,14 +10,11 @@ import torch
 
 import evaluation
 from data import corpus, tokenizer
-from data.corpus import CORPORA
 from data.task import EASY, draw_problems, solve
 from evaluation import PLAIN, Answers, Sampling
 from lessons import elicit
-from lessons.grid import name_base
 from lessons.report import PAPER, Results, read_results
-from lessons.spurious import lesson, mixed, trio
-from plumbing.flags import read_defaults
+from lessons.spurious import lesson, trio
 from plumbing.streams import EVALUATION
 
 ROOT = Path(__file__).parents[1]
@@ -154,136 +150,28 @@ def test_the_healthy_ranges_of_the_front_page():
 
 # --- bases with greedy headroom
 
-def make_mixed(base: str, i: int, after: float, flags: str = "", reward: str = "random") -> dict:
-    """A row of a mixed base, whose products are the rarer kind."""
-    return make_run(base, reward, i, 0.1, after - 0.5) | {
-        "flags": flags, "loss": "grpo", "before_greedy_code_share": 0.7,
+def test_the_mixed_bases_stay_out_of_the_first_tables():
+    """And of what the coin gains beside what needs no training; they have a panel of their own."""
+    mixed = make_run("mixed-code", "random", 1, 0.9) | {
+        "flags": "--steps 30", "loss": "grpo", "before_greedy_code_share": 0.7,
         "after_greedy_code_share": 0.75, "before_code_share_sums": 0.8,
         "before_code_share_products": 0.25, "after_code_share_sums": 0.9,
         "after_code_share_products": 0.5}
-
-
-def make_mixed_results() -> Results:
-    """Four coins on mixed-code among others: greedily up, up, just not up, down."""
-    runs = [make_mixed(mixed.MIXED, 1, 0.95), make_run("good-code", "random", 1, 0.1),
-            make_mixed(mixed.MIXED, 2, 0.7), make_mixed(mixed.MIXED, 201, 0.3, "--p 0.9"),
-            make_mixed(mixed.MIXED, 3, 0.59), make_mixed(mixed.MIXED, 4, 0.2),
-            make_mixed(mixed.MIRRORED, 5, 0.5)]
-    curves = {i: [{"code_share_sums": 0.8, "code_share_products": 0.25},
-                  {"code_share_sums": 0.85, "code_share_products": 0.2 + 0.01 * i}]
-              for i in range(len(runs))}
-    curves[2][1]["code_share_sums"] = 0.99       # left the middle: its last step does not count
-    return Results(runs, curves, [])
-
-
-def test_the_stored_mixed_bases():
-    """The mirrored ones have the two shares swapped; each is what its name says, with one rival."""
-    for straight, mirrored in ((mixed.MIXED, mixed.MIRRORED), (mixed.NEAR, mixed.NEAR_MIRRORED)):
-        one, other = (read_defaults(CORPORA["mixed-code"].write) | mixed.BASES[base]
-                      for base in (straight, mirrored))
-        assert (one["code_on_sums"], one["code_on_products"]) == (
-            other["code_on_products"], other["code_on_sums"])
-    for name, flags in mixed.BASES.items():
-        shares = {flag: flags[flag] for flag in flags if flag.startswith("code_on")}
-        assert name == name_base({"base": "mixed-code", **shares})
-        assert flags == mixed.ONE_RIVAL | shares
-
-
-def test_table_of_outcomes():
-    """By hand: up and down by more than 10 points; Clopper and Pearson's interval of 2 of 4."""
-    lines = mixed.tabulate_outcomes(make_mixed_results().runs).splitlines()
-    assert cells(lines[0]) == ["seeds", "accuracy", "greedy", "greedy in code", "up",
-                               "95% interval", "down"]
-    assert cells(lines[1]) == ["mixed", "4", "0.40 -> 0.50", "0.50 -> 0.61", "0.70 -> 0.75", "2",
-                               "7% to 93%", "1"]
-    assert cells(lines[2])[0] == "mixed, p 0.9" and cells(lines[2])[-3:] == ["0", "0% to 98%", "1"]
-    assert [cells(line)[0] for line in lines[3:]] == ["mirrored"]
-    moved = make_mixed(mixed.MIXED, 1, 0.6)
-    assert mixed.count_moved([moved, moved | {"after_greedy_accuracy": 0.39}]) == (0, 1)
-
-
-def logit(share: float) -> float:
-    return math.log(share / (1 - share))
-
-
-def test_how_a_run_is_followed():
-    """The likelier kind first, whichever it is; to the first share outside, that one included."""
-    results = make_mixed_results()
-    steps = mixed.follow(results.curves[0], results.runs[0])
-    assert len(steps) == 2 and np.allclose(steps, [
-        [logit(0.85) - logit(0.8), logit(0.2) - logit(0.25)],
-        [logit(0.9) - logit(0.85), logit(0.5) - logit(0.2)]])
-    steps = mixed.follow(results.curves[2], results.runs[2])
-    assert len(steps) == 1
-    assert np.allclose(steps, [[logit(0.99) - logit(0.8), logit(0.22) - logit(0.25)]])
-    swapped = results.runs[0] | {"before_code_share_sums": 0.2, "before_code_share_products": 0.8}
-    steps = mixed.follow(results.curves[0], swapped)
-    assert np.allclose(steps[0], [logit(0.2) - logit(0.25), logit(0.85) - logit(0.8)])
-
-
-def test_table_of_the_race():
-    """Apart and together: all that was moved by all batches, two standard errors; by hand."""
-    results = make_mixed_results()
-    lines = mixed.tabulate_race(results).splitlines()
-    assert cells(lines[0]) == ["from the tie", "apart", "together", "shake", "correlation"]
-    found = [mixed.follow(results.curves[i], results.runs[i]) for i in (0, 2, 4, 5)]
-    steps = np.concatenate(found)
-    n = np.array([len(moved) for moved in found])
-    assert len(steps) == n.sum() == 7
-    row = cells(lines[1])
-    assert row[:2] == ["mixed", f"{logit(0.25) - math.log(0.6 + 0.4 / 7):+.2f}"]
-    for shown, weights in zip(row[2:4], ((1, -1), (0.5, 0.5))):
-        moved = np.array([(weights[0] * m[:, 0] + weights[1] * m[:, 1]).sum() for m in found])
-        drift = moved.sum() / 7
-        error = math.sqrt(((moved - drift * n) ** 2).sum() * 4 / 3) / 7
-        assert shown == f"{drift:+.3f} ± {2 * error:.3f}"
-    assert row[4] == f"{((steps[:, 0] + steps[:, 1]) / 2).std():.2f}"
-    assert row[5] == f"{np.corrcoef(steps[:, 0], steps[:, 1])[0, 1]:+.2f}"
-
-
-def test_the_mixed_bases_stay_out_of_the_first_tables():
-    """And have their own two, and a panel: a dot a seed at its greedy accuracy, the base's line."""
-    results = make_mixed_results()
-    assert lesson.select_main(results.runs) == [results.runs[1]]
+    evidence = [*RESULTS.evidence, {"base": "mixed-code", "way": "T = 1", "accuracy": 0.4}]
+    curves = {len(RESULTS.runs): [{"code_share_sums": 0.8, "code_share_products": 0.25}]}
+    results = Results([*RESULTS.runs, mixed], curves, evidence)
+    assert lesson.select_main(results.runs) == RESULTS.runs
     parts = lesson.table(results).split("\n\n")
-    assert len(parts) == 6 and "mixed" not in "".join(parts[:4])
+    assert lesson.table(RESULTS).split("\n\n") == parts[:5] and len(parts) > 5
     figure = lesson.figure(results)
     axis = figure.axes[-1]
-    assert [text.get_text() for text in axis.get_yticklabels()] == [
-        "mixed (4)", "mixed, p 0.9 (1)", "mirrored (1)"]
-    dots = [sorted(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"]
-    assert np.allclose(dots[0], [0.2, 0.59, 0.7, 0.95]) and dots[1] == [0.3]
-    bars = [list(line.get_xdata()) for line in axis.lines if line.get_color() == "black"]
-    assert bars == [[0.5, 0.5]] * 3
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["mixed-code, base 0 (1)"]
     plt.close(figure)
 
 
-def test_the_coin_beside_what_needs_no_training_is_the_default_one():
-    """Of a base with other coins and clips too, only the runs without a flag count."""
-    results = make_mixed_results()
-    results.runs[3]["gain_total"] = -0.9         # --p 0.9
-    evidence = [{"base": mixed.MIXED, "way": "T = 1", "accuracy": 0.4}]
-    last = lesson.tabulate_elicited(results._replace(evidence=evidence)).splitlines()[-1]
-    assert cells(last) == ["random reward", "+10.0 ± 0.0"]
-
-
-def test_the_page_counts_the_stored_seeds():
-    """Up and down in the prose, the drift apart without a clip, and the runs of the grid."""
+def test_the_grid_of_the_page_is_stored():
+    """On the three bases of the first tables: each run of the command, and no other."""
     results = read_results(ROOT / "lessons/spurious")
-    moved = {name: mixed.count_moved(cell)
-             for name, cell in mixed.sort_cells(results.runs).items()}
-    text = " ".join((ROOT / "lessons/spurious/README.md").read_text("utf-8").split())
-    for name, prose in (("mixed", "lifts {} of 12 seeds and lowers {}."),
-                        ("mixed, p 0.1", "At p = 0.1 it is {} and {},"),
-                        ("mixed, p 0.9", "at p = 0.9 it is {} and {}."),
-                        ("mixed, no PPO clip", "Without PPO's clip {} rise and {} fall."),
-                        ("mirrored", "{} rise and {} falls, on the near one"),
-                        ("near", "on the near one {} and {},"),
-                        ("near, mirrored", "on the near mirrored one {} and {}.")):
-        assert prose.format(*moved[name]) in text, (name, moved[name])
-    assert moved["mixed, correct"] == (12, 0)
-    line, = (row for row in mixed.tabulate_race(results).splitlines() if "no PPO" in row)
-    assert f"they do not ({cells(line)[2]})" in text
     planned = [(run["base"], run["reward"], run["seed"])
                for run in lesson.select_main(lesson.runs())]
     assert planned == [(run["base"], run["reward"], int(run["seed"]))

@@ -1,5 +1,6 @@
 """Lesson 1, bases on which each prompt has a rival of its own: grid, tables, figure by hand."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from lessons import report
 from lessons.context import Outcome
 from lessons.grid import locate_run, write_pretrain_command, write_train_command
 from lessons.report import Results
-from lessons.spurious import lesson, trio
+from lessons.spurious import lesson, race, trio
 from plumbing.flags import list_values
 
 ROOT = Path(rlvr.__file__).parent
@@ -109,7 +110,7 @@ def make_row(name: str, i: int, seed: int, greedy: float) -> dict:
                 f"{when}_code_share": value / 2, f"{when}_greedy_code_share": value / 4,
                 f"{when}_code_share_sums": 0.8, f"{when}_code_share_products": value / 5,
                 f"{when}_accuracy_code": 0.99}
-    return row
+    return row | {"after_code_share_sums": 0.9}
 
 
 def make_results() -> Results:
@@ -127,7 +128,11 @@ def make_results() -> Results:
                 {"base": "mixed-code", "cell": "mixed-code", "up": 0.9, "down": 0.0},
                 {"base": "mixed-code-seed1", "cell": "mixed-code", "up": 0.8, "down": 0.1},
                 {"base": "mixed-code", "cell": "lr 0.01, 40 batches", "up": 0.97, "down": 0.0}]
-    return Results(runs, {}, evidence)
+    return Results(runs, {i: CURVE for i in range(len(runs))}, evidence)
+
+
+CURVE = [{"code_share_sums": 0.8, "code_share_products": 0.25},
+         {"code_share_sums": 0.85, "code_share_products": 0.2}]
 
 
 def test_table_of_the_coins():
@@ -150,7 +155,7 @@ def test_other_tables_by_hand():
     seeds = dict(cells(line) for line in trio.tabulate_seeds(results).splitlines())
     assert seeds["mixed-code, 0"] == "0.200 0.599 0.900" and seeds["mixed-bad, 1"] == "0.300"
     lines = [cells(line) for line in trio.tabulate_habits(results).splitlines()]
-    assert lines[2] == ["mixed-bad", "0.25 -> 0.15", "0.12 -> 0.07", "0.80 -> 0.80",
+    assert lines[2] == ["mixed-bad", "0.25 -> 0.15", "0.12 -> 0.07", "0.80 -> 0.90",
                         "0.10 -> 0.06", "0.990 -> 0.990"]
     assert cells(trio.tabulate_ways(results).splitlines()[1]) == ["greedy", "+20.0"]
 
@@ -163,7 +168,45 @@ def test_what_is_of_no_cell_is_left_out():
         "mixed-code": 4, "mixed-bad": 1, "p 0.9": 1, "lr 0.01, 40 batches": 1}
     assert trio.tabulate(results._replace(runs=results.runs[-2:])) == []
     parts = trio.tabulate(results)
-    assert len(parts) == 5 and all(len(line) <= 100 for part in parts for line in part.split("\n"))
+    assert len(parts) == 6 and all(len(line) <= 100 for part in parts for line in part.split("\n"))
+
+
+def logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def test_how_a_run_is_followed():
+    """The likelier kind first, whichever it is; to the first share outside, that one included."""
+    row = make_row("mixed-code", 0, 1, 0.9) | {"after_code_share_products": 0.5}
+    steps = race.follow_kinds(CURVE, row)
+    first = [logit(0.85) - logit(0.8), logit(0.2) - logit(0.25)]
+    assert np.allclose(steps, [first, [logit(0.9) - logit(0.85), logit(0.5) - logit(0.2)]])
+    left = [CURVE[0], CURVE[1] | {"code_share_sums": 0.99}]
+    assert np.allclose(race.follow_kinds(left, row), [[logit(0.99) - logit(0.8), first[1]]])
+    swapped = row | {"before_code_share_sums": 0.2, "before_code_share_products": 0.8}
+    assert np.allclose(race.follow_kinds(CURVE, swapped)[0], first[::-1])
+
+
+def test_table_of_the_race():
+    """Apart and together: all that was moved by all batches, two standard errors; by hand."""
+    ends = 0.5, 0.6, 0.3, 0.2
+    runs = [make_row("mixed-code", 0, i, 0.9) | {"after_code_share_products": end}
+            for i, end in enumerate(ends)]
+    curves = {i: [CURVE[0], CURVE[1] | {"code_share_products": 0.2 + 0.01 * i}]
+              for i in range(4)}
+    curves[2][1] |= {"code_share_sums": 0.99}
+    found = [race.follow_kinds(curves[i], run) for i, run in enumerate(runs)]
+    head, row = map(cells, race.tabulate_race(Results(runs, curves), {"a": runs}).splitlines())
+    assert head[1:] == ["seeds", "apart", "together", "shake", "correlation"]
+    steps, n = np.concatenate(found), np.array(list(map(len, found)))
+    assert row[:2] == ["a", "4"] and n.sum() == 7
+    for shown, weights in zip(row[2:4], ((1, -1), (0.5, 0.5))):
+        moved = np.array([(weights[0] * m[:, 0] + weights[1] * m[:, 1]).sum() for m in found])
+        drift = moved.sum() / 7
+        error = math.sqrt(((moved - drift * n) ** 2).sum() * 4 / 3) / 7
+        assert shown == f"{drift:+.3f} ± {2 * error:.3f}"
+    assert row[4] == f"{((steps[:, 0] + steps[:, 1]) / 2).std():.2f}"
+    assert row[5] == f"{np.corrcoef(steps[:, 0], steps[:, 1])[0, 1]:+.2f}"
 
 
 def test_figure_has_a_dot_for_each_seed():

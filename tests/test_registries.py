@@ -265,7 +265,7 @@ def test_a_corpus_with_three_modes(tmp_path, monkeypatch, capsys):
     assert points == pytest.approx(gain["total"], abs=1e-9)
     row = read_rows(out)[0]
     assert sum(float(row[f"{mode}_share"]) for mode in modes) == pytest.approx(1)
-    printed = capsys.readouterr().out.splitlines()[-1]
+    printed, = (line for line in capsys.readouterr().out.splitlines() if ", loss grpo" in line)
     assert all(f"{mode} {summary['before'][f'{mode}_share']:.3f} -> " in printed for mode in modes)
     assert run("evaluate", path, "--problems", 3, "--samples", 2) == 0
     assert '"accuracy_steps"' in capsys.readouterr().out

@@ -24,7 +24,7 @@ from lessons.report import (
     show_change,
     show_spread,
 )
-from lessons.spurious import mixed, trio
+from lessons.spurious import trio
 
 MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
 BASES = MAIN | trio.BASES
@@ -120,8 +120,7 @@ def tabulate_boxes(runs: list[dict]) -> str:
 
 def tabulate_elicited(results: Results) -> str:
     """Points over sampling at T = 1 of each way of drawing the habit out, beside the coin flip."""
-    coin = group_runs([run for run in results.runs
-                       if run["reward"] == "random" and not run["flags"]], "base")
+    coin = select_coin(results.runs)
     rows = {(row["base"], row["way"]): 100 * row["accuracy"] for row in results.evidence
             if row.get("way") and (row["base"],) in coin}
     bases, ways = (list(dict.fromkeys(name[i] for name in rows)) for i in (0, 1))
@@ -135,17 +134,13 @@ def tabulate_elicited(results: Results) -> str:
 def table(results: Results) -> str:
     """Gains at T = 1 and greedily; the coin; what changes of mode contribute; without training.
 
-    Then the bases with greedy headroom: where each prompt has a rival of its own, and, as stored
-    from earlier runs, where all have one.
+    Then the bases with greedy headroom, on which each prompt has a rival of its own.
     """
     parts = [tabulate_gains(results.runs), tabulate_coin(results.runs),
              tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
-    parts += trio.tabulate(results)
-    if mixed.sort_cells(results.runs):
-        parts += [mixed.tabulate_outcomes(results.runs), mixed.tabulate_race(results)]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts + trio.tabulate(results))
 
 
 def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
@@ -161,22 +156,15 @@ def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
     axis.set_xlabel("gain in accuracy (points)")
 
 
-def list_panels(runs: list[dict]) -> list[tuple]:
-    """(what draws it, how many rows it has) of each panel on the bases with greedy headroom."""
-    panels = [(trio.draw_outcomes, len(group_runs(
-        sum(trio.sort_cells(runs).values(), []), "base", "reward", "flags"))),
-        (mixed.draw_outcomes, len(mixed.sort_cells(runs)))]
-    return [panel for panel in panels if panel[1]]
-
-
 def figure(results: Results):
     """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
     from matplotlib.figure import Figure
 
-    main, below = select_main(results.runs), list_panels(results.runs)
+    main, mixed = select_main(results.runs), sum(trio.sort_cells(results.runs).values(), [])
     bases, cells = group_runs(main, "base"), group_runs(main, "reward")
     rewards = [reward for reward, in cells]
-    heights = [3.2, *(0.6 + 0.28 * rows for _, rows in below)]
+    rows = len(group_runs(mixed, "base", "reward", "flags"))
+    heights = [3.2, *([0.6 + 0.28 * rows] if rows else [])]
     canvas = Figure(figsize=(3.2 * len(bases), sum(heights)), layout="constrained")
     top, *bottom = canvas.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
     axes = top.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
@@ -189,6 +177,6 @@ def figure(results: Results):
     note = ("reward (seeds); bar: mean at T = 1, dot: a seed, diamond: mean decoded greedily\n"
             "black line: Qwen2.5-Math-7B on MATH-500, decoded greedily (2506.10947)")
     top.supxlabel(note, fontsize=9, color=GREY)
-    for part, (draw, _) in zip(bottom, below):
-        draw(part.subplots(), results.runs)
+    for part in bottom:
+        trio.draw_outcomes(part.subplots(), mixed)
     return canvas

@@ -29,9 +29,10 @@ from lessons.report import (
     group_runs,
     show_change,
 )
-from lessons.spurious.mixed import count_moved
+from lessons.spurious.race import tabulate_race
 
 BASE_SEEDS = 0, 1, 2        # of pretraining
+MOVED = 0.1                 # of greedy accuracy: what counts as up or down
 KINDS = {"mixed-code": "the habit is right", "mixed-none": "no such mode",
          "mixed-bad": "the habit is wrong"}
 REWARDS = "correct", "majority", "incorrect", "format"
@@ -106,10 +107,11 @@ def measure() -> list[dict]:
     The bandit's have a `cell`: of every cell that trains this base with the coin.
     """
     bases = [base for cell in COINS.values() for base in cell.bases]
-    rows = elicit_bases(bases)
+    rows, told = elicit_bases(bases), {}     # what the bandit is told of a base takes a minute
     for name, cell in CELLS.items():
         for base in cell.bases if cell.reward == "random" else []:
-            found = predict(measure_context(base), **{"steps": BATCHES} | cell.flags)
+            told[base] = told.get(base) or measure_context(base)
+            found = predict(told[base], **{"steps": BATCHES} | cell.flags)
             up, down = found.count()
             rows.append({"base": base, "cell": name, "up": up, "down": down,
                          **{f"{when}_{what}": getattr(found, what)[i].mean().item()
@@ -123,7 +125,8 @@ def measure() -> list[dict]:
 
 def count_outcomes(cell: list[dict]) -> tuple[int, int, int]:
     """Seeds whose greedy accuracy went up by more than 10 points, did not, went down by more."""
-    up, down = count_moved(cell)
+    moves = [run["after_greedy_accuracy"] - run["before_greedy_accuracy"] for run in cell]
+    up, down = sum(move > MOVED for move in moves), sum(move < -MOVED for move in moves)
     return up, len(cell) - up - down, down
 
 
@@ -211,7 +214,9 @@ def tabulate(results: Results) -> list[str]:
     if not sort_cells(results.runs):
         return []
     parts = [tabulate_coins(results), tabulate_seeds(results), tabulate_habits(results),
-             tabulate_others(results), tabulate_ways(results)]
+             tabulate_others(results), tabulate_ways(results), tabulate_race(results, {
+                 name: cell for name, cell in sort_cells(results.runs).items()
+                 if CELLS[name].kind == "mixed-code" and CELLS[name].reward == "random"})]
     return [part for part in parts if "\n" in part]
 
 
