@@ -1,8 +1,9 @@
 """Do spurious rewards work?
 
-A coin flip gains 23.5 ± 3.8 points (20 seeds) where the habit is the accurate mode, where the
-correct reward gains 30.5. It changes -0.2 ± 1.0 where there is no such mode, and a bad habit loses
-19.6 ± 2.7. Greedily, on a base with headroom, it lifts 8 of 12 seeds. 120 minutes on 2 cores.
+Decoded greedily a coin flip lifts 31 of 36 seeds on bases whose habit is accurate, from 0.77 to
+0.92 in the mean, lowers 29 of 36 where it is wrong, and moves none by more than 4 points where
+there is none. Sampled it gains 23.5 ± 3.8 points (20 seeds), the correct reward 30.5. About 120
+minutes on 2 cores.
 """
 
 from statistics import mean, median
