@@ -243,4 +243,5 @@ def draw_outcomes(axis, runs: list[dict]) -> None:
     axis.set_yticks(range(len(rows)), [f"{name} ({len(cell)})" for name, cell in rows.items()])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.03), xlabel="greedy accuracy after RL (dot: a seed; line: before)",
-             title="each prompt with a rival of its own; blue: up by 10 points, red: down")
+             title="Greedily a coin lifts a right habit (blue: by more than 10 points)\n"
+                   "and lowers a wrong one (red: by more than 10)")
