@@ -36,8 +36,6 @@ from pretrain import PretrainConfig, check_pretraining
 HERE = Path(__file__).parent
 NAMES = ("spurious", "clips", "prior", "scale", "losses", "consistency", "calibration",
          "honesty", "judges", "feedback", "probe")  # in the order of the story
-
-
 OWN: dict[str, ModuleType] = {}  # lessons in files of a user's own, by the name of the file
 
 

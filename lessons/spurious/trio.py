@@ -16,7 +16,7 @@ import numpy as np
 
 from lessons.bandit import OFF
 from lessons.chance import chance
-from lessons.context import BATCHES, measure_context, predict
+from lessons.context import BATCHES, MOVED, measure_context, predict
 from lessons.elicit import elicit_bases
 from lessons.grid import grid, name_base, own_seeds
 from lessons.report import (
@@ -32,7 +32,6 @@ from lessons.report import (
 from lessons.spurious.race import tabulate_race
 
 BASE_SEEDS = 0, 1, 2        # of pretraining
-MOVED = 0.1                 # of greedy accuracy: what counts as up or down
 KINDS = {"mixed-code": "the habit is right", "mixed-none": "no such mode",
          "mixed-bad": "the habit is wrong"}
 REWARDS = "correct", "majority", "incorrect", "format"
