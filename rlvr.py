@@ -202,6 +202,12 @@ def rollout(policy: Transformer, task: Task, config: TrainConfig, step: int,
 # The updates on one rollout batch
 
 
+def split_minibatches(config: TrainConfig, n: int, step: int) -> list[Tensor]:
+    """The rows of each update on a batch of n: each row once, in an order of the step's own."""
+    shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(n)
+    return list(map(torch.from_numpy, np.array_split(shuffled, config.updates)))
+
+
 def choose_divisors(lengths: Tensor, rows: Tensor, signal: Tensor, aggregate: str) -> Tensor:
     """What the sum over each row's tokens is divided by: lengths (N,), a minibatch's rows -> (N,).
 
@@ -273,8 +279,7 @@ def update(policy: Transformer, optimizers: list[torch.optim.Optimizer], batch: 
     signal = (batch.advantages != 0).any(1)
     all_rows = config.entropy_coef > 0 or objective.trains
     micro_batch = machine.choose_micro_batch(config, policy.head.weight.device, MICRO_BATCH)
-    shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(len(batch.ids))
-    for i, rows in enumerate(map(torch.from_numpy, np.array_split(shuffled, config.updates))):
+    for i, rows in enumerate(split_minibatches(config, len(batch.ids), step)):
         divisors = choose_divisors(lengths, rows, signal, config.aggregate)        # (N,)
         # Sorted by length, a micro-batch has little padding.
         trained = rows if all_rows else rows[signal[rows]]

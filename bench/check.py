@@ -21,7 +21,7 @@ from bench.llama import make_llama, make_trainer
 from evaluation import pass_at_k
 from lessons.report import align
 from model import Transformer, load_checkpoint, locate_base, sampling_logprobs
-from plumbing import progress, streams
+from plumbing import progress
 from run import make_optimizers
 
 
@@ -48,10 +48,8 @@ def draw_normal(seed: int, *shape: int) -> Tensor:
 # --- a batch through TRL
 
 def list_minibatches(config: rlvr.TrainConfig) -> list[Tensor]:
-    """The rows of every update, as rlvr.update draws them."""
-    rng = streams.numpy_rng(streams.SHUFFLE, config.seed, 0)
-    shuffled = rng.permutation(config.prompts * config.group)
-    return list(map(torch.from_numpy, np.array_split(shuffled, config.updates)))
+    """The rows of every update on the first batch."""
+    return rlvr.split_minibatches(config, config.prompts * config.group, 0)
 
 
 def score_double(trainer, model: nn.Module, ids: Tensor, attention_mask: Tensor, keep: int,

@@ -547,9 +547,8 @@ MUTANTS = (
            "--micro-batch, which should change speed and memory alone.",
            "tests/test_rlvr.py::test_update_is_the_policy_gradient"),
     Mutant("drawn-with-replacement", "rlvr.py",
-           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(len(batch.ids))",
-           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).choice(len(batch.ids), "
-           "len(batch.ids))",
+           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).permutation(n)",
+           "shuffled = numpy_rng(streams.SHUFFLE, config.seed, step).choice(n, n)",
            "clips",
            "Rows of a minibatch are drawn with replacement: a third of the rollouts is never "
            "trained on, others two or three times in a batch. The gradient is right in the mean, "

@@ -29,7 +29,7 @@ from plumbing.files import check_writable, to_csv, write
 from plumbing.flags import number
 from plumbing.machine import choose_device, keep_settings
 from plumbing.messages import InputError
-from plumbing.streams import MAX_SEED, SHUFFLE, numpy_rng
+from plumbing.streams import MAX_SEED
 from rlvr import TrainConfig, make_config
 from run import Task, bind_entries, make_optimizers, make_pool
 
@@ -45,8 +45,7 @@ class Probe:
     def __init__(self, policy: Transformer, batch: Batch, config: TrainConfig, step: int,
                  objective: Objective):
         self.policy, self.batch, self.config, self.objective = policy, batch, config, objective
-        shuffled = numpy_rng(SHUFFLE, config.seed, step).permutation(len(batch.ids))
-        self.minibatches = iter(np.array_split(shuffled, config.updates))   # as in rlvr.update
+        self.minibatches = iter(rlvr.split_minibatches(config, len(batch.ids), step))
         self.measured = []   # of each update: [(row, square)]
 
     def zero_grad(self) -> None:
