@@ -3,13 +3,14 @@
     python -m lessons                       # which there are
     python -m lessons spurious              # what is missing is run; then the table and the figure
     python -m lessons spurious --quick      # a small grid, minutes
-    python -m lessons spurious --stored     # the table from the reference results: runs nothing
+    python -m lessons spurious --stored     # the page's table from the stored results: runs nothing
+    python -m lessons spurious --all        # the record: every cell, as in RESULTS.md; --stored too
     python -m lessons spurious --runs       # a line for each of the stored runs
     python -m lessons spurious --commands   # one independent command a line, for any scheduler
 
 Runs go to runs/, tables and figures to runs/lessons/NAME; --store writes them as the reference
-results into lessons/NAME instead, and the table into its page. Interrupt it at any time: the same
-command goes on where it was.
+results into lessons/NAME instead, and the tables into its pages: README.md teaches, RESULTS.md is
+the record. Interrupt it at any time: the same command goes on where it was.
 """
 
 import ast
@@ -25,7 +26,15 @@ from types import ModuleType
 import rlvr
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, count_jobs, run_jobs
-from lessons.report import collect, draw_to, read_results, tabulate_runs, write_results
+from lessons.report import (
+    Results,
+    collect,
+    draw_to,
+    read_results,
+    tabulate_runs,
+    write_results,
+)
+from lessons.summary import replace_table, show_summary
 from plumbing.commands import Parser, run_command, suggest
 from plumbing.files import check_writable, lock, read_text, write
 from plumbing.flags import number, read_config
@@ -102,7 +111,7 @@ def teach(args) -> None:
     if args.runs is not None:
         return print(tabulate_runs(read_results(locate_stored(args.name)).runs, args.runs))
     if args.stored:
-        return show_stored(args.name, lesson)
+        return show_stored(args.name, lesson, args.all)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
     check_bases(lesson, runs)
     bases = len([name for name in list_bases(runs) if not place_base(name).exists()])
@@ -118,15 +127,30 @@ def teach(args) -> None:
         finish_lesson(args, lesson, runs, jobs, at_once, out if args.store else ours)
 
 
-def show_stored(name: str, lesson: ModuleType) -> None:
-    """The stored results' table; and their figure, where a file may be written."""
+def show_stored(name: str, lesson: ModuleType, whole: bool) -> None:
+    """The stored results' table; and their figures, where a file may be written."""
     results, folder = read_results(locate_stored(name)), Path("runs/lessons", name)
-    print(lesson.table(results))
+    show_findings(lesson, results, whole)
     try:
         check_writable(folder)
     except InputError as error:
         return print(f"no figure: {error}")
+    draw_figures(folder, lesson, results)
+
+
+def show_findings(lesson: ModuleType, results: Results, whole: bool) -> None:
+    """The few rows of a lesson's page and their sentence; `whole`: the record of all cells."""
+    if whole or not hasattr(lesson, "summary"):
+        print(lesson.table(results))
+    else:
+        print(show_summary(lesson.summary(results)))
+
+
+def draw_figures(folder: Path, lesson: ModuleType, results: Results) -> None:
+    """figure.png, which the page explains, and of some lessons record.png, which RESULTS.md has."""
     draw_to(folder / "figure.png", lesson.figure, results)
+    if hasattr(lesson, "record_figure"):
+        draw_to(folder / "record.png", lesson.record_figure, results)
 
 
 def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], at_once: int,
@@ -142,11 +166,10 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     results = collect([locate_run(run) for run in runs], evidence, curves)
     write_results(out, results._replace(runs=add_base_seeds(results.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
-    table = lesson.table(results)
-    print(table)
+    show_findings(lesson, results, args.all)
     if args.store:
-        update_page(out / "README.md", table)
-    draw_to(out / "figure.png", lesson.figure, results)
+        update_pages(out, lesson, results)
+    draw_figures(out, lesson, results)
     seconds = time.monotonic() - began
     print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
           f"{int(seconds / 60)} min {int(seconds % 60)} s")
@@ -169,7 +192,15 @@ def print_commands(jobs: list[Job]) -> None:
         say(f"these {len(bases)} bases first; then again for the runs")
 
 
-def update_page(page: Path, table: str) -> None:
+def update_pages(folder: Path, lesson: ModuleType, results: Results) -> None:
+    """The record's table into RESULTS.md, the few rows into README.md."""
+    update_record(folder / "RESULTS.md", lesson.table(results))
+    if hasattr(lesson, "summary"):
+        page = folder / "README.md"
+        write(page, replace_table(read_text(page), lesson.summary(results)))
+
+
+def update_record(page: Path, table: str) -> None:
     """Put the table into the first text block below `## Table`."""
     text = read_text(page)
     new, count = re.subn(r"(## Table\n.*?```text\n).*?(^```$)",
@@ -220,6 +251,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m lessons") ->
     parser.add_argument("--jobs", type=number(int, least=1), help="at once (default: cores)")
     parser.add_argument("--store", action="store_true", help="write the reference results")
     parser.add_argument("--stored", action="store_true", help="show the reference results")
+    parser.add_argument("--all", action="store_true", help="print the record: every cell")
     parser.add_argument("--runs", nargs="*", metavar="COLUMN",
                         help="a line for each stored run: these columns of runs.csv")
     parser.add_argument("--commands", action="store_true", help="print what is missing")

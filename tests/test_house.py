@@ -43,8 +43,8 @@ FLOORS = ["plumbing.limits", "plumbing.system", "plumbing.messages", "plumbing.f
           "plumbing.files", "data.task", "data.answers", "data.corpus", "data.tokenizer", "model",
           "pretrain", "losses", "companions.judges", "rewards", "companions.segments",
           "companions.teacher", "measures", "evaluation", "run", "rlvr", "lessons.chance",
-          "lessons.grid", "lessons.page", "lessons.report", "lessons.jobs", "lessons.bandit",
-          "lessons.drift", "lessons.doubt", "lessons.elicit", "lessons.gradients",
+          "lessons.grid", "lessons.page", "lessons.report", "lessons.summary", "lessons.jobs",
+          "lessons.bandit", "lessons.drift", "lessons.doubt", "lessons.elicit", "lessons.gradients",
           "lessons.context", "lessons", "lessons.runner",
           "lessons.__main__", "bench.bound", "bench.away", "bench.counts", "bench.bench",
           "bench.llama", "bench.contest", "bench.check", "bench.peers", "bench", "course.copies",
@@ -323,7 +323,7 @@ def test_the_page_shows_the_table_of_the_stored_results(name):
     """Every number of the table on a page comes from runs.csv; at most 100 wide, 8 columns."""
     lesson, folder = runner.load_lesson(name), ROOT / "lessons" / name
     table = lesson.table(report.read_results(folder))
-    page = (folder / "README.md").read_text("utf-8")
+    page = (folder / "RESULTS.md").read_text("utf-8")
     below = page.split("## Table\n", 1)[1]
     assert re.search(r"```text\n(.*?)\n```", below, re.DOTALL)[1] == table
     assert all(len(line) <= 100 for line in table.splitlines())
@@ -343,7 +343,7 @@ def test_lessons_are_alike(name):
     source = (folder / "lesson.py").read_text("utf-8")
     question, answer = ast.get_docstring(ast.parse(source)).split("\n\n")[:2]
     assert question.endswith("?") and answer
-    sections = re.findall(r"^## (.*)$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    sections = re.findall(r"^## (.*)$", (folder / "RESULTS.md").read_text("utf-8"), re.MULTILINE)
     wanted = ["Question", "Command", "Table", "Figure", "Why", "Verdict", "Limits"]
     assert [section for section in sections if section in wanted] == wanted
     if name != "template":

@@ -22,7 +22,7 @@ from tests import adapters
 
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons/clips"
-PAGE = (FOLDER / "README.md").read_text("utf-8")
+PAGE = (FOLDER / "RESULTS.md").read_text("utf-8")
 
 
 # --- the bandit

@@ -402,7 +402,7 @@ def test_labels_do_not_overlap():
 
 # --- the page
 
-PAGE = (FOLDER / "README.md").read_text("utf-8")
+PAGE = (FOLDER / "RESULTS.md").read_text("utf-8")
 
 
 def test_the_page_shows_the_stored_results():

@@ -218,7 +218,7 @@ def test_the_table_without_predictions():
 def test_the_page_shows_the_stored_table(stored):
     """A page behind its results; a table too wide. And what the page says of the switch."""
     table = lesson.table(stored)
-    page = (FOLDER / "README.md").read_text("utf-8")
+    page = (FOLDER / "RESULTS.md").read_text("utf-8")
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == table
     assert max(map(len, table.splitlines())) <= 100
 

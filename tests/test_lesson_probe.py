@@ -691,7 +691,7 @@ def test_variance_of_a_pair():
 
 def test_the_page_has_the_stored_table():
     text = lesson.table(read_results(FOLDER))
-    page = (FOLDER / "README.md").read_text("utf-8")
+    page = (FOLDER / "RESULTS.md").read_text("utf-8")
     assert re.search(r"## Table\n.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == text
     assert max(map(len, text.splitlines())) <= 100
     assert max(len(row) for part in split_table(text) for row in part) <= 8
@@ -707,7 +707,8 @@ def test_the_page_has_the_stored_table():
 
 
 def test_the_page_has_the_simulation():
-    assert f"```text\n{simulate.tabulate_rates()}\n```" in (FOLDER / "README.md").read_text("utf-8")
+    page = (FOLDER / "RESULTS.md").read_text("utf-8")
+    assert f"```text\n{simulate.tabulate_rates()}\n```" in page
 
 
 def read_figure(results: Results) -> dict:

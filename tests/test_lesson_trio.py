@@ -246,7 +246,7 @@ def test_what_is_measured(monkeypatch):
 
 def test_the_page_says_how_many_runs_there_are():
     """In all, of them the ones that are not stored yet; and the rule's seeds."""
-    text = " ".join((ROOT / "lessons/spurious/README.md").read_text("utf-8").split())
+    text = " ".join((ROOT / "lessons/spurious/RESULTS.md").read_text("utf-8").split())
     assert f"# {len(lesson.runs())} runs" in text
     stored = report.read_results(ROOT / "lessons/spurious").runs
     if not trio.sort_cells(stored):

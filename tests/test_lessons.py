@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from lessons import grid, report, runner
+from lessons import grid, report, runner, summary
 from lessons import jobs as work
 from plumbing.messages import InputError, WorkError
 from tests.helpers import STORED
@@ -312,7 +312,7 @@ def test_each_stored_run_is_printed(name, capsys):
     stored = report.read_results(runner.HERE / name).runs
     assert capsys.readouterr().out.count("\n") == len(stored) + 1
     command = f"`python -m lessons {name} --runs [COLUMN ...]`"
-    assert command in (runner.HERE / name / "README.md").read_text("utf-8")
+    assert command in (runner.HERE / name / "RESULTS.md").read_text("utf-8")
 
 
 def write_run(folder: Path, seed: int = 1, gain: float = 0.1, steps: int = 3, **config) -> Path:
@@ -546,36 +546,52 @@ def lesson_of_two(tmp_path, monkeypatch) -> Path:
 def test_a_finished_lesson_prints_its_table(lesson_of_two, capsys):
     assert runner.main(["template", "--seeds", "1"]) == 0
     out = capsys.readouterr().out
+    assert "code      0.50 -> 0.70\n" in out and "seeds" not in out
+    assert runner.main(["template", "--seeds", "1", "--all"]) == 0
+    out = capsys.readouterr().out
     assert "code      1      0.500 -> 0.700  +20.0  0.50 -> 0.50" in out and "2 runs, 0 jobs" in out
     folder = Path("runs/lessons/template")
     assert {path.name for path in folder.iterdir()} == {"runs.csv", "curves.csv", "figure.png"}
 
 
-def test_store_writes_the_reference_and_the_page(lesson_of_two, monkeypatch, capsys):
-    """--store changes the first text block below `## Table` and nothing else; --stored shows it."""
-    page = Path("home/template/README.md")
+def test_store_writes_the_reference_and_its_pages(lesson_of_two, monkeypatch, capsys):
+    """--store changes the first text block below `## Table`, and in README.md the first table.
+
+    Nothing else of the pages; --stored shows the few rows, and with --all the record.
+    """
+    page = Path("home/template/RESULTS.md")
     page.parent.mkdir(parents=True)
     rest = "```text\nkeep\n```\n"
     page.write_text(f"# T\n{rest}## Table\nwords\n```text\nold\n```\n{rest}", encoding="utf-8")
+    teaching = page.parent / "README.md"
+    other = "## The question\n**bold**\n\n| a |\n"
+    old = "**old title**\n\n| old |\n|---|\n"
+    teaching.write_text(f"{other}## The result\nwords\n\n{old}\n**rest**\n\n", encoding="utf-8")
     monkeypatch.setattr(runner, "HERE", Path("home"))
     assert runner.main(["template", "--seeds", "1", "--store"]) == 0
     table = runner.load_lesson("template").table(report.read_results(page.parent))
     assert page.read_text("utf-8") == f"# T\n{rest}## Table\nwords\n```text\n{table}\n```\n{rest}"
+    found = runner.load_lesson("template").summary(report.read_results(page.parent))
+    new = summary.write_markdown(found)
+    assert teaching.read_text("utf-8") == (
+        f"{other}## The result\nwords\n\n{new}\n\n**rest**\n\n")
     capsys.readouterr()
     assert runner.main(["template", "--stored"]) == 0
+    assert capsys.readouterr().out.startswith(summary.show_summary(found))
+    assert runner.main(["template", "--stored", "--all"]) == 0
     assert capsys.readouterr().out.startswith(table)
     assert Path("runs/lessons/template/figure.png").exists()
 
 
 def test_the_first_table_of_a_new_page(tmp_path):
     """Catches a block that is empty yet, taken to reach to the next one; and a missing one."""
-    page = tmp_path / "README.md"
+    page = tmp_path / "RESULTS.md"
     page.write_text("## Table\n```text\n```\nwords\n```text\nkeep\n```\n", encoding="utf-8")
-    runner.update_page(page, "a  b")
+    runner.update_record(page, "a  b")
     assert page.read_text("utf-8") == "## Table\n```text\na  b\n```\nwords\n```text\nkeep\n```\n"
     page.write_text("```text\nkeep\n```\n## Table\n", encoding="utf-8")
     with pytest.raises(InputError, match="no text block"):
-        runner.update_page(page, "a")
+        runner.update_record(page, "a")
 
 
 @pytest.mark.parametrize("flags", [["--stored"], ["--runs"]])

@@ -5,6 +5,7 @@ One sentence that answers it, with its number, once there is one. About 2 minute
 
 from lessons.grid import base_grid, grid
 from lessons.report import Results, align, draw_gains, gains, group_runs, show_change, show_spread
+from lessons.summary import Summary
 
 BASES = base_grid(base=["good-code"])  # {name: flags of pretrain}
 
@@ -22,6 +23,13 @@ def table(results: Results) -> str:
         lines.append([reward, str(len(cell)), show_change(cell, "accuracy", 3),
                       show_spread(gains(cell)), show_change(cell, "code_share")])
     return align(lines)
+
+
+def summary(results: Results) -> Summary:
+    """What the page shows: at most eight rows, and one sentence with its uncertainty."""
+    rows = [["reward", "accuracy"], *([reward, show_change(cell, "accuracy")] for (reward,), cell in
+                                      group_runs(results.runs, "reward").items())]
+    return Summary("accuracy on 400 unseen problems, before -> after", rows, "A sentence.")
 
 
 def figure(results: Results):
