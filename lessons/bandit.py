@@ -32,7 +32,7 @@ def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list
     return [weight * ~high, weight * ~low]
 
 
-def compare(wins: np.ndarray, group: int = GROUP) -> tuple[np.ndarray, np.ndarray]:
+def compare_wins(wins: np.ndarray, group: int = GROUP) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the rewards of each group: (..., arms) -> (..., 1) twice."""
     mean = wins.sum(axis=-1, keepdims=True) / group
     return mean, np.sqrt(mean * (1 - mean)) + 1e-9
@@ -96,7 +96,7 @@ def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples:
         for _ in range(updates):
             pulls = rng.multinomial(group, old[:, None], size=(len(z), n // group))
             wins = rng.binomial(pulls, p)          # the random reward: (seeds, groups, arms)
-            mean, std = compare(wins, group)
+            mean, std = compare_wins(wins, group)
             pi = softmax(z)
             up, down = weigh(pi / old, eps, eps if eps_high is None else eps_high, loss)
             # times the advantages: (seeds, groups, arms)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lessons.bandit import GROUP, OFF, compare, push_arms, softmax, weigh
+from lessons.bandit import GROUP, OFF, compare_wins, push_arms, softmax, weigh
 from lessons.chance import find_student
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
 from plumbing.commands import Parser, run_command
@@ -23,7 +23,7 @@ from rlvr import TrainConfig
 SHARES = (0.64, *[0.36 / 7] * 7)      # of the habit and its rivals
 KAPPA = 103                           # a step of lr on the model is one of lr kappa on the logits
 EPS, LR, UPDATES, GROUPS = 0.4, TrainConfig.lr, 32, 2
-SEEDS, DRAWN = 4000, 24
+SEEDS, DRAWN = 4000, 32
 TITLE = "Rare openers run into the walls and the habit does not, so the habit gains"
 
 
@@ -35,7 +35,7 @@ def walk(eps: float, lr: float = LR, p: float = 0.5, seeds: int = SEEDS) -> np.n
     for _ in range(UPDATES):
         pulls = rng.multinomial(GROUP, old[:, None], size=(seeds, GROUPS))
         wins = rng.binomial(pulls, p)
-        mean, std = compare(wins)
+        mean, std = compare_wins(wins)
         up, down = weigh(ratios[-1], eps, eps, "grpo")
         z = z + lr * KAPPA * push_arms(ratios[-1] * old, wins, pulls - wins,
                                        up[:, None] * (1 - mean) / std, -down[:, None] * mean / std)
@@ -56,8 +56,8 @@ def move_odds(ratios: np.ndarray) -> np.ndarray:
 
 def tabulate(walks: dict[float, np.ndarray], eps: float) -> str:
     """A row with the walls and one without: who meets them, and what a batch moves in the mean."""
-    lines = [["PPO's clip", "rivals beyond: upper", "lower", "either", "both", "log w of a rival",
-              "of the habit", "drift"]]
+    lines = [["PPO's clip", "rivals above", "below", "either", "both", "rival's log w",
+              "habit's log w", "drift"]]
     for bound, ratios in walks.items():
         high, low = (met[:, 1:] for met in meet_walls(ratios, eps))
         moved, x = move_odds(ratios), np.log(ratios[-1])
