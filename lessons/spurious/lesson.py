@@ -26,6 +26,8 @@ from lessons.report import (
     show_spread,
 )
 from lessons.spurious import trio
+from lessons.spurious.headline import draw_headline, summarize
+from lessons.summary import Summary
 
 MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
 BASES = MAIN | trio.BASES
@@ -157,7 +159,17 @@ def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
     axis.set_xlabel("gain in accuracy (points)")
 
 
+def summary(results: Results) -> Summary:
+    """The mixed bases alone: on them greedy accuracy, which the paper measures, can move."""
+    return summarize(results)
+
+
 def figure(results: Results):
+    """The coin on the mixed bases, batch by batch."""
+    return draw_headline(results)
+
+
+def record_figure(results: Results):
     """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
     from matplotlib.figure import Figure
 
