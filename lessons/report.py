@@ -349,15 +349,17 @@ def open_canvas(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]
 
 
 def draw_to(path: Path, draw: Callable, *arguments) -> None:
-    """Write the figure that `draw` returns, if we can draw."""
+    """Write the figure that `draw` returns, if we can draw; in 256 colours, to be small."""
     if not can_draw():
         return
     import matplotlib
+    from PIL.Image import open as open_image  # matplotlib requires PIL
 
-    image = io.BytesIO()
+    image, small = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(STYLE):
         draw(*arguments).savefig(image, dpi=130, format="png")
-    write(path, image.getvalue())
+    open_image(image).convert("RGB").quantize(256).save(small, "png", optimize=True)
+    write(path, small.getvalue())
     print(f"wrote {path}")
 
 

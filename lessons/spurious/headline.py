@@ -20,10 +20,10 @@ from lessons.report import (
 from lessons.spurious.trio import CELLS, COINS, KINDS, count_outcomes
 from lessons.summary import Summary
 
-SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "no PPO clip": "coin, no PPO clip",
-         "mixed-none": "coin", "mixed-none, correct": "correct",
-         "mixed-bad": "coin", "mixed-bad, correct": "correct"}
-HEAD = ["base", "reward", "seeds", "bases", "greedy accuracy", "sampled accuracy", "programs",
+SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "mixed-none": "coin",
+         "mixed-none, correct": "correct", "mixed-bad": "coin", "mixed-bad, correct": "correct",
+         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "no PPO, lr 0.006"}
+HEAD = ["base", "reward", "seeds", "bases", "greedy accuracy", "sampled", "programs",
         "up", "down"]
 FEW = 5    # runs of the coin on a kind: fewer do not say how often
 FINDING = "A coin lifts the base whose habit is right, and lowers the one whose habit is wrong"
@@ -69,7 +69,7 @@ def say_outcomes(coins: dict[str, list[dict]]) -> str:
 
 
 def summarize(results: Results) -> Summary:
-    """Seven rows at most, of what there is; the sentence is about the coin."""
+    """Eight rows at most, of what there is; the sentence is about the coin."""
     cells = {name: find_cell(name, results.runs) for name in SHOWN}
     cells = {name: cell for name, cell in cells.items() if cell}
     steps = sorted({int(run["steps"]) for cell in cells.values() for run in cell})
