@@ -158,8 +158,8 @@ def test_only_files_of_ours_have_floors():
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_what_is_required_is_imported(path):
-    """torch, tiktoken, numpy, tqdm, the standard library; inside a function matplotlib, and PIL,
-    which it requires.
+    """torch, tiktoken, numpy, tqdm, the standard library; inside functions matplotlib, and PIL,
+    which matplotlib needs.
 
     So too what the benchmark is against, and in the one file about models of others.
     """

@@ -86,6 +86,9 @@ def test_figure_has_a_line_and_a_dot_for_each_seed():
     assert list(dots.get_ydata()) == [0.58, 0.9]
     assert not empty.lines and bad.get_title(loc="left") == "mixed-bad: the habit is wrong"
     assert "in few runs" in figure.get_suptitle()
+    record, = lesson.record_figure(make_results(QUICK, CURVE)).axes    # no base of the first tables
+    assert [text.get_text() for text in record.get_yticklabels()] == [
+        "mixed-code, base 0 (2)", "mixed-bad, base 0 (1)", "mixed-code, correct (1)"]
     results = read_results(ROOT / "lessons/spurious")
     assert lesson.figure(results).get_suptitle() == headline.FINDING
     plt.close("all")
