@@ -28,6 +28,7 @@ from lessons.report import (
     draw_mean,
     open_canvas,
     select_runs,
+    show_range,
     show_seeds,
 )
 from lessons.summary import Summary
@@ -367,12 +368,6 @@ PAYERS = {"judge that answers at once": ANSWERS_AT_ONCE,
           "reasons first, stopped early": list(NEW["young reasoning"]),
           "reasons, with the policy's bug": list(FIRST["shares the bug"])}
 ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}
-
-
-def show_range(values: list[float], digits: int = 2, sign: str = "") -> str:
-    """'0.57 to 0.84', or one number where they are all the same."""
-    ends = [f"{value:{sign}.{digits}f}" for value in (min(values), max(values))]
-    return " to ".join(dict.fromkeys(ends))
 
 
 def show_payer(results: Results, name: str, cells: list[dict], beliefs: list[dict]) -> list[str]:
