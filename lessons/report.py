@@ -369,10 +369,11 @@ def draw_to(path: Path, draw: Callable, *arguments) -> None:
 
 def shrink_png(image: io.BytesIO) -> bytes:
     """The same picture in 128 colours, in a third of the bytes: a repository keeps every figure."""
-    from PIL import Image
+    from PIL.Image import Dither
+    from PIL.Image import open as open_image
 
     small = io.BytesIO()
-    Image.open(image).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+    open_image(image).convert("RGB").quantize(128, dither=Dither.NONE).save(
         small, format="png", optimize=True)
     return small.getvalue()
 
