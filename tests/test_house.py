@@ -26,7 +26,8 @@ TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("lessons/*/*.md"),
                 *ROOT.glob("course/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
-LIMITS = {"README.md": 280, "reference.md": 290, "glossary.md": 85, "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 448,
+LIMITS = {"README.md": 280, "reference.md": 290, "glossary.md": 85,
+          "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 448,
           "model.py": 415, "losses.py": 455, "rewards.py": 326, "run.py": 390,
           "evaluation.py": 320, "measures.py": 255, "pretrain.py": 270,
           "companions/judges.py": 85, "companions/segments.py": 65, "companions/teacher.py": 205,
@@ -240,7 +241,8 @@ def test_texts_say_their_encoding(path):
             assert not words & {"text", "universal_newlines"}, ast.unparse(node)
             says = "encoding" in words or {"utf-8", "utf-8-sig"} & set(given)
             binary = any(re.fullmatch("[rwax+]*b[rwax+]*", str(word)) for word in given)
-            if name == "open" or name.endswith((".read_text", ".open")) and name[:3] != "os.":
+            texts = name == "open" or name.endswith((".read_text", ".open"))
+            if texts and name[:3] != "os." and name != "Image.open":
                 assert says or binary or name == "files.read_text", ast.unparse(node)
             if name.endswith(".write_text") and len(node.args) == 1:
                 assert says, ast.unparse(node)
