@@ -150,7 +150,8 @@ def say_learners(results: Results) -> str:
             said.append(f"{k} of {n}{bounds} paid by {SAID[name]}")
     seeds = len(find_reward(results, "ternary", [LENGTH]))
     few = " One seed: enough to see it, not to claim it." if seeds == 1 else ""
-    return fill("Bases that learn to abstain from most hard problems, with the exact 95% interval: "
+    what = ", with the exact 95% interval" if any("(" in words for words in said) else ""
+    return fill(f"Bases that learn to abstain from most hard problems{what}: "
                 f"{', '.join(said) or 'none was run'}.{few}", 96)
 
 
