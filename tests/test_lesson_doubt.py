@@ -75,11 +75,11 @@ def test_calibration_table():
     assert lines[3] == ["correct", "easy", "0.30 ± 0.00", *["0.00 ± 0.00"] * 3, "0.65 ± 0.07"]
 
 
-def test_calibration_figure():
+def test_calibration_record_figure():
     """Reliability of base and two rewards, a curve of each reward that was run."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    *panels, curves = calibration.figure(calibration_results()).axes
+    *panels, curves = calibration.record_figure(calibration_results()).axes
     assert len(panels) == 3
     dots = panels[1].collections[0].get_offsets().tolist()
     assert dots == [[1, 0.9], [60, 0.9], [99, 0.9]]
