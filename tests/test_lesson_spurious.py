@@ -109,7 +109,7 @@ def test_table_of_what_needs_no_training():
 
 def test_figure_draws_every_seed():
     """Gains in points: a panel per base, a row per reward; greedy; the paper's on good-code."""
-    figure = lesson.figure(RESULTS)
+    figure = lesson.record_figure(RESULTS)
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
         "good-code: the habit is right", "no-code: no such mode"]
     diamonds = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "D"]
@@ -126,19 +126,13 @@ def test_figure_draws_every_seed():
     plt.close(figure)
 
 
-def test_the_front_page_shows_the_stored_gains():
-    """The README's table is that of lessons/spurious/runs.csv."""
-    table = lesson.tabulate_gains(read_results(ROOT / "lessons/spurious").runs)
-    assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text("utf-8")
-
-
-def test_the_healthy_ranges_of_the_front_page():
-    """What README calls healthy is what the stored runs on good-code have, batch by batch."""
+def test_the_healthy_ranges_of_the_reference():
+    """What reference.md calls healthy is what the stored runs on good-code have, batch by batch."""
     results = read_results(ROOT / "lessons/spurious")
     rows = {reward: [row for i, run in enumerate(results.runs)
                      if (run["base"], run["reward"]) == ("good-code", reward)
                      for row in results.curves[i]] for reward in ("random", "correct")}
-    page = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "reference.md").read_text("utf-8")
     assert "`random`: up to 0.5% of a batch" in page and "under 0.02 nats a token" in page
     assert all(row[f"clip_{side}"] <= 0.005 for row in rows["random"] for side in ("high", "low"))
     assert all(row["approx_kl"] < 0.02 for of_reward in rows.values() for row in of_reward)
@@ -163,7 +157,7 @@ def test_the_mixed_bases_stay_out_of_the_first_tables():
     assert lesson.select_main(results.runs) == RESULTS.runs
     parts = lesson.table(results).split("\n\n")
     assert lesson.table(RESULTS).split("\n\n") == parts[:5] and len(parts) > 5
-    figure = lesson.figure(results)
+    figure = lesson.record_figure(results)
     axis = figure.axes[-1]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["mixed-code, base 0 (1)"]
     plt.close(figure)
