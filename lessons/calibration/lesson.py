@@ -107,7 +107,7 @@ def tabulate_own(results: Results, cells: dict[str, dict]) -> str:
     """The model's own confidence: how often its other 7 answers agree; AUROC inside a kind."""
     columns = {"own ECE": "own_ece", "easy": "own_ece_easy", "hard": "own_ece_hard",
                "own AUROC": "own_auroc", "stated, easy": "auroc_easy", "stated, hard": "auroc_hard"}
-    lines = [["", *columns]]
+    lines = [["own confidence", *columns]]
     for name, when, cell in find_rows(results, FULL, cells):
         lines.append([name, *(show_cell(cell, f"{when}_{column}", 2)
                               for column in columns.values())])
@@ -116,7 +116,7 @@ def tabulate_own(results: Results, cells: dict[str, dict]) -> str:
 
 def tabulate_stated(results: Results, cells: dict[str, dict]) -> str:
     """The share of each stated percentage among all responses to a kind; the rest state none."""
-    lines = [["", "problems", "below 70%", *(f"{value}%" for value in SHOWN)]]
+    lines = [["share that says", "problems", "below 70%", *(f"{value}%" for value in SHOWN)]]
     for name, when, cell in find_rows(results, FULL, cells):
         for kind in KINDS:
             shares = [read_stated(run, when, kind) for run in cell]
