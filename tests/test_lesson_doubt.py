@@ -102,6 +102,22 @@ def test_calibration_beyond():
     assert calibration.tabulate_beyond(calibration_results()) == ""
 
 
+def test_what_the_page_says_of_lengths_not_trained_on():
+    """The rule that was written before the runs, on the stored ones; and the counts of runs."""
+    results = report.read_results(ROOT / "lessons/calibration")
+    bases = [cells for (trained, _), cells in calibration.select_outside(results).items()
+             if trained == "easy"]
+    moved = {name: [[run["after_ece_hard"] - run["before_ece_hard"] for run in cells[name]]
+                    for cells in bases] for name in calibration.OUTSIDE}
+    assert [len(runs) for runs in moved["correct"]] == [3, 3, 3]
+    assert all(abs(sum(runs) / 3) < 0.1 for runs in moved["correct"])
+    assert [sum(value > 0 for runs in moved["correct"] for value in runs),
+            sum(abs(value) > 0.1 for runs in moved["correct"] for value in runs)] == [7, 1]
+    for name in ("brier", "brier, segments"):
+        assert all(sum(other) / 3 - sum(binary) / 3 > 0.1
+                   for other, binary in zip(moved[name], moved["correct"]))
+
+
 def test_calibration_summary():
     """Easy, then hard; the trained lengths first; how far each base has moved, a seed's spread."""
     found = calibration.summary(outside_results())
