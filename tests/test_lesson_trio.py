@@ -284,4 +284,4 @@ def test_the_habit_is_measured_of_coins_on_the_base_without_programs(monkeypatch
     assert rows == [{"base": "mixed-none", "habit_of_seed": 3, "before_habit": 0.25,
                      "after_habit": 0.5}]
     lines = habit.tabulate_habit(report.Results([], {}, rows)).splitlines()
-    assert lines[1].split()[3:] == ["0", "0.25", "0.50", "1", "of", "1", "0.50"]
+    assert lines[1].split()[2:] == ["0", "0.25", "0.50", "1", "of", "1", "0.50"]

@@ -48,10 +48,10 @@ def tabulate_habit(results: Results) -> str:
     """The habit of mixed-none in each run of its first base, lowest first."""
     rows = sorted((row for row in results.evidence if row.get("after_habit")),
                   key=lambda row: row["after_habit"])
-    lines = [["habit of mixed-none", "before", "mean after", "up", "each seed after"]]
+    lines = [["mixed-none", "before", "after", "up", "each seed after"]]
     if rows:
         up = sum(row["after_habit"] > row["before_habit"] for row in rows)
-        lines.append(["the coin, base 0", f"{mean(row['before_habit'] for row in rows):.2f}",
+        lines.append(["habit, base 0", f"{mean(row['before_habit'] for row in rows):.2f}",
                       f"{mean(row['after_habit'] for row in rows):.2f}", f"{up} of {len(rows)}",
                       " ".join(f"{row['after_habit']:.2f}" for row in rows)])
     return align(lines)
