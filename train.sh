@@ -19,7 +19,9 @@ if ! cmp -s requirements.txt .venv/installed; then
 fi
 
 case ${1-} in
-    "") exec $python -m lessons spurious --quick ;;
+    "")
+        echo "The quick door of lesson spurious: a coin as the reward of three small models."
+        exec $python -m lessons spurious --quick ;;
     list) exec $python -m lessons ;;
     test)
         shift
