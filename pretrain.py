@@ -3,7 +3,6 @@
 import math
 import os
 import shlex
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,9 +230,10 @@ def show_answer(work: Pretraining) -> None:
     problem = parse_problem(EXAMPLE)
     verdict = "right" if is_correct(problem, text) else f"wrong, it is {write_answer(problem)}"
     cut = "" if mark_ended(rollouts, END).item() else "; cut at 40 tokens"
-    lines = [line if len(line) < 80 else f"{line[:76]}..." for line in text.splitlines()]
-    say_above(f"{config.base}, after {work.step} of {config.steps} steps, answers {EXAMPLE} "
-              f"({verdict}{cut})\n{textwrap.indent(chr(10).join(lines), '    ')}")
+    lines = [f"{config.base}, after {work.step} of {config.steps} steps, answers {EXAMPLE} "
+             f"({verdict}{cut})"]
+    lines += [f"    {line if len(line) < 80 else line[:76] + '...'}" for line in text.splitlines()]
+    say_above("\n".join(lines))
 
 
 @keep_settings()
