@@ -440,7 +440,8 @@ def find_runs(folder: Path) -> list[Path]:
         for part in path.parts for word in re.split(r"(\d+)", part)])
     finished = [path for path in begun if (path / "summary.json").exists()]
     if finished and len(finished) < len(begun):
-        note(f"{len(begun) - len(finished)} runs in {folder} are not finished, and left out")
+        note(f"not finished, and left out: {len(begun) - len(finished)} of {len(begun)} runs in "
+             f"{folder}")
     return finished or [folder]     # which is refused, since it holds no run
 
 

@@ -157,8 +157,6 @@ def show_findings(lesson: ModuleType, results: Results, whole: bool) -> None:
         print(lesson.table(results))
     else:
         print(show_summary(lesson.summary(results)))
-    if doubt_seeds(results.runs):
-        print(doubt_seeds(results.runs))
 
 
 def draw_figures(folder: Path, lesson: ModuleType, results: Results) -> list[Path]:
@@ -183,6 +181,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     write_results(out, found._replace(runs=add_base_seeds(found.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     show_findings(lesson, results, args.all)
+    if doubt_seeds(results.runs):
+        print(doubt_seeds(results.runs))
     if args.store:
         update_pages(out, lesson, results)
     seconds = time.monotonic() - began

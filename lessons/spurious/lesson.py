@@ -141,7 +141,7 @@ def table(results: Results) -> str:
              tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
-    return "\n\n".join(parts + trio.tabulate(results))
+    return "\n\n".join(part for part in parts + trio.tabulate(results) if part)
 
 
 def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
