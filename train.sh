@@ -20,7 +20,7 @@ fi
 
 case ${1-} in
     "")
-        echo "The quick door of lesson spurious: a coin as the reward of three small models."
+        echo "Lesson spurious, quick: three small models are trained on a coin. Loading torch ..."
         exec $python -m lessons spurious --quick ;;
     list) exec $python -m lessons ;;
     test)

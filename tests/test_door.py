@@ -4,6 +4,7 @@ A lesson of seconds stands in a file of its own, since jobs are processes that n
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -203,24 +204,32 @@ def list_commands(folder: Path) -> list[str]:
             for line in done.stdout.splitlines()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["alone", "parallel"])
-def test_commands_for_a_scheduler(way, small):
-    """Each line alone by bash, or all of them by GNU parallel: then the lesson has nothing to do.
+def read_way(way: str) -> str:
+    """What reference.md has to be typed for a list runs.txt, by GNU parallel or for a Slurm array.
+    """
+    page = (ROOT / "reference.md").read_text("utf-8")
+    if way == "parallel":
+        return re.search(r"^parallel .* < runs\.txt$", page, re.MULTILINE)[0]
+    return re.search(r"^sbatch --array=1-\$\(wc -l < runs\.txt\) --wrap '(.*)'$", page,
+                     re.MULTILINE)[1]
 
-    First the bases, then the runs, as CONTRIBUTING.md says.
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["slurm", "parallel"])
+def test_commands_for_a_scheduler(way, small):
+    """As reference.md has it, first the bases, then the runs; then the lesson has nothing to do.
+
+    What Slurm would run as task i is run here, one after the other.
     """
     if shutil.which("parallel" if way == "parallel" else "bash") is None:
         pytest.skip(f"not here: {way}")
     for count in (2, 4):
         lines = list_commands(small)
         assert len(lines) == count
-        if way == "parallel":
-            subprocess.run(["parallel", "--jobs", "2", "--halt", "now,fail=1"], cwd=small,
-                           input="\n".join(lines), encoding="utf-8", check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for line in lines if way == "alone" else []:
-            subprocess.run(["bash", "-c", line], cwd=small, check=True, capture_output=True)
+        (small / "runs.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        for i in range(1, 2 if way == "parallel" else count + 1):
+            subprocess.run(["bash", "-c", read_way(way)], cwd=small, check=True,
+                           capture_output=True, env=os.environ | {"SLURM_ARRAY_TASK_ID": str(i)})
     assert list_commands(small) == []
     assert "4 runs, 0 jobs done now" in call_small(small, "--quick").stdout
 
@@ -242,13 +251,13 @@ def test_the_quick_door_is_a_part_of_the_full_grid():
     assert sum(trio.QUICK.values()) == len(quick)
 
 
-def test_bases_keep_both_cores_busy(tmp_path, monkeypatch):
-    """One thread each, the two that most runs wait for first; runs in the order of the grid."""
+def test_bases_keep_both_cores_busy(tmp_path, monkeypatch, capsys):
+    """One thread each; first the base that most runs wait for, and the one that is made soonest."""
     monkeypatch.chdir(tmp_path)
-    jobs = runner.plan_jobs(spurious, spurious.runs(quick=True), 1)
-    assert [job.name for job in jobs[:3]] == [
-        "pretrain mixed-code", "pretrain mixed-none", "pretrain mixed-bad"]
-    assert all(job.command.endswith("--threads 1") for job in jobs) and len(jobs) == 9
+    assert runner.main(["spurious", "--quick", "--commands", "--jobs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[4] for line in lines] == ["mixed-code", "mixed-none", "mixed-bad"]
+    assert all(line.endswith("--threads 1") for line in lines)
 
 
 def test_train_sh_speaks_at_once():
