@@ -272,9 +272,9 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
                 show_answer(work)
     if not all(p.isfinite().all() for p in work.model.parameters()):  # no loss has seen them yet
         raise FloatingPointError("pretraining diverged in its last step: weights are no numbers")
+    show_answer(work)  # before runs can begin on it, which will have rows to show
     save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
-    show_answer(work)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")
     if not CORPORA[config.base].judges:
         path = shlex.quote(out.as_posix())

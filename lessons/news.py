@@ -19,10 +19,10 @@ ANSWER = re.compile(r"^\S+, after \d+ of \d+ steps, answers .*(?:\n {4}.*)*", re
 def announce_jobs(jobs: list[Job], at_once: int) -> None:
     """What will be done, and about how long it takes: at once, also where stdout is a file."""
     bases = len([job for job in jobs if not job.needs])
-    parts = [f"pretrain {bases} base{'s' * (bases > 1)}"] * (bases > 0)
-    parts += [f"train {len(jobs) - bases} times"] * (len(jobs) > bases)
+    parts = [f"{n} {word}{'s' * (n > 1)} to {what}" for n, word, what in (
+        (bases, "base", "pretrain"), (len(jobs) - bases, "run", "train")) if n]
     minutes = max(1, round(sum(job.seconds for job in jobs) / min(at_once, len(jobs)) / 60))
-    print(f"to do: {', '.join(parts)}, {at_once} at a time: about {minutes} "
+    print(f"{' and '.join(parts)}, {at_once} at a time: about {minutes} "
           f"minute{'s' * (minutes > 1)}", flush=True)
     if bases:
         print("A base is a model after pretraining and before RL. Watch it learn to answer:",

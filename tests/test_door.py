@@ -151,9 +151,9 @@ def test_rows_of_runs_are_aligned():
 
 
 @pytest.mark.parametrize("bases, runs, said", [
-    (3, 6, "to do: pretrain 3 bases, train 6 times, 2 at a time: about 5 minutes"),
-    (1, 0, "to do: pretrain 1 base, 2 at a time: about 2 minutes"),
-    (0, 2, "to do: train 2 times, 2 at a time: about 1 minute")])
+    (3, 6, "3 bases to pretrain and 6 runs to train, 2 at a time: about 5 minutes"),
+    (1, 0, "1 base to pretrain, 2 at a time: about 2 minutes"),
+    (0, 2, "2 runs to train, 2 at a time: about 1 minute")])
 def test_what_will_be_done_is_said_first(bases, runs, said, capsys):
     """And about how long it takes, by the jobs' own seconds on so many cores."""
     job = work.Job("", "", Path(), (), Path(), 127.5)
@@ -181,7 +181,7 @@ def test_a_lesson_from_nothing_in_a_file(small):
     assert done.returncode == 0, done.stdout
     assert "\r" not in done.stdout and "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("to do: pretrain 2 bases, train 4 times, 2 at a time: about 1 min")
+    assert lines[0] == "2 bases to pretrain and 4 runs to train, 2 at a time: about 1 minute"
     assert len(news.list_answers(done.stdout)) >= 2
     rows = [i for i, line in enumerate(lines) if re.match(r"mixed-\w+-\S+ +\w+ +seed 1 ", line)]
     table, = (i for i, line in enumerate(lines) if line == "the table")
