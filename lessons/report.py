@@ -359,8 +359,19 @@ def draw_to(path: Path, draw: Callable, *arguments) -> list[Path]:
     image = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         draw(*arguments).savefig(image, dpi=130, format="png")
-    write(path, image.getvalue())
+    write(path, shrink_png(image))
     return [path]
+
+
+def shrink_png(image: io.BytesIO) -> bytes:
+    """The same picture in 128 colours, in a third of the bytes: a repository keeps every figure."""
+    from PIL.Image import Dither
+    from PIL.Image import open as open_image
+
+    small = io.BytesIO()
+    open_image(image).convert("RGB").quantize(128, dither=Dither.NONE).save(
+        small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def draw_seeds(axis, y: float, values: list[float], color: str) -> None:

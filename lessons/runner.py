@@ -146,7 +146,7 @@ def show_stored(name: str, lesson: ModuleType, whole: bool) -> None:
         check_writable(folder)
     except InputError as error:
         return print(f"no figure: {error}")
-    list_written(*draw_figures(folder, lesson, results))
+    list_written(*draw_figures(folder, lesson, results, record=True))
     more = [] if whole else [f"python -m lessons {name} --stored --all"]
     suggest(*more, f"python -m lessons {name} --quick")
 
@@ -159,10 +159,13 @@ def show_findings(lesson: ModuleType, results: Results, whole: bool) -> None:
         print(show_summary(lesson.summary(results)))
 
 
-def draw_figures(folder: Path, lesson: ModuleType, results: Results) -> list[Path]:
-    """figure.png, which the page explains, and of some lessons record.png, which RESULTS.md has."""
+def draw_figures(folder: Path, lesson: ModuleType, results: Results, record: bool) -> list[Path]:
+    """figure.png, which the page explains, and of some lessons record.png, which RESULTS.md has.
+
+    record: whether the latter too, which is of all cells; a quick grid need not have them.
+    """
     written = draw_to(folder / "figure.png", lesson.figure, results)
-    if written and hasattr(lesson, "record_figure"):
+    if written and record and hasattr(lesson, "record_figure"):
         written += draw_to(folder / "record.png", lesson.record_figure, results)
     return written
 
@@ -190,7 +193,7 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
           f"{int(seconds / 60)} min {int(seconds % 60)} s")
     page = Path("runs/lessons", args.name, "page.html")
     write(page, build_page(folders, found.runs, page.parent))
-    list_written(page, *draw_figures(out, lesson, results), out / "runs.csv")
+    list_written(page, *draw_figures(out, lesson, results, not args.quick), out / "runs.csv")
     suggest(f"open {page.as_posix()} in a browser", *list_next(args.name, args.quick))
 
 

@@ -562,6 +562,16 @@ def test_a_finished_lesson_prints_its_table(lesson_of_two, capsys):
     assert out.splitlines()[-1] == f"next: open {folder.as_posix()}/page.html in a browser"
 
 
+def test_a_quick_grid_has_no_record(lesson_of_two, monkeypatch, capsys):
+    """Catches a crash of the figure of all cells, some of which are not there."""
+    monkeypatch.setattr(runner.load_lesson("template"), "record_figure", report.draw_gains,
+                        raising=False)
+    for flags, drawn in (["--quick"], False), (["--seeds", "1"], True):
+        assert runner.main(["template", *flags]) == 0
+        assert ("figure.png, record.png, runs.csv" in capsys.readouterr().out) == drawn
+        assert Path("runs/lessons/template/record.png").exists() == drawn
+
+
 def test_store_writes_the_reference_and_its_pages(lesson_of_two, monkeypatch, capsys):
     """--store changes the first text block below `## Table`, and in README.md the first table.
 

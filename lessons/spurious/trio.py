@@ -252,7 +252,7 @@ def draw_outcomes(axis, runs: list[dict]) -> None:
         before = mean(run["before_greedy_accuracy"] for run in cell)
         axis.plot([before, before], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
     axis.set_yticks(range(len(rows)), [f"{name} ({len(cell)})" for name, cell in rows.items()])
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set(xlim=(0, 1.03), xlabel="greedy accuracy after RL (dot: a seed; line: before)",
              title="Greedily a coin lifts a right habit (blue: by more than 10 points)\n"
                    "and lowers a wrong one (red: by more than 10)")
