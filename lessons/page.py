@@ -83,13 +83,14 @@ def describe_run(folder: Path, row: dict, out: Path) -> dict:
     """What a page in `out` shows of a run, from its folder and its row of runs.csv."""
     cells = [key.removeprefix("switches_") for key in row if key.startswith("switches_")]
     modes = list(dict.fromkeys(cell.split("->")[0] for cell in cells))
-    shown = ("accuracy", *(f"{mode}_share" for mode in modes))
+    shares = [f"{mode}_share" for mode in modes]
     return {"folder": str(folder), "modes": modes, "files": link_files(folder, out),
             **{name: row[name] for name in ("base", "reward", "loss", "flags", "seed", "steps",
                                             "command")},
-            **{when: {name: row.get(f"{when}_{name}") for name in shown}
+            **{when: {name: row.get(f"{when}_{name}")
+                      for name in ("accuracy", "greedy_accuracy", *shares)}
                for when in ("before", "after")},
-            "curves": read_curves(folder, (*DRAWN, *shown[1:])), "answers": read_answers(folder)}
+            "curves": read_curves(folder, (*DRAWN, *shares)), "answers": read_answers(folder)}
 
 
 def build_page(folders: list[Path], rows: list[dict], out: Path) -> str:

@@ -195,7 +195,8 @@ def test_the_page_has_the_numbers_of_its_runs(both, finished, humble):
         for name, curve in run["curves"].items():
             assert curve == [float(row[name]) if row[name] else None for row in rows], name
         for when in ("before", "after"):
-            assert run[when] == {name: summary[when][name] for name in ("accuracy", *shares)}
+            assert run[when] == {name: summary[when][name]
+                                 for name in ("accuracy", "greedy_accuracy", *shares)}
         assert [run[name] for name in ("reward", "loss", "seed", "steps", "command")] == [
             "random", "grpo", 1, 4, read_json(folder / "config.json")["command"]]
 
@@ -373,6 +374,8 @@ def test_the_slider_moves_what_is_shown(both, finished, humble, tmp_path):
         assert shown["title"].endswith("reward random, loss grpo, seed 1")
         before, after = (100 * summary[when]["accuracy"] for when in ("before", "after"))
         assert shown["cards"][0].startswith(f"{before:.1f}% → {after:.1f}%")
+        before, after = (100 * summary[when]["greedy_accuracy"] for when in ("before", "after"))
+        assert shown["cards"][1].startswith(f"{before:.1f}% → {after:.1f}%")
     assert found["seen"][-1]["says"][4] == "abstain"
     marks = {"code✓ right", "code✗ wrong", "text✓ right", "text✗ wrong"}
     assert set(found["seen"][0]["says"]) <= marks
