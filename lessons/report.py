@@ -287,6 +287,12 @@ def show_change(runs: list[dict], name: str, digits: int = 2) -> str:
                        for when in ("before", "after"))
 
 
+def show_range(values: list[float], digits: int = 2, sign: str = "") -> str:
+    """'0.57 to 0.84', or one number where they are all the same."""
+    ends = [f"{value:{sign}.{digits}f}" for value in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def align(lines: list[list[str]]) -> str:
     """Left-aligned columns, without those that are empty below their head."""
     kept = [column for column in zip(*lines) if any(column[1:])]

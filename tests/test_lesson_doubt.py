@@ -124,11 +124,42 @@ def test_honesty_values():
     assert {cell["base"] for cell in main} == {honesty.LENGTH, honesty.FLAT}
 
 
+def test_honesty_summary():
+    """Before and after by reward; a base counts if most of its runs abstain where it is hard."""
+    found = honesty.summary(honesty_results())
+    assert [row[:3] for row in found.rows[1:]] == [["right or wrong", "first", "2"],
+                                                   ["three outcomes", "first", "2"]]
+    assert found.rows[2][3:] == ["30 -> 43.0 ± 1.4", "20 -> 20.0 ± 0.0", "50 -> 37.0 ± 1.4"]
+    assert "0 of 1 paid by three outcomes" in " ".join(found.sentence.split())
+    one = [row for row in honesty_results().runs if row["seed"] == 1]
+    assert honesty.summary(Results(one, {})).sentence.endswith("not to claim it.")
+    assert honesty.summary(Results([], {})).sentence.endswith("none was run.")
+
+
+def test_bases_are_counted_by_most_of_their_runs():
+    shares = {"a": (0.9, 0.99, 0.1), "b": (0.9, 0.1), "c": (0.0,)}
+    found = [{"base": base, "after_abstain_share_hard": share} for base, cell in shares.items()
+             for share in cell]
+    assert honesty.count_learners(found) == (1, 3)
+
+
 def test_honesty_figure():
+    """A panel a reward; a grey line a base, and a line a run, blue if it has learnt."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    results = honesty_results()
+    results.runs[2]["after_abstain_share_hard"] = 0.9
+    left, right = honesty.figure(results).axes
+    assert [len(axis.lines) for axis in (left, right)] == [3, 3]
+    assert [line.get_color() for line in right.lines] == [report.GREY, report.BLUE, report.RED]
+    assert list(right.lines[1].get_ydata()) == pytest.approx([0.12 + k / 10 for k in honesty.ALL])
+
+
+def test_honesty_record_figure():
     """Bars of a row add up to 1: right, abstains, invents."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    easy, hard, lengths = honesty.figure(honesty_results()).axes
+    easy, hard, lengths = honesty.record_figure(honesty_results()).axes
     for axis in (easy, hard):
         widths = [bar.get_width() for bar in axis.patches]
         assert len(widths) == 9

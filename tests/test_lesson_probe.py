@@ -713,7 +713,7 @@ def test_the_page_has_the_simulation():
 
 def read_figure(results: Results) -> dict:
     """{base: (dots, ticks, words, shaded)} from the artists of the figure."""
-    axis, = lesson.figure(results).axes
+    axis, = lesson.record_figure(results).axes
     names = [label.get_text() for label in axis.get_yticklabels()]
     rows = {name: {"dots": [], "ticks": [], "words": [], "shaded": False}
             for name in names}
@@ -738,6 +738,36 @@ def read_figure(results: Results) -> dict:
     heads = {text.get_position()[0]: text.get_text() for text in axis.texts
              if text.get_position()[1] < 0}
     return {"rows": rows, "heads": heads, "title": axis.figure.get_suptitle()}
+
+
+def test_summary():
+    """A row a verdict; the better of two forced openers; what is known is not counted."""
+    found = lesson.summary(make_results())
+    assert [row[:3] for row in found.rows[1:]] == [
+        ["yes", "2", "1 of 2"], ["no", "1", "1 of 1"], ["harmful", "1", "1 of 1"],
+        ["unclear", "1", "0 of 1"]]
+    assert found.rows[1][3:] == ["0.62 to 0.88", "0.11 to 0.12", "0.22 to 0.23", "0.93"]
+    assert "3 of 5 verdicts" in found.sentence and found.sentence.endswith("one: none.")
+    flipped = dict(CASES, none=(CASES["none"][0], (0.2,) * 5, (-0.2,) * 16))
+    assert lesson.summary(make_results(flipped)).sentence.endswith("one: 1.")
+
+
+def test_summary_without_the_probe():
+    """--quick: a row a base, with the verdict of its own seeds."""
+    found = lesson.summary(make_results()._replace(evidence=[]))
+    rows = {row[0]: row[1:] for row in found.rows[1:]}
+    assert rows["down"] == ["0", "0", "8", "harmful"] and len(rows) == len(CASES)
+    assert "8 seeds a base" in found.sentence
+
+
+def test_page_figure():
+    """A dot a base in the column of its verdict; hollow where other seeds have another."""
+    pytest.importorskip("matplotlib").use("Agg")
+    axis, = lesson.figure(make_results()).axes
+    dots = [(round(line.get_xdata()[0]), line.get_ydata()[0],
+             line.get_markerfacecolor() == "none") for line in axis.lines]
+    assert sorted(dots) == sorted([(0, 5 / 8, True), (0, 7 / 8, False), (1, 0, False),
+                                   (2, 0, False), (3, 0, True)])
 
 
 def test_figure():

@@ -22,8 +22,8 @@ from lessons.summary import Summary
 
 SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "mixed-none": "coin",
          "mixed-none, correct": "correct", "mixed-bad": "coin", "mixed-bad, correct": "correct",
-         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "no PPO, lr 0.006"}
-HEAD = ["base", "reward", "seeds", "bases", "greedy accuracy", "sampled", "programs",
+         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "that, at lr 0.006"}
+HEAD = ["base", "reward", "runs", "bases", "greedy accuracy", "sampled", "programs",
         "up", "down"]
 FEW = 5    # runs of the coin on a kind: fewer do not say how often
 FINDING = "A coin lifts the base whose habit is right, and lowers the one whose habit is wrong"
@@ -64,7 +64,7 @@ def say_outcomes(coins: dict[str, list[dict]]) -> str:
                     f"and lowers {down}")
     few = ("" if min(map(len, coins.values())) >= FEW else
            " Runs as few as these show what can happen, not how often it does.")
-    return ("The coin moves greedy accuracy by more than 10 points so: "
+    return ("The coin moves greedy accuracy by more than 10 points as follows: "
             f"{'; '.join(said)}.{few}")
 
 
@@ -74,7 +74,7 @@ def summarize(results: Results) -> Summary:
     cells = {name: cell for name, cell in cells.items() if cell}
     steps = sorted({int(run["steps"]) for cell in cells.values() for run in cell})
     title = (f"Accuracy on 400 unseen problems before and after {' or '.join(map(str, steps))} "
-             "batches; seeds up or down by over 10 points")
+             "batches; runs up or down by over 10 points")
     coins = {name: cells[name] for name in COINS if name in cells}
     return Summary(title, [HEAD, *(show_cell(*item) for item in cells.items())],
                    fill(say_outcomes(coins), 100))
