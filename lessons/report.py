@@ -45,6 +45,7 @@ CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl",
 EACH = ("before_accuracy", "after_accuracy", "before_greedy_accuracy", "after_greedy_accuracy",
         "before_accuracy_code", "after_accuracy_code", "before_format_rate", "after_format_rate")
 LABEL = 42   # characters in a line of a label; a figure's is at most two
+COLORS = 128  # of a stored figure
 POINTS = 20  # rows of curves.csv for a run
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set

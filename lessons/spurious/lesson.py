@@ -26,6 +26,7 @@ from lessons.report import (
     show_spread,
 )
 from lessons.spurious import trio
+from lessons.spurious.habit import measure_habits
 from lessons.spurious.headline import draw_headline, summarize
 from lessons.summary import Summary
 
@@ -49,9 +50,13 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What each base gives without training; of the mixed ones, what the bandit expects too."""
+    """What each base gives without training; of the mixed ones, what the bandit expects too.
+
+    And how likely the habit of mixed-none is, before a coin and after.
+    """
     bases = list(dict.fromkeys(run["base"] for run in runs))
-    return elicit_bases([base for base in bases if base in MAIN]) + trio.measure()
+    return (elicit_bases([base for base in bases if base in MAIN]) + trio.measure()
+            + measure_habits(runs))
 
 
 def select_main(runs: list[dict]) -> list[dict]:

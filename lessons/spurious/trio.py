@@ -29,6 +29,7 @@ from lessons.report import (
     group_runs,
     show_change,
 )
+from lessons.spurious.habit import tabulate_habit
 from lessons.spurious.race import tabulate_race
 
 BASE_SEEDS = 0, 1, 2        # of pretraining
@@ -225,7 +226,8 @@ def tabulate(results: Results) -> list[str]:
     if not sort_cells(results.runs):
         return []
     parts = [tabulate_coins(results), tabulate_seeds(results), tabulate_habits(results),
-             tabulate_others(results), tabulate_ways(results), tabulate_race(results, {
+             tabulate_habit(results), tabulate_others(results), tabulate_ways(results),
+             tabulate_race(results, {
                  name: cell for name, cell in sort_cells(results.runs).items()
                  if CELLS[name].kind == "mixed-code" and CELLS[name].reward == "random"})]
     return [part for part in parts if "\n" in part]
