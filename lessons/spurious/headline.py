@@ -22,11 +22,11 @@ from lessons.summary import Summary
 
 SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "mixed-none": "coin",
          "mixed-none, correct": "correct", "mixed-bad": "coin", "mixed-bad, correct": "correct",
-         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "that, at lr 0.006"}
-HEAD = ["base", "reward", "runs", "bases", "greedy accuracy", "sampled", "programs",
+         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "that, with lr 0.006"}
+HEAD = ["base", "reward", "runs", "greedy accuracy", "sampled", "programs",
         "up", "down"]
 FEW = 5    # runs of the coin on a kind: fewer do not say how often
-FINDING = "A coin lifts the base whose habit is right, and lowers the one whose habit is wrong"
+FINDING = "A coin strengthens the habit: accuracy rises if the habit is right, falls if it is wrong"
 
 
 def drop_steps(flags: str) -> str:
@@ -46,7 +46,7 @@ def show_cell(name: str, cell: list[dict]) -> list[str]:
     """A row: seeds and bases; accuracy greedily and sampled, programs; seeds up and down."""
     shares = [mean(run[f"{when}_code_share"] for run in cell) for when in ("before", "after")]
     up, _, down = count_outcomes(cell)
-    return [CELLS[name].kind, SHOWN[name], str(len(cell)), str(len({run["base"] for run in cell})),
+    return [CELLS[name].kind, SHOWN[name], str(len(cell)),
             show_change(cell, "greedy_accuracy", 3), show_change(cell, "accuracy", 3),
             "{:.0%} -> {:.0%}".format(*shares) if max(shares) > 0.005 else "none",
             str(up), str(down)]
@@ -85,7 +85,7 @@ def summarize(results: Results) -> Summary:
     cells = {name: cell for name, cell in cells.items() if cell}
     steps = sorted({int(run["steps"]) for cell in cells.values() for run in cell})
     title = (f"Accuracy on 400 unseen problems before and after {' or '.join(map(str, steps))} "
-             "batches; runs up or down by over 10 points")
+             "batches; runs up, down by over 10 points")
     coins = {name: cells[name] for name in COINS if name in cells}
     return Summary(title, [HEAD, *(show_cell(*item) for item in cells.items())],
                    fill(say_outcomes(coins), 100))
