@@ -266,10 +266,14 @@ def test_an_abstention_worth_an_error_is_the_binary_reward(outcomes):
 
 
 def test_one_abstainer_among_sixteen():
-    """The numbers on the page: what the std makes of it on a hard prompt."""
+    """The numbers on the page: what the std makes of it on a hard prompt, and on an easy one."""
     outcomes = ["?"] + ["wrong"] * 15
     assert advantages_of(outcomes, 0.0)[0] == pytest.approx(15 ** 0.5)        # 3.87
     assert advantages_of(outcomes, 0.0, "dr_grpo")[0] == pytest.approx(15 / 16)
+    easy = ["?"] + ["wrong"] * 4 + ["right"] * 11
+    assert advantages_of(easy, 0.0)[0] == pytest.approx(-7 / 191 ** 0.5)      # -0.51
+    assert advantages_of(easy, 0.0, "dr_grpo")[0] == pytest.approx(-7 / 16)
+    assert advantages_of(["?"] + ["right"] * 15, 0.0)[0] == pytest.approx(-15 ** 0.5)
 
 
 def test_the_std_magnifies_what_hardly_differs():

@@ -199,7 +199,7 @@ def test_students_interval_covers_normal_gains_and_fewer_of_two_peaks(monkeypatc
 
 def test_simulation_prints_a_row_for_each_chance(capsys):
     assert simulate.main([]) == 0
-    (head, *rows), = split_table(capsys.readouterr().out.strip())
+    (head, *rows), = split_table(capsys.readouterr().out.partition("next: ")[0].strip())
     assert head == ["chance of a lift", "yes", "harmful", "unclear", "seeds", "interval holds",
                     "t of 3 holds", "t of 5 holds"]
     assert [float(row[0]) for row in rows] == [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
@@ -252,7 +252,7 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     out = tmp_path / "probe"
     command = [str(base), "--seed", "7", "--threads", "1", "--out", str(out)]
     assert prober.main(command) == 0
-    first = capsys.readouterr().out
+    first = capsys.readouterr().out.partition("\nwrote ")[0]
     result = json.loads((out / "probe.json").read_text("utf-8"))
     seeds = list(range(7, 7 + len(result["gains"])))
     runs = read_runs(out, seeds)
@@ -271,7 +271,8 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
         assert result["after"][key] == pytest.approx(np.mean([r["after"][key] for r in runs]))
     check_report(first, result, runs)
     monkeypatch.setattr(rlvr, "rollout", lambda *_: pytest.fail("trains again"))
-    assert prober.main(command) == 0 and capsys.readouterr().out == first
+    assert prober.main(command) == 0
+    assert capsys.readouterr().out.partition("\nwrote ")[0] == first
     other = tmp_path / "other.pt"
     rlvr.pretrain(rlvr.PretrainConfig(out=str(other), **TINY_BASE | {"steps": 1}))
     capsys.readouterr()
@@ -349,7 +350,9 @@ def test_five_seeds_or_nine(base, tmp_path, monkeypatch, capsys, gains, seeds, l
     monkeypatch.setattr(prober, "elicit", lambda *_: [WAY])
     assert prober.main([str(base), "--seed", "3", "--out", str(out)]) == 0
     assert ran == list(range(3, 3 + seeds)) and len(gains) == seeds
-    result, lines = json.loads((out / "probe.json").read_text("utf-8")), capsys.readouterr().out
+    result = json.loads((out / "probe.json").read_text("utf-8"))
+    lines, _, written = capsys.readouterr().out.partition("\nwrote ")
+    assert written.startswith(f"{out.as_posix()}/probe.json\nnext: ")
     assert result["latent"] == latent and result["gain"] == pytest.approx(np.mean(gains))
     check_outcomes(result["outcomes"], gains)
     assert lines.splitlines()[-1] == f"latent: {latent}"

@@ -59,13 +59,24 @@ def say_outcomes(coins: dict[str, list[dict]]) -> str:
     said = []
     for name, cell in coins.items():
         up, _, down = count_outcomes(cell)
-        bounds = "{:.0%} to {:.0%}".format(*chance(up, len(cell)))
-        said.append(f"on {name} it lifts {up} of {len(cell)} (95% interval {bounds}) "
-                    f"and lowers {down}")
+        bounds = " (95% interval {:.0%} to {:.0%})".format(*chance(up, len(cell)))
+        said.append(f"on {name} it lifts {up} of {len(cell)}"
+                    f"{bounds if len(cell) >= FEW else ''} and lowers {down}")
     few = ("" if min(map(len, coins.values())) >= FEW else
-           " Runs as few as these show what can happen, not how often it does.")
+           " So few runs show what can happen, not how often it does.")
     return ("The coin moves greedy accuracy by more than 10 points as follows: "
-            f"{'; '.join(said)}.{few}")
+            f"{'; '.join(said)}.{say_programs(coins)}{few}")
+
+
+def say_programs(coins: dict[str, list[dict]]) -> str:
+    """Whether it was the choice of programs that moved, or what they are worth."""
+    cell = coins.get("mixed-code", [])
+    if not cell or any(run.get("after_accuracy_code") is None for run in cell):
+        return ""
+    numbers = [f"{mean(run[f'{when}_{name}'] for run in cell):.0%}"
+               for name in ("code_share", "accuracy_code") for when in ("before", "after")]
+    return (" On mixed-code programs go from {} to {} of the answers, and from {} to {} of the "
+            "programs are right.").format(*numbers)
 
 
 def summarize(results: Results) -> Summary:

@@ -43,7 +43,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     On the mixed bases, where a run ends in one of two ways, it has 12 for 5 on each base.
     """
     if quick:
-        return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
+        return trio.quick_runs()
     plan = grid(base=list(MAIN), reward=REWARDS, seed=range(1, 4 * seeds + 1))
     main = [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
     return main + trio.runs(seeds)
@@ -148,7 +148,7 @@ def table(results: Results) -> str:
              tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
-    return "\n\n".join(parts + trio.tabulate(results))
+    return "\n\n".join(part for part in parts + trio.tabulate(results) if part)
 
 
 def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
