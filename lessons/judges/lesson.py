@@ -365,7 +365,7 @@ ANSWERS_AT_ONCE = [*FIRST["direct"], *NEW["direct"]]
 PAYERS = {"judge that answers at once": ANSWERS_AT_ONCE,
           "at once, 3 x the tokens": list(FIRST["direct, 3 x tokens"]),
           "judge that reasons first": list(FIRST["reasoning"]),
-          "reasons first, stopped early": list(NEW["young reasoning"]),
+          "reasons first, pretrained less": list(NEW["young reasoning"]),
           "reasons, with the policy's bug": list(FIRST["shares the bug"])}
 ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}
 
@@ -410,9 +410,9 @@ def say_edges(results: Results) -> str:
              for payers, word in ((known, "judges"), (new, "new ones"))
              for held, n in [count_judges(payers)]]
     plain = ["{} of {}".format(*count_judges(payers, says_kind)) for payers in (known, new)]
-    return fill("The sign of the edge, measured before RL, foretold every run of "
-                f"{' and of '.join(parts)}. The guess that all that reason lift, and no "
-                f"others, held on {' and '.join(plain)}.", 96)
+    return fill("The sign of the edge, measured before RL, was right on every run of "
+                f"{' and of '.join(parts)}; exact 95% intervals. The rule that judges that reason "
+                f"lift, and no others, held on {' and '.join(plain)}.", 96)
 
 
 # --- the figures
@@ -423,7 +423,7 @@ def list_groups(results: Results) -> list[tuple[str, str, list[dict]]]:
     at_once = [payer for payer in known + new if payer["kind"].startswith("direct")]
     return [("answer at once", ORANGE, at_once),
             ("reason first", BLUE, [payer for payer in known if payer["kind"] == "reasoning"]),
-            ("reason, stopped early", "#56B4E9",
+            ("reason, pretrained less", "#56B4E9",
              [payer for payer in new if payer["kind"] == "young reasoning"]),
             ("reasons with the\npolicy's bug", RED,
              [payer for payer in known if payer["kind"] == "shares the bug"]),
@@ -447,12 +447,12 @@ def figure(results: Results):
     before = find_cell(results, "bad-code", {"reward": "correct"})[0]["before_accuracy"]
     axis.axhline(before, color=GREY, linewidth=0.8, linestyle=":")
     axis.text(0.95, before + 0.02, "before RL", color=GREY, fontsize=9, ha="right")
-    axis.set(xlabel="edge: what the judge pays right words above wrong programs (log scale beyond "
-             "0.05)", ylabel="accuracy after RL (a dot a run)", ylim=(0, 1.06), xlim=(-1, 1))
+    axis.set(xlabel="edge: what the judge pays words above programs (log scale beyond 0.05)",
+             ylabel="accuracy after RL (a dot a run)", ylim=(0, 1.06), xlim=(-1, 1))
     axis.set_xscale("symlog", linthresh=0.05)
     axis.set_xticks([-0.5, -0.05, 0, 0.05, 0.5], ["-0.5", "-0.05", "0", "+0.05", "+0.5"])
     axis.minorticks_off()
-    canvas.suptitle("A judge lifts the policy if it pays right words more than wrong programs")
+    canvas.suptitle("A judge lifts the policy if it pays words more than programs")
     return canvas
 
 

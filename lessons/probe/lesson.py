@@ -248,7 +248,7 @@ def say_agreement(new: list[Case]) -> str:
     agree = sum(ours == theirs for ours, theirs in pairs)
     wrong = sum(ours != theirs and "unclear" not in (ours, theirs) for ours, theirs in pairs)
     return fill("{} of {} verdicts are those of other seeds (exact 95% interval {:.0%} to {:.0%}); "
-                "a clear verdict where they have another clear one: {}.".format(
+                "verdicts of yes, no or harmful that met another such one: {}.".format(
                     agree, len(pairs), *chance(agree, len(pairs)), wrong or "none"), 96)
 
 
