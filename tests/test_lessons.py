@@ -472,7 +472,14 @@ def test_every_share_has_its_interval():
     assert [row[0] for row in cells[1:]] == list("013")
     assert cells[3] == ["3", "15% to 95%"] and cells[2] == ["1", "1% to 91%"]
     assert report.add_bounds(["a  b", "c"]) == "a  b\n\nc"
-    assert report.add_bounds(["(2 of 3)"], r"(\d+) of (\d+)").endswith("\n2          9% to 99%")
+    text = report.add_bounds(["(2 of 3)"], r"(\d+) of (\d+)")
+    assert text.endswith(f"\n\n{report.BOUNDS}\nexact 95%  of 3\n2          9% to 99%")
+
+
+def test_titles_of_tables():
+    """Above each; a table that is empty has none."""
+    titled = report.title_tables({"First": "a  b\n1  2", "Nothing": "", "Last": "c"})
+    assert titled == ["First\na  b\n1  2", "Last\nc"]
 
 
 def test_a_table_keeps_cells_apart(tmp_path):

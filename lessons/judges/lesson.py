@@ -30,6 +30,7 @@ from lessons.report import (
     select_runs,
     show_range,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 from model import load_checkpoint
@@ -348,15 +349,26 @@ def tabulate_payers(payers: list[dict], title: str) -> str:
 
 def table(results: Results) -> str:
     """Judges before any training; as rewards; what their edge promised and what came."""
-    parts = [tabulate_beliefs(results), tabulate_candidates(results), tabulate_votes(results),
-             tabulate_adaptive(results)] if results.evidence else []
-    parts.append(tabulate_rewards(results))
+    parts = {
+        "Single verdicts: how often they are right, and the share of all numbers accepted":
+            tabulate_beliefs(results),
+        "Share of answers of each kind that a judge accepts": tabulate_candidates(results),
+        "Accuracy of k verdicts, by judge and by what makes them one": tabulate_votes(results),
+        "Accuracy of a majority, and in brackets the tokens that it costs":
+            tabulate_adaptive(results)} if results.evidence else {}
+    parts |= {"Judges as rewards: accuracy before -> after RL, and the share of answers they pay":
+              tabulate_rewards(results)}
     if results.evidence:
-        parts += [tabulate_hacking(results),
-                  tabulate_payers(list_payers(results, FIRST), "judge"),
-                  tabulate_payers(list_oracle_payers(results), "oracle"),
-                  tabulate_payers(list_payers(results, NEW), "new judge")]
-    return add_bounds(parts)
+        parts |= {
+            "Answers of no-code before and after RL on a direct judge, as shares":
+                tabulate_hacking(results),
+            "What the edge of each judge says of bad-code, and what became of it":
+                tabulate_payers(list_payers(results, FIRST), "judge"),
+            "What the edge of each oracle says of bad-code, and what became of it":
+                tabulate_payers(list_oracle_payers(results), "oracle"),
+            "What the edge of judges that no run had seen says of bad-code, and what became of it":
+                tabulate_payers(list_payers(results, NEW), "new judge")}
+    return add_bounds(title_tables(parts))
 
 
 # --- the page

@@ -221,16 +221,27 @@ def tabulate_ways(results: Results) -> str:
     return align(lines)
 
 
-def tabulate(results: Results) -> list[str]:
-    """All tables of what there is; none without runs."""
+def tabulate(results: Results) -> dict[str, str]:
+    """{title: table} of what there is; none without runs."""
     if not sort_cells(results.runs):
-        return []
-    parts = [tabulate_coins(results), tabulate_seeds(results), tabulate_habits(results),
-             tabulate_habit(results), tabulate_others(results), tabulate_ways(results),
-             tabulate_race(results, {
-                 name: cell for name, cell in sort_cells(results.runs).items()
-                 if CELLS[name].kind == "mixed-code" and CELLS[name].reward == "random"})]
-    return [part for part in parts if "\n" in part]
+        return {}
+    racing = {name: cell for name, cell in sort_cells(results.runs).items()
+              if CELLS[name].kind == "mixed-code" and CELLS[name].reward == "random"}
+    return {
+        "The coin on mixed bases: accuracy before -> after, and how many seeds go up or down":
+            tabulate_coins(results),
+        "The coin on mixed bases: greedy accuracy of every seed after RL":
+            tabulate_seeds(results),
+        "The coin on mixed bases: share of code before -> after, and accuracy inside code":
+            tabulate_habits(results),
+        "The coin on mixed-none: probability that an answer begins as the habit does":
+            tabulate_habit(results),
+        "Other rewards and controls on mixed bases: the same columns as of the coin":
+            tabulate_others(results),
+        "Without training: points over sampling at T = 1, by kind of mixed base":
+            tabulate_ways(results),
+        "Drift of the log-odds of code in a rollout batch, by cell":
+            tabulate_race(results, racing)}
 
 
 def draw_outcomes(axis, runs: list[dict]) -> None:
