@@ -37,11 +37,11 @@ def test_rows_of_a_small_grid():
     others = [make_run("p 0.9", 9, 0.1), make_run("lr 0.01, 40 batches", 9, 0.1)]
     found = lesson.summary(make_results(QUICK + others, CURVE))
     assert found.rows[1:] == [
-        ["mixed-code", "coin", "2", "0.500 -> 0.740", "0.400 -> 0.640", "60% -> 90%", "1",
+        ["mixed-code", "coin", "2", "0.50 -> 0.74", "0.40 -> 0.64", "60% -> 90%", "1",
          "0"],
-        ["mixed-code", "correct", "1", "0.500 -> 1.000", "0.400 -> 0.900", "60% -> 90%", "1",
+        ["mixed-code", "correct", "1", "0.50 -> 1.00", "0.40 -> 0.90", "60% -> 90%", "1",
          "0"],
-        ["mixed-bad", "coin", "1", "0.500 -> 0.200", "0.400 -> 0.100", "60% -> 90%", "0",
+        ["mixed-bad", "coin", "1", "0.50 -> 0.20", "0.40 -> 0.10", "60% -> 90%", "0",
          "1"]]
     said = " ".join(found.sentence.split())
     assert "on mixed-code it lifts 1 of 2 and lowers 0" in said

@@ -47,7 +47,7 @@ def show_cell(name: str, cell: list[dict]) -> list[str]:
     shares = [mean(run[f"{when}_code_share"] for run in cell) for when in ("before", "after")]
     up, _, down = count_outcomes(cell)
     return [CELLS[name].kind, SHOWN[name], str(len(cell)),
-            show_change(cell, "greedy_accuracy", 3), show_change(cell, "accuracy", 3),
+            show_change(cell, "greedy_accuracy"), show_change(cell, "accuracy"),
             "{:.0%} -> {:.0%}".format(*shares) if max(shares) > 0.005 else "none",
             str(up), str(down)]
 
