@@ -26,7 +26,8 @@ SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "mixed-none": "
 HEAD = ["base", "reward", "runs", "greedy accuracy", "sampled", "programs",
         "up", "down"]
 FEW = 5    # runs of the coin on a kind: fewer do not say how often
-FINDING = "A coin strengthens the habit: accuracy rises if it beats its rivals, falls if it does worse"
+FINDING = ("A coin strengthens the habit: accuracy rises if it beats its rivals, "
+           "falls if it does worse")
 
 
 def drop_steps(flags: str) -> str:
