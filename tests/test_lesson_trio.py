@@ -47,13 +47,16 @@ def test_no_two_runs_share_their_seed():
 
 
 def test_how_many_runs_a_cell_has():
-    """Twelve coins on each of three bases of each kind; 6 of a reward, 12 of a control."""
+    """Twelve coins on each of three bases of each kind; 6 of a reward, 12 or 24 of a control."""
     found = {name: len(sum(trio.list_cell(i, cell, 5), []))
              for i, (name, cell) in enumerate(trio.CELLS.items())}
-    assert sum(found.values()) == len(trio.runs(5)) and len(found) == 21
+    assert sum(found.values()) == len(trio.runs(5)) and len(found) == 23
     assert all(found[name] == 36 for name in trio.COINS) and len(trio.COINS) == 3
     assert all(found[name] == 6 for name in trio.PAID) and len(trio.PAID) == 12
-    assert all(found[name] == 12 for name in trio.CELLS if name not in trio.COINS | trio.PAID)
+    adamw = [name for name in trio.CELLS if name.startswith("AdamW")]
+    assert [found[name] for name in adamw] == [24, 24]
+    assert all(found[name] == 12 for name in trio.CELLS
+               if name not in [*trio.COINS, *trio.PAID, *adamw])
 
 
 def test_wherever_it_stops_what_is_done_is_balanced():
