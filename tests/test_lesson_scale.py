@@ -146,7 +146,6 @@ def test_the_tables_of_adamw():
         ("good-code", "0.0001", "3", "no"), ("good-code", "0.001", "3", "no"),
         ("good-code-width128", "0.0003", "3", "yes"), ("mixed-code", "0.0003", "3", "yes")]
     assert "+30.0 +20.0" in by_seed and "mixed-code-seed2" in by_seed
-    assert max(map(len, lesson.table(results).splitlines())) <= 100
 
 
 def test_the_page_is_made_from_whatever_is_there():

@@ -232,7 +232,8 @@ def conclude(results: Results, cells: Cells) -> str:
     counted = phase.count_cells(results)
     if phase.FEWEST not in counted:
         k, n = phase.count_code([run for cell in cells.values() for run in cell])
-        return f"{k} of {n} runs end in programs: too few runs to say how the share decides."
+        return (f"{k} of {n} runs end in programs. For each share there are few, so its odds are "
+                "known roughly.")
     rows = [run for of_prior in phase.select_cells(results.runs).values()
             for cell in of_prior.values() for run in cell]
     undecided = sum(phase.is_undecided(run["after_code_share"]) for run in rows)
