@@ -163,7 +163,7 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
         run_jobs(args.name, jobs, at_once)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     curves = getattr(lesson, "CURVES", ())
-    results = collect([locate_run(run) for run in runs], evidence, curves)
+    results = drop_curves(lesson, runs, collect(map(locate_run, runs), evidence, curves))
     write_results(out, results._replace(runs=add_base_seeds(results.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     show_findings(lesson, results, args.all)
@@ -173,6 +173,13 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     seconds = time.monotonic() - began
     print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
           f"{int(seconds / 60)} min {int(seconds % 60)} s")
+
+
+def drop_curves(lesson: ModuleType, runs: list[dict], results: Results) -> Results:
+    """Without the curves of runs that a lesson does not follow, if it says which it `follows`."""
+    follows = getattr(lesson, "follows", lambda run: True)
+    return results._replace(curves={i: results.curves[i] for i, run in enumerate(runs)
+                                    if follows(run)})
 
 
 def add_base_seeds(rows: list[dict], bases: dict[str, dict]) -> list[dict]:

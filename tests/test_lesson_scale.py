@@ -7,7 +7,6 @@ from statistics import mean, stdev
 import pytest
 
 from data.tokenizer import VOCABULARY_SIZE
-from lessons import report
 from lessons.report import Results, describe_flags, read_results
 from lessons.scale import adamw, lesson
 from lessons.summary import show_summary
@@ -86,16 +85,17 @@ def test_every_number_of_the_table():
     assert len(lines) == 4
 
 
-def test_the_figure_has_a_row_for_each_cell():
-    """Dots are the gains, the label says base, width and reward."""
+def test_the_figure_has_a_dot_for_each_run():
+    """A gain at another width, or of the other reward; no-code has no place in it."""
     pytest.importorskip("matplotlib")
-    report.can_draw()
-    axis, = lesson.record_figure(make_results()).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "good-code, width 256: random", "good-code, width 256: correct",
-        "no-code, width 128: random", "no-code, width 128: correct"]
-    dots = [list(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"]
-    assert dots[0] == pytest.approx([2, 4, 6]) and dots[3] == pytest.approx([-18, -16, -14])
+    rows = [{**row, "base": base} for row in make_results().runs[:6]
+            for base in ("good-code", "good-code-width256")]
+    canvas = lesson.figure(Results(rows + make_results().runs[6:], {}))
+    axis, = canvas.axes
+    dots = [list(map(tuple, line.get_xydata().round(6))) for line in axis.lines
+            if line.get_marker() == "o"]
+    assert dots == [[(-0.1, 2), (-0.1, 4), (-0.1, 6)], [(0.9, 2), (0.9, 4), (0.9, 6)],
+                    [(0.1, -28), (0.1, -26), (0.1, -24)], [(1.1, -28), (1.1, -26), (1.1, -24)]]
 
 
 # --- AdamW in the paper's shape

@@ -58,6 +58,11 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
             + volumes.runs(seeds) + phase.runs(seeds) + heat.runs(seeds))
 
 
+def follows(run: dict) -> bool:
+    """Whether the curve of a run is stored: not of those that only end in code or in text."""
+    return "prompts" not in run
+
+
 def predict_share(openers: int, prior: float, *settings: float) -> float:
     """The bandit's mean final share of code: an arm for code, one for each opener of the text."""
     arms = (prior, *[(1 - prior) / openers] * openers)
@@ -282,7 +287,7 @@ def record_figure(results: Results):
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
     has_volumes = any(map(volumes.is_long, results.runs))
     panels = len(kinds) + has_volumes
-    canvas, axes = open_canvas(1, panels, figsize=(4 * panels, 3.6), squeeze=False)
+    canvas, axes = open_canvas(1, panels, figsize=(3.3 * panels, 3.1), squeeze=False)
     for axis, openers in zip(axes[0], kinds):
         draw_panel(axis, openers, cells, predicted)
         axis.set(title=f"the rest is text on {name_text(openers)}", xlim=(0, 1),

@@ -10,11 +10,9 @@ from data.tokenizer import VOCABULARY_SIZE
 from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
-    GREY,
     ORANGE,
     Results,
     align,
-    draw_seeds,
     gains,
     greedy_gains,
     group_runs,
@@ -40,6 +38,11 @@ def runs(seeds: int = 3, quick: bool = False) -> list[dict]:
         return grid(base="good-code", reward=["random", "correct"], seed=[1])
     return (grid(base=list(SGD), reward=["random", "correct"], seed=range(1, seeds + 1))
             + adamw.runs(seeds))
+
+
+def follows(run: dict) -> bool:
+    """Whether the curve of a run is stored: not of AdamW's."""
+    return "optimizer" not in run
 
 
 def find_width(base: str) -> int:
@@ -156,22 +159,4 @@ def figure(results: Results):
         axis.set(xlim=(-0.5, len(names) - 0.5), xlabel="width, and parameters")
     axes[0, 0].set_ylim(top=37)
     canvas.suptitle(TITLE, x=0.01, ha="left", fontsize=12)
-    return canvas
-
-
-def record_figure(results: Results):
-    """A row for each base and reward: bar and dots."""
-    cells = group_main(results)
-    canvas, axis = open_canvas(figsize=(8, 1.0 + 0.32 * len(cells)))
-    for y, ((_, reward), cell) in enumerate(cells.items()):
-        draw_seeds(axis, y, gains(cell), ORANGE if reward == "random" else BLUE)
-        axis.text(1.02, y, show_spread(gains(cell)), va="center", fontsize=9,
-                  transform=axis.get_yaxis_transform())
-    names = [f"{base.split('-width')[0]}, width {find_width(base)}: {reward}"
-             for base, reward in cells]
-    axis.set_yticks(range(len(cells)), names)
-    axis.invert_yaxis()
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.set(xlabel="gain in accuracy (points); bar: mean, dot: a seed")
-    canvas.suptitle("the same recipe at every width", fontsize=9, color=GREY)
     return canvas
