@@ -26,7 +26,7 @@ TESTS = sorted(ROOT.glob("tests/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("lessons/*/*.md"),
                 *ROOT.glob("course/*/*.md")])
 # A tenth above what stands, so that the next line is not packed into the last one.
-LIMITS = {"README.md": 280, "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 448,
+LIMITS = {"README.md": 280, "reference.md": 290, "glossary.md": 85, "CONTRIBUTING.md": 50, "train.sh": 35, "rlvr.py": 448,
           "model.py": 415, "losses.py": 455, "rewards.py": 326, "run.py": 390,
           "evaluation.py": 320, "measures.py": 255, "pretrain.py": 270,
           "companions/judges.py": 85, "companions/segments.py": 65, "companions/teacher.py": 205,
@@ -382,9 +382,9 @@ def test_links_on_pages_lead_somewhere():
         assert {name for name in named if re.fullmatch(r"\d{4}\.\d{5}|\S+\.py", name)} <= defined
 
 
-def test_the_functions_that_the_front_page_names_are_there():
+def test_the_functions_that_the_reference_names_are_there():
     """Each row leads to a file and what is in it: a newcomer finds it in one hop."""
-    page = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "reference.md").read_text("utf-8")
     rows = re.findall(r"^\| .*\| \[(\S+\.py)\]\(\1\): (.*) \|$", page, re.MULTILINE)
     assert len(rows) >= 14
     for file, names in rows:

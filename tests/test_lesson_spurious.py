@@ -126,19 +126,13 @@ def test_figure_draws_every_seed():
     plt.close(figure)
 
 
-def test_the_front_page_shows_the_stored_gains():
-    """The README's table is that of lessons/spurious/runs.csv."""
-    table = lesson.tabulate_gains(read_results(ROOT / "lessons/spurious").runs)
-    assert f"```text\n{table}\n```" in (ROOT / "README.md").read_text("utf-8")
-
-
-def test_the_healthy_ranges_of_the_front_page():
-    """What README calls healthy is what the stored runs on good-code have, batch by batch."""
+def test_the_healthy_ranges_of_the_reference():
+    """What reference.md calls healthy is what the stored runs on good-code have, batch by batch."""
     results = read_results(ROOT / "lessons/spurious")
     rows = {reward: [row for i, run in enumerate(results.runs)
                      if (run["base"], run["reward"]) == ("good-code", reward)
                      for row in results.curves[i]] for reward in ("random", "correct")}
-    page = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "reference.md").read_text("utf-8")
     assert "`random`: up to 0.5% of a batch" in page and "under 0.02 nats a token" in page
     assert all(row[f"clip_{side}"] <= 0.005 for row in rows["random"] for side in ("high", "low"))
     assert all(row["approx_kl"] < 0.02 for of_reward in rows.values() for row in of_reward)

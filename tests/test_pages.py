@@ -5,11 +5,16 @@ prose has, that its tables are short and titled, that its terms are defined wher
 used, and that its numbers and lines of code are those of the stored results and of the source.
 """
 
+import importlib
 import re
 
 import pytest
 
+import rewards
+import rlvr
 from lessons import report, runner, summary
+from losses import LOSSES
+from plumbing.flags import Option, find_flags, read_options
 from tests.helpers import ROOT, STORED
 
 # A lesson that a user has begun has no page that teaches yet.
@@ -23,6 +28,7 @@ if "## Limits" in (ROOT / "README.md").read_text("utf-8"):
 CONNECT = (r"because|since|therefore|so that|for example|for instance|that is|in other words|"
            r"which means|this means|suppose|imagine|recall|consider|note that|intuitively|"
            r"in short|we|you|your|our|us")
+FRONT = (ROOT / "README.md").read_text("utf-8")
 NUMBER = r"(?<![A-Za-z_\d.])[+\-−±~]?\d[\d,]*(?:\.\d+)?%?(?![A-Za-z_\d])"
 
 
@@ -147,6 +153,39 @@ def test_excerpts_of_code_are_in_the_source(name):
 def strip_samples(text: str) -> str:
     """A page without what stands in longer fences: an answer of the model is a program as well."""
     return re.sub(r"(?ms)^(````|~~~).*?^\1\s*$", "", text)
+
+
+def list_flags() -> dict[str, Option]:
+    """Every flag of `train` by its name, those of losses and rewards behind those of every run."""
+    functions = [function for registry in (LOSSES, rewards.REWARDS) for entry in registry.values()
+                 for function in entry.functions]
+    options = read_options(rlvr.TrainConfig)
+    for function in functions:
+        options = dict(find_flags(function)) | options
+    return options
+
+
+def test_the_reference_has_every_flag_reward_and_loss():
+    """With its default and its help; catches a flag that was added or changed since."""
+    page = (ROOT / "reference.md").read_text("utf-8")
+    rows = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in page.splitlines() if line.startswith("| `--")]
+    named = {row[0].strip("`"): row[1:] for row in rows}
+    for name, option in list_flags().items():
+        default, text = named["--" + name.replace("_", "-")][:2]
+        many = option.default if isinstance(option.default, tuple) else (option.default,)
+        assert default == " ".join("" if value is None else str(value) for value in many), name
+        assert name == "reward" or text == option.flag.help, name
+    for entry in [*LOSSES, *rewards.REWARDS]:
+        assert re.search(rf"`(?:\w+_)?{entry}`", page), entry
+
+
+def test_the_front_page_reads_the_code_that_is_there():
+    """Each `module.function` of its reading order is a function of that module."""
+    names = re.findall(r"`(rlvr|losses|rewards|evaluation|model)\.(\w+)`", FRONT)
+    assert len(names) >= 6
+    for module, name in names:
+        assert hasattr(importlib.import_module(module), name), (module, name)
 
 
 @pytest.mark.parametrize("name", TAUGHT)

@@ -88,7 +88,7 @@ def coins(c, step=0):
 
 
 def test_options():
-    """Every default, bound and choice of `train`: (default, checks); README's table rests on it."""
+    """Every default, bound and choice of `train`: (default, checks); reference.md rests on it."""
     whole, unit = {"least": 1}, {"least": 0, "most": 1}
     least0, above0 = {"least": 0}, {"above": 0}
     losses = ("grpo grpo_masked grpo_unweighted dr_grpo rloo reinforce ppo gspo psr nsr "
