@@ -5,6 +5,7 @@ Shapes: P problems, n samples of each.
 
 import argparse
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,7 @@ from model import (
     response_hidden,
     sample_responses,
 )
+from plumbing.commands import suggest
 from plumbing.files import to_json
 from plumbing.flags import option
 from plumbing.machine import DEVICE, THREADS, choose_device
@@ -256,7 +258,9 @@ def evaluate_command(args: argparse.Namespace) -> None:
                           (EVALUATION, args.seed), read_sampling(args))
     print(to_json(numbers), end="")
     say(f"accuracy {numbers['accuracy']:.3f} over {args.samples} samples of each of "
-        f"{len(problems)} problems, {numbers['greedy_accuracy']:.3f} decoded greedily")
+        f"{len(problems)} problems, {numbers['greedy_accuracy']:.3f} decoded greedily\n"
+        f"next: python rlvr.py sample {shlex.quote(args.checkpoint)} "
+        f"'{render_problem(problems[0])}' -n 3")
 
 
 def read_prompt(text: str, corpus: str) -> tuple[Problem, str]:
@@ -280,11 +284,17 @@ def sample_command(args: argparse.Namespace) -> None:
     rollouts = sample_responses(model, [encode_prompt(prompt)], args.n, END,
                                 generator=torch_rng(SAMPLES, args.seed),
                                 **read_sampling(args)._asdict())
-    ended = mark_ended(rollouts, END).tolist()
+    ended, found = mark_ended(rollouts, END).tolist(), []
     for i, response in enumerate(decode_rollouts(rollouts)):
         said = corpus.mode_of(response) if corpus.judges else "wrong"
         right = is_correct(problem, response)
+        found.append(right)
         verdict = "correct" if right else f"{said}, the answer is {write_answer(problem)}"
         cut = "" if ended[i] else f", cut at {args.max_new_tokens} tokens (--max-new-tokens)"
         logprob = rollouts.logprobs[i].sum()
         print(f"--- {i + 1}: {verdict}{cut}, log-probability {logprob:.2f}\n{response}")
+    path = shlex.quote(args.checkpoint)
+    if corpus.judges:
+        return suggest(f"python -m lessons.judges.measure {path} --out runs/judge.json")
+    print(f"--- {sum(found)} of {args.n} right")
+    suggest(f"python rlvr.py evaluate {path}")

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from data.answers import is_correct
 from data.corpus import CORPORA, write_documents
+from data.task import parse_problem, write_answer
 from data.tokenizer import END, PAD, VOCABULARY_SIZE, encode, encode_prompt
 from model import (
     BASE_FOLDER,
     ModelConfig,
     Transformer,
+    decode_rollouts,
     load_checkpoint,
+    mark_ended,
     response_hidden,
+    sample_responses,
     save_checkpoint,
 )
 from plumbing.commands import suggest
@@ -35,10 +40,12 @@ from plumbing.machine import (
     upload,
 )
 from plumbing.messages import InputError
-from plumbing.progress import progress_bar, stop_signals
+from plumbing.progress import progress_bar, say_above, stop_signals
 from plumbing.streams import CORPUS, MAX_SEED, WEIGHTS, numpy_rng
 
 MICRO_BATCH = 24  # on a CPU, where it keeps a forward pass in the cache
+EXAMPLE = "37 -2 +5"  # a problem for training
+SHOWN_STEPS = 20, 50, 100, 200, 400, 800  # after which its answer is shown; at the end too
 PRESETS = {"small": {"layers": 3, "width": 64, "heads": 4},
            "medium": {"layers": 4, "width": 256, "heads": 8},
            "large": {"layers": 8, "width": 512, "heads": 8}}
@@ -209,6 +216,26 @@ def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
     work.step += 1
 
 
+def show_answer(work: Pretraining) -> None:
+    """Say how the model answers EXAMPLE greedily by now; a judge, or a base of tenths, does not.
+
+    Nothing is drawn of a stream that the base is made with.
+    """
+    config, corpus = work.config, CORPORA[work.config.base]
+    if corpus.judges or corpus.digits != 2:
+        return
+    rollouts = sample_responses(work.model, [encode_prompt(EXAMPLE)], 1, END, temperature=0,
+                                generator=torch.Generator())
+    text, = decode_rollouts(rollouts)
+    problem = parse_problem(EXAMPLE)
+    verdict = "right" if is_correct(problem, text) else f"wrong, it is {write_answer(problem)}"
+    cut = "" if mark_ended(rollouts, END).item() else "; cut at 40 tokens"
+    lines = [f"{config.base}, after {work.step} of {config.steps} steps, answers {EXAMPLE} "
+             f"({verdict}{cut})"]
+    lines += [f"    {line if len(line) < 80 else line[:76] + '...'}" for line in text.splitlines()]
+    say_above("\n".join(lines))
+
+
 @keep_settings()
 def pretrain(config: PretrainConfig) -> None:
     """Make a base: writes a checkpoint to config.out, or resumes from its .partial."""
@@ -241,8 +268,11 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
                                 machine=describe_machine(config, device, MICRO_BATCH))
             if stopped:
                 raise KeyboardInterrupt
+            if work.step in SHOWN_STEPS and work.step < config.steps:
+                show_answer(work)
     if not all(p.isfinite().all() for p in work.model.parameters()):  # no loss has seen them yet
         raise FloatingPointError("pretraining diverged in its last step: weights are no numbers")
+    show_answer(work)  # before runs can begin on it, which will have rows to show
     save_checkpoint(out, work.model, corpus=config.base, pretrain=base_identity(config))
     partial.unlink(missing_ok=True)
     print(f"{config.base}: loss {work.loss:.3f}, wrote {out}")

@@ -19,7 +19,9 @@ if ! cmp -s requirements.txt .venv/installed; then
 fi
 
 case ${1-} in
-    "") exec $python -m lessons spurious --quick ;;
+    "")
+        echo "Lesson spurious, quick: three small models are trained on a coin. Loading torch ..."
+        exec $python -m lessons spurious --quick ;;
     list) exec $python -m lessons ;;
     test)
         shift

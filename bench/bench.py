@@ -358,7 +358,7 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
     shape, device = choose_shape(config), choose_device(config)
     work = make_work(shape, device) if shape else load_work(config.base, device)
     rate = measure_rate(device) if device.type == "cuda" else None
-    machine, phases = name_machine(device), []
+    machine, phases, written = name_machine(device), [], []
     bar = progress.progress_bar(iterable=list_phases(work), desc="bench", leave=False)
     for phase in bar:
         phases.append(measure_phase(phase, device, 2 if quick else config.repeats, rate))
@@ -376,11 +376,15 @@ def bench(config: BenchConfig, sweep: bool, quick: bool) -> None:
         widths, batches = (WIDTHS[:2], BATCHES[:2]) if quick else (WIDTHS, BATCHES)
         result["sweep"] = measure_sweep(config, device, widths, batches)
         show("\n" + tabulate_sweep(result["sweep"]))
-        draw_to(Path(config.figure), draw_sweep, result["sweep"])
+        written += draw_to(Path(config.figure), draw_sweep, result["sweep"])
     if config.json == "-":
         print(to_json(result), end="")
     elif config.json:
         write(Path(config.json), to_json(result))
+        written.append(Path(config.json))
+    for path in written:
+        show(f"wrote {path.as_posix()}")
+    show("next: " + ("bench/README.md says what is what" if sweep else "python -m bench --sweep"))
 
 
 def main(arguments: list[str] | None = None) -> int:

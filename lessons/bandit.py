@@ -32,6 +32,24 @@ def weigh(ratio: np.ndarray, eps_low: float, eps_high: float, loss: str) -> list
     return [weight * ~high, weight * ~low]
 
 
+def compare_wins(wins: np.ndarray, group: int = GROUP) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the rewards of each group: (..., arms) -> (..., 1) twice."""
+    mean = wins.sum(axis=-1, keepdims=True) / group
+    return mean, np.sqrt(mean * (1 - mean)) + 1e-9
+
+
+def push_arms(pi: np.ndarray, wins: np.ndarray, losses: np.ndarray, up: np.ndarray,
+              down: np.ndarray) -> np.ndarray:
+    """The gradient of the mean of some pulls with respect to the logits: (seeds, arms).
+
+    wins, losses: how many pulls paid and did not, and what each weighs, up and down: (seeds,
+    groups, arms). d log pi_a / dz = onehot(a) - pi.
+    """
+    n = (wins[0] + losses[0]).sum()
+    weight = (up * wins + down * losses).sum(axis=1) / n
+    return weight - pi * weight.sum(axis=1, keepdims=True)
+
+
 def own_squares(pi: np.ndarray) -> np.ndarray:
     """|d log pi_a / dz|^2 = |onehot(a) - pi|^2 by arm: (..., arms) -> (..., arms)."""
     return (pi ** 2).sum(axis=-1, keepdims=True) - 2 * pi + 1
@@ -78,15 +96,12 @@ def first_arm(prior: tuple[float, ...], eps: float, batches: int = 100, samples:
         for _ in range(updates):
             pulls = rng.multinomial(group, old[:, None], size=(len(z), n // group))
             wins = rng.binomial(pulls, p)          # the random reward: (seeds, groups, arms)
-            mean = wins.sum(axis=2, keepdims=True) / group
-            std = np.sqrt(mean * (1 - mean)) + 1e-9
+            mean, std = compare_wins(wins, group)
             pi = softmax(z)
             up, down = weigh(pi / old, eps, eps if eps_high is None else eps_high, loss)
             # times the advantages: (seeds, groups, arms)
             up, down = up[:, None] * (1 - mean) / std, -down[:, None] * mean / std
-            weight = (up * wins + down * (pulls - wins)).sum(axis=1) / n
-            # d log pi_a / dz = onehot(a) - pi
-            gradient = weight - pi * weight.sum(axis=1, keepdims=True)
+            gradient = push_arms(pi, wins, pulls - wins, up, down)
             squares = (up ** 2 * wins + down ** 2 * (pulls - wins)).sum(axis=1)
             others = (squares * rest / n ** 2).sum(axis=1)
             if norms is not None:

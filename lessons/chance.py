@@ -67,3 +67,16 @@ def bound_mean(values: list[float]) -> tuple[float, float] | None:
         return None
     half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
     return mean(values) - half, mean(values) + half
+
+
+def show_mean(values: list[float], digits: int = 1, sign: str = "+") -> str:
+    """'-3.8 ± 1.0': a mean and half of its 95% interval (Student's t); of one seed the number.
+
+    >>> show_mean([1.0, 2.0, 3.0]), show_mean([1.0])
+    ('+2.0 ± 2.5', '+1.0')
+    """
+    text = f"{mean(values):{sign}.{digits}f}"
+    if len(values) == 1:
+        return text
+    half = find_student(len(values)) * stdev(values) / math.sqrt(len(values))
+    return f"{text} ± {half:.{digits}f}"

@@ -11,7 +11,7 @@ from functools import cache
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import torch
 
@@ -84,7 +84,8 @@ def read_log(job: Job) -> str:
 def read_progress(job: Job) -> float:
     """How much of a running job is done, 0 to 1, from the last line of its log."""
     lines = read_log(job).splitlines()
-    lines = [line for line in lines if not line.startswith("sampling")]  # a bar within the bar
+    # Neither a bar within the bar, nor what a model says.
+    lines = [line for line in lines if not line.startswith(("sampling", "    "))]
     counts = re.findall(r"(\d+)/(\d+) \[", "\n".join(lines))
     return int(counts[-1][0]) / int(counts[-1][1]) if counts else 0.0
 
@@ -116,10 +117,12 @@ def collect_finished(running: dict[Job, BaseProcess]) -> list[Job]:
     return ended
 
 
-def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
+def run_jobs(title: str, jobs: list[Job], at_once: int,
+             tell: Callable[[list[Job], list[Job]], None] = lambda working, ended: None) -> None:
     """Run jobs side by side under one bar. Where one fails the others save their step.
 
     The bar counts the seconds that the jobs take, about, so that what is left can be told.
+    tell: called with the jobs that are at work, and those that have ended since the last time.
     """
     pending, running, finished = list(jobs), {}, []
     shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
@@ -127,7 +130,9 @@ def run_jobs(title: str, jobs: list[Job], at_once: int) -> None:
     with stop_signals() as stopped, bar:
         try:
             while pending or running:
-                finished += collect_finished(running)
+                ended = collect_finished(running)
+                tell(list(running), ended)
+                finished += ended
                 ready = [job for job in pending if all(path.exists() for path in job.needs)]
                 if pending and not ready and not running:
                     job = pending[0]

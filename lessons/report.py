@@ -1,9 +1,10 @@
 """Results of runs as rows, tables and figures; and the same for your own runs.
 
-    python -m lessons.report DIR [DIR ...]    # folders written by `python rlvr.py train`
+    python -m lessons.report DIR [DIR ...]    # folders written by `python rlvr.py train`, or above
 
 prints a table, and writes runs.csv, curves.csv and figure.png into --out (default runs/report);
-with --html also page.html, which shows curves and answers, batch by batch (page.py).
+with --html also page.html, which shows curves and answers, batch by batch (page.py). Of a folder
+that is no run, all finished runs below it are taken.
 
 A row of runs.csv is one run: base, reward, loss, flags (those not at their default), seed, then
 every number of its summary.json with its path as its name (before_accuracy, after_pass_at_k_16,
@@ -16,6 +17,7 @@ import io
 import json
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 from statistics import mean, stdev
@@ -27,7 +29,7 @@ import numpy as np
 from lessons.chance import chance
 from lessons.grid import write_flags
 from lessons.page import build_page
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, list_written, run_command, suggest
 from plumbing.files import check_writable, escape_text, read_text, to_csv, write
 from plumbing.flags import list_values
 from plumbing.messages import InputError, note
@@ -43,6 +45,7 @@ CURVES = ("reward", "accuracy", "entropy", "clip_high", "clip_low", "approx_kl",
 EACH = ("before_accuracy", "after_accuracy", "before_greedy_accuracy", "after_greedy_accuracy",
         "before_accuracy_code", "after_accuracy_code", "before_format_rate", "after_format_rate")
 LABEL = 42   # characters in a line of a label; a figure's is at most two
+COLORS = 128  # of a stored figure
 POINTS = 20  # rows of curves.csv for a run
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set
@@ -285,6 +288,12 @@ def show_change(runs: list[dict], name: str, digits: int = 2) -> str:
                        for when in ("before", "after"))
 
 
+def show_range(values: list[float], digits: int = 2, sign: str = "") -> str:
+    """'0.57 to 0.84', or one number where they are all the same."""
+    ends = [f"{value:{sign}.{digits}f}" for value in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def align(lines: list[list[str]]) -> str:
     """Left-aligned columns, without those that are empty below their head."""
     kept = [column for column in zip(*lines) if any(column[1:])]
@@ -348,17 +357,28 @@ def open_canvas(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]
     return canvas, canvas.subplots(rows, columns, **options)
 
 
-def draw_to(path: Path, draw: Callable, *arguments) -> None:
-    """Write the figure that `draw` returns, if we can draw."""
+def draw_to(path: Path, draw: Callable, *arguments) -> list[Path]:
+    """Write the figure that `draw` returns, if we can draw: [path], or nothing."""
     if not can_draw():
-        return
+        return []
     import matplotlib
 
     image = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         draw(*arguments).savefig(image, dpi=130, format="png")
-    write(path, image.getvalue())
-    print(f"wrote {path}")
+    write(path, shrink_png(image))
+    return [path]
+
+
+def shrink_png(image: io.BytesIO) -> bytes:
+    """The same picture in 128 colours, in a third of the bytes: a repository keeps every figure."""
+    from PIL.Image import Dither
+    from PIL.Image import open as open_image
+
+    small = io.BytesIO()
+    open_image(image).convert("RGB").quantize(128, dither=Dither.NONE).save(
+        small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def draw_seeds(axis, y: float, values: list[float], color: str) -> None:
@@ -373,6 +393,15 @@ def draw_mean(axis, x: list[float], lines: list[list[float]], color: str) -> Non
     for line in lines:
         axis.plot(x, line, color=color, linewidth=0.5, alpha=0.4)
     axis.plot(x, [mean(values) for values in zip(*lines)], color=color, linewidth=2)
+
+
+def doubt_seeds(runs: list[dict]) -> str:
+    """What to say of cells that one seed stands for: nothing if there are more of each."""
+    counts = [len({run["seed"] for run in cell}) for cell in group_runs(runs, *TEXT[:4]).values()]
+    if 1 not in counts:
+        return ""
+    where = "one seed" if max(counts) == 1 else "where a row is of one seed"
+    return f"{where}: enough to see it, not to claim it"
 
 
 def split_flags(flags: str) -> list[str]:
@@ -420,30 +449,50 @@ def draw_gains(results: Results):
     return figure
 
 
-def report(folders: list[str], out: str, html: bool) -> None:
+def find_runs(folder: Path) -> list[Path]:
+    """A run's own folder; of any other all finished runs below it, seed 2 before seed 10."""
+    if (folder / "config.json").exists():
+        return [folder]
+    begun = sorted((path.parent for path in folder.rglob("config.json")), key=lambda path: [
+        (int(word), "") if word.isdigit() else (-1, word)
+        for part in path.parts for word in re.split(r"(\d+)", part)])
+    finished = [path for path in begun if (path / "summary.json").exists()]
+    if finished and len(finished) < len(begun):
+        note(f"not finished, and left out: {len(begun) - len(finished)} of {len(begun)} runs in "
+             f"{folder}")
+    return finished or [folder]     # which is refused, since it holds no run
+
+
+def report(given: list[str], out: Path, html: bool) -> None:
     """Table, rows and figure of somebody's runs, and if wanted their page."""
-    given = len(folders)
-    folders = list({Path(folder).resolve(): folder for folder in folders}.values())
-    if len(folders) < given:
+    if len({Path(folder).resolve() for folder in given}) < len(given):
         note("a folder that is given twice counts as one run")
-    results = collect(map(Path, folders))
-    page = build_page(folders, results.runs) if html else None
-    check_writable(Path(out))
-    write_results(Path(out), results)
+    found = [path for folder in given for path in find_runs(Path(folder))]
+    folders = list({folder.resolve(): folder for folder in found}.values())
+    results = collect(folders)
+    page = build_page(folders, results.runs, out) if html else None
+    check_writable(out)
+    write_results(out, results)
     print(tabulate(results.runs))
-    draw_to(Path(out) / "figure.png", draw_gains, results)
+    print(doubt_seeds(results.runs) or "± is the standard deviation over seeds")
+    written = [out / "runs.csv", out / "curves.csv"]
+    written += draw_to(out / "figure.png", draw_gains, results)
     if page is not None:
-        write(Path(out) / "page.html", page)
-        print(f"wrote {Path(out) / 'page.html'}: open it in a browser")
+        write(out / "page.html", page)
+        written.append(out / "page.html")
+    list_written(*written)
+    again = " ".join(shlex.quote(Path(folder).as_posix()) for folder in given)
+    suggest(f"open {(out / 'page.html').as_posix()} in a browser" if html
+            else f"python -m lessons.report --html {again}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.report", description="table and figure of your runs")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="folders written by train")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="runs, or folders of runs")
     parser.add_argument("--out", default="runs/report", help="where to write (default runs/report)")
     parser.add_argument("--html", action="store_true", help="also a page: curves, and answers")
     args = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: report(args.folders, args.out, args.html))
+    return run_command(parser.prog, lambda: report(args.folders, Path(args.out), args.html))
 
 
 if __name__ == "__main__":

@@ -26,16 +26,19 @@ from types import ModuleType
 import rlvr
 from lessons.grid import locate_run, place_base, write_pretrain_command, write_train_command
 from lessons.jobs import Job, count_jobs, run_jobs
+from lessons.news import News, announce_jobs
+from lessons.page import build_page
 from lessons.report import (
     Results,
     collect,
+    doubt_seeds,
     draw_to,
     read_results,
     tabulate_runs,
     write_results,
 )
 from lessons.summary import replace_table, show_summary
-from plumbing.commands import Parser, run_command, suggest
+from plumbing.commands import Parser, list_written, run_command, suggest
 from plumbing.files import check_writable, lock, read_text, write
 from plumbing.flags import number, read_config
 from plumbing.messages import InputError
@@ -109,7 +112,7 @@ def teach(args) -> None:
     """Run what is missing of a lesson, then print its table and draw its figure."""
     lesson = load_lesson(args.name)
     if args.runs is not None:
-        return print(tabulate_runs(read_results(locate_stored(args.name)).runs, args.runs))
+        return show_runs(args.name, args.runs)
     if args.stored:
         return show_stored(args.name, lesson, args.all)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
@@ -119,12 +122,20 @@ def teach(args) -> None:
     jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
     jobs += [] if args.quick else plan_evidence(lesson, runs)
     if args.commands:
-        return print_commands(jobs)
+        return print_commands(args.name, jobs)
     out, ours = locate_stored(args.name), Path("runs/lessons", args.name)
     for folder in (out, ours) if args.store else [ours]:
         check_writable(folder)
     with lock(ours / ".lock"):
         finish_lesson(args, lesson, runs, jobs, at_once, out if args.store else ours)
+
+
+def show_runs(name: str, columns: list[str]) -> None:
+    """A line for each stored run; what they are goes to stderr, since these are rows to read in."""
+    runs = read_results(locate_stored(name)).runs
+    print(tabulate_runs(runs, columns))
+    say(f"{len(runs)} runs, of {(locate_stored(name) / 'runs.csv').as_posix()}, whose first line "
+        f"has the names for --runs COLUMN; next: python -m lessons {name} --stored")
 
 
 def show_stored(name: str, lesson: ModuleType, whole: bool) -> None:
@@ -135,7 +146,9 @@ def show_stored(name: str, lesson: ModuleType, whole: bool) -> None:
         check_writable(folder)
     except InputError as error:
         return print(f"no figure: {error}")
-    draw_figures(folder, lesson, results)
+    list_written(*draw_figures(folder, lesson, results, record=True))
+    more = [] if whole else [f"python -m lessons {name} --stored --all"]
+    suggest(*more, f"python -m lessons {name} --quick")
 
 
 def show_findings(lesson: ModuleType, results: Results, whole: bool) -> None:
@@ -146,11 +159,15 @@ def show_findings(lesson: ModuleType, results: Results, whole: bool) -> None:
         print(show_summary(lesson.summary(results)))
 
 
-def draw_figures(folder: Path, lesson: ModuleType, results: Results) -> None:
-    """figure.png, which the page explains, and of some lessons record.png, which RESULTS.md has."""
-    draw_to(folder / "figure.png", lesson.figure, results)
-    if hasattr(lesson, "record_figure"):
-        draw_to(folder / "record.png", lesson.record_figure, results)
+def draw_figures(folder: Path, lesson: ModuleType, results: Results, record: bool) -> list[Path]:
+    """figure.png, which the page explains, and of some lessons record.png, which RESULTS.md has.
+
+    record: whether the latter too, which is of all cells; a quick grid need not have them.
+    """
+    written = draw_to(folder / "figure.png", lesson.figure, results)
+    if written and record and hasattr(lesson, "record_figure"):
+        written += draw_to(folder / "record.png", lesson.record_figure, results)
+    return written
 
 
 def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], at_once: int,
@@ -158,21 +175,32 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     """Do the jobs, then what `teach` promises; results go to `out`."""
     began = time.monotonic()
     if jobs:
-        missing = len([job for job in jobs if not job.needs])
-        print(f"{missing} bases and {len(jobs) - missing} runs to make, {at_once} at a time")
-        run_jobs(args.name, jobs, at_once)
+        announce_jobs(jobs, at_once)
+        run_jobs(args.name, jobs, at_once, News(runs).tell)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     curves = getattr(lesson, "CURVES", ())
-    results = drop_curves(lesson, runs, collect(map(locate_run, runs), evidence, curves))
-    write_results(out, results._replace(runs=add_base_seeds(results.runs, lesson.BASES)))
+    folders = [locate_run(run) for run in runs]
+    found = drop_curves(lesson, runs, collect(folders, evidence, curves))
+    write_results(out, found._replace(runs=add_base_seeds(found.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     show_findings(lesson, results, args.all)
+    if doubt_seeds(results.runs):
+        print(doubt_seeds(results.runs))
     if args.store:
         update_pages(out, lesson, results)
-    draw_figures(out, lesson, results)
     seconds = time.monotonic() - began
     print(f"{args.name}: {len(runs)} runs, {len(jobs)} jobs done now, "
           f"{int(seconds / 60)} min {int(seconds % 60)} s")
+    page = Path("runs/lessons", args.name, "page.html")
+    write(page, build_page(folders, found.runs, page.parent))
+    list_written(page, *draw_figures(out, lesson, results, not args.quick), out / "runs.csv")
+    suggest(f"open {page.as_posix()} in a browser", *list_next(args.name, args.quick))
+
+
+def list_next(name: str, quick: bool) -> list[str]:
+    """The command of the lesson that follows one of ours in the story."""
+    later = NAMES[NAMES.index(name) + 1:] if name in NAMES else ()
+    return [f"./train.sh {following}{' --quick' if quick else ''}" for following in later[:1]]
 
 
 def drop_curves(lesson: ModuleType, runs: list[dict], results: Results) -> Results:
@@ -190,13 +218,16 @@ def add_base_seeds(rows: list[dict], bases: dict[str, dict]) -> list[dict]:
             for row in rows]
 
 
-def print_commands(jobs: list[Job]) -> None:
+def print_commands(name: str, jobs: list[Job]) -> None:
     """The missing bases, or, once they are there, the missing runs: each line stands alone."""
     bases = [job for job in jobs if not job.needs]
     for job in bases or jobs:
         print(job.command)
     if bases:
         say(f"these {len(bases)} bases first; then again for the runs")
+    else:
+        done = f"these {len(jobs)}, in any order; then" if jobs else "nothing is missing:"
+        say(f"{done} python -m lessons {name}    # the table")
 
 
 def update_pages(folder: Path, lesson: ModuleType, results: Results) -> None:

@@ -33,12 +33,21 @@ class Parser(argparse.ArgumentParser):
             self.exit(code)
 
 
+def list_written(*paths: Path) -> None:
+    """What was written where: the files of one folder on one line."""
+    folders = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, names in folders.items():
+        print(f"wrote {(folder / names[0]).as_posix()}{''.join(f', {name}' for name in names[1:])}")
+
+
 def suggest(*commands: str) -> None:
     """What to do next, the last lines of a command, as it has to be typed in this folder."""
-    if Path.cwd() != ROOT:   # there `python -m` finds nothing of ours
+    if Path.cwd() != ROOT:   # elsewhere `python -m` finds nothing of ours, and there is no train.sh
         program = shlex.quote((ROOT / "rlvr.py").as_posix())
         commands = [command.replace(" rlvr.py ", f" {program} ") for command in commands
-                    if " -m " not in command]
+                    if " -m " not in command and not command.startswith("./")]
     for i, command in enumerate(commands):
         print(f"{'' if i else 'next:':5s} {command}")
 

@@ -49,6 +49,12 @@ def progress_bar(**options) -> tqdm:
     return tqdm(file=LineWriter(), mininterval=10, maxinterval=10, ascii=True, ncols=100, **options)
 
 
+def say_above(text: str) -> None:
+    """A line or some on stderr, above the bars that move there if it is a terminal."""
+    with tqdm.external_write_mode(sys.stderr):
+        say(text)
+
+
 @contextmanager
 def stop_signals():
     """Collect the first Ctrl-C, SIGTERM or SIGHUP in a list, so that a loop can save its step.

@@ -129,7 +129,9 @@ def test_numbers_go_where_they_are_asked_for(monkeypatch, capsys, tmp_path):
     result = helpers.read_json(path)
     assert result["machine"]["torch"] == torch.__version__ and result["bf16_rate"] is None
     assert [row["what"] for row in result["counts"]][-1] == "run of 20 batches"
-    assert capsys.readouterr().out.count("\n") == 4 + 1 + 11  # two tables
+    out = capsys.readouterr().out
+    assert out.count("\n") == 4 + 1 + 11 + 2  # two tables
+    assert out.endswith(f"wrote {path.as_posix()}\nnext: python -m bench --sweep\n")
 
 
 def test_a_sweep_has_a_row_for_every_cell(monkeypatch, capsys, tmp_path):

@@ -450,8 +450,9 @@ def test_evaluate_passes_everything_on(tmp_path, monkeypatch, capsys):
     assert devices == [("cpu", 1), (str(path), True)]
     out, error = capsys.readouterr()
     assert json.loads(out) == {"accuracy": 0.5, "greedy_accuracy": 1.0}
-    assert error.endswith("accuracy 0.500 over 8 samples of each of 6 problems, 1.000 decoded "
-                          "greedily\n")
+    said, following = error.splitlines()[-2:]
+    assert said == "accuracy 0.500 over 8 samples of each of 6 problems, 1.000 decoded greedily"
+    assert following.startswith("next: python rlvr.py sample ")
 
 
 def test_evaluate_prints_what_evaluate_says(tmp_path, capsys):
@@ -494,9 +495,12 @@ def test_sample_prints_responses_and_verdicts(tmp_path, monkeypatch, capsys):
     assert run("sample", saved(tmp_path), "37 *4", "-n", 2) == 0
     lengths = [len(tokenizer.encode(text)) + 1 for text in texts]
     logprobs = [f"{length * math.log(0.25):.2f}" for length in lengths]
-    assert capsys.readouterr().out == (
+    said, following = capsys.readouterr().out.split("next: ")
+    assert said == (
         f"--- 1: correct, log-probability {logprobs[0]}\n\\boxed{{48}}\n"
-        f"--- 2: wrong, the answer is 48, log-probability {logprobs[1]}\n\\boxed{{49}}\n")
+        f"--- 2: wrong, the answer is 48, log-probability {logprobs[1]}\n\\boxed{{49}}\n"
+        "--- 1 of 2 right\n")
+    assert following.startswith("python rlvr.py evaluate ") and following.count("\n") == 1
 
 
 def test_sampled_log_probability_is_the_models(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Lesson clips: the bandit against the project's loss, and what table, figure and page say."""
+"""Lesson clips: the bandit against the project's loss, and what tables, figures and pages say."""
 
 import math
 import re
@@ -12,11 +12,13 @@ import torch
 
 import rlvr
 from lessons import report
+from lessons.bandit import first_arm
 from lessons.chance import find_student
-from lessons.clips import bandit, lesson
+from lessons.clips import bandit, lesson, walls
 from lessons.clips.kernel import Habit
 from lessons.drift import estimate_drift
 from lessons.grid import locate_run, write_train_command
+from lessons.summary import show_summary
 from plumbing.flags import list_values
 from tests import adapters
 
@@ -505,14 +507,14 @@ def test_cells_stand_in_the_order_of_the_lesson():
     assert {run["loss"] for run in cells["no weight"]} == {"grpo_unweighted"}
 
 
-def test_the_figure():
+def test_the_figure_of_the_record():
     """A dot a cell at (bandit, runs), its interval two errors long, its colour that of its p."""
     plt = pytest.importorskip("matplotlib.pyplot")
     report.can_draw()
     results = make_results()
     results.runs[0]["flags"] = results.runs[4]["flags"] = "--p 0.1"
     results.evidence[2]["cell"] = "default, p 0.1"
-    [axis] = lesson.figure(results).axes
+    [axis] = lesson.record_figure(results).axes
     dots = {bar.lines[0].get_color(): (bar.lines[0].get_xydata()[0], bar.lines[2][0].get_segments())
             for bar in axis.containers}
     assert len(axis.containers) == 2          # p = 0 is one run, which has no interval
@@ -529,7 +531,126 @@ def test_the_figure():
     plt.close("all")
 
 
-# --- the page
+# --- the page that teaches: its table, its figure
+
+def test_the_summary_by_hand():
+    """A row for each of SHOWN that was run, in its order, with flags, seeds, interval, bandit."""
+    found = lesson.summary(make_results())
+    drift = {name: expected_drift(name) for name in ("default, p 0.5", "eps 0.2")}
+    shown = [f"{d:+.3f} ± {T[len(CELLS[name])] * error:.3f}" for name, (d, error) in drift.items()]
+    assert found.rows == [
+        ["clips that are on", "p", "step", "seeds", "drift in the runs", "predicted by the bandit"],
+        ["both, eps 0.4", "0.5", "0.015", "3", shown[0], "+0.100"],
+        ["both, eps 0.2", "0.5", "0.015", "2", shown[1], "-0.300"]]
+    assert re.search(r"in 0 of 2 rows, neither in 0 of 0; .* ± \d\.\d{3}\.$", found.sentence)
+    without = lesson.summary(make_results(evidence=False)).rows
+    assert without == [row[:5] for row in found.rows]
+
+
+def test_what_the_summary_concludes():
+    """Told from 0: beyond the interval, on either side; a cell of one seed has no interval."""
+    drifts = {"eps 0.2": (0.2, 0.1), "default, p 0.5": (-0.2, 0.1),
+              "norm's alone, p 0.1": (0.1, 0.3), "neither, p 0.9": (0.05, 0.1)}
+    assert lesson.conclude(drifts) == ("A clip has a drift told from 0 in 2 of 3 rows, neither in "
+                                       "0 of 1; the widest interval is ± 0.300.")
+    assert "path" in lesson.conclude({"eps 0.2": (0.2, 0.0)})
+
+
+def read_quick(seeds: int) -> report.Results:
+    """The first stored seeds of the quick grid's cells: what it makes, on our machine."""
+    stored = report.read_results(FOLDER)
+    cells = lesson.sort_cells(stored.runs)
+    kept = [run for name in lesson.QUICK
+            for run in sorted(cells[name], key=lambda run: run["seed"])[:seeds]]
+    return report.Results(kept, dict(enumerate(report.curves_of(stored, kept))))
+
+
+def test_the_page_shows_what_the_quick_grid_prints():
+    """Four rows of three seeds, without a bandit; and one seed alone is no crash."""
+    page = (FOLDER / "README.md").read_text("utf-8")
+    found = lesson.summary(read_quick(3))
+    assert {(run["flags"], int(run["seed"])) for run in read_quick(3).runs} == {
+        flags_of(run)[3:] for run in lesson.runs(quick=True)}
+    assert len(found.rows) == 5 and {row[3] for row in found.rows[1:]} == {"3"}
+    assert f"```text\n{show_summary(found)}\n```" in page
+    assert "no drift is told from 0" in lesson.summary(read_quick(1)).sentence
+
+
+def test_the_walls_are_those_of_the_bandit():
+    """A batch, update by update, ends where first_arm ends: the same pulls, losses and steps."""
+    for eps in (0.3, bandit.OFF):
+        ratios = walls.walk(eps, lr=0.02, p=0.3, seeds=7)
+        assert ratios.shape == (33, 7, 8) and (ratios[0] == 1).all()
+        expected = first_arm(walls.SHARES, eps, 1, 1024, 32, p=0.3, lr=0.02, kappa=walls.KAPPA,
+                             seeds=7)
+        assert ratios[-1, :, 0] * 0.64 == pytest.approx(expected[-1], rel=1e-9)
+
+
+def test_what_is_said_of_the_walls():
+    """Who was beyond them, at any time, and what the habit's log-odds moved; by hand."""
+    ratios = np.ones((3, 2, 8))
+    ratios[1, 0, 1], ratios[2, 1, 2], ratios[1, 1, 2] = 1.5, 0.5, 1.5
+    ratios[2, :, 0] = 1.25, 1.0      # 0.64 to 0.8
+    high, low = walls.meet_walls(ratios, 0.4)
+    assert [high[:, 1:].sum(), low[:, 1:].sum(), high[:, 0].any()] == [2, 1, False]
+    moved = walls.move_odds(ratios)
+    assert moved == pytest.approx([math.log(0.8 / 0.2) - math.log(0.64 / 0.36), 0])
+    cells = [re.split(r"  +", line) for line in walls.tabulate({0.4: ratios}, 0.4).splitlines()]
+    mean_log = (math.log(0.5)) / 14
+    assert cells[1] == ["1 +- 0.4", "14%", "7%", "14%", "7%", f"{mean_log:+.3f}",
+                        f"{math.log(1.25) / 2:+.3f}",
+                        f"{moved.mean():+.3f} +- {12.706 * moved.std(ddof=1) / 2 ** 0.5:.3f}"]
+
+
+def test_the_walls_are_told_what_was_measured():
+    """The shares and the step of good-code before RL, as in evidence.csv."""
+    habit = report.read_results(FOLDER).evidence[0]
+    assert walls.SHARES[0] == pytest.approx(habit["share"], abs=0.005)
+    assert len(walls.SHARES) == habit["arms"] and sum(walls.SHARES) == pytest.approx(1)
+    assert walls.KAPPA == round(habit["kappa"])
+
+
+def test_the_command_of_the_walls(monkeypatch, tmp_path, capsys):
+    """Prints the record's table, and draws; the figure has the drift of its table."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert walls.main([]) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("\nwrote runs/walls.png\n")
+    assert printed.removesuffix("\nwrote runs/walls.png\n") in PAGE
+    canvas = lesson.figure(make_results())
+    texts = [text.get_text() for axis in canvas.axes for text in axis.texts]
+    assert {f"drift of the habit: {drift} a batch" for drift in ("+0.18", "−0.07")} <= set(texts)
+    lines = [line for axis in canvas.axes[:2] for line in axis.lines
+             if line.get_color() == "black"]
+    assert sorted(line.get_ydata()[0] for line in lines) == [0.6, 0.6, 1.4, 1.4]
+
+
+@pytest.mark.parametrize("lr", [0.006, 0.003])
+def test_smaller_steps_on_the_record(lr):
+    rows = walls.tabulate(walls.play(lr=lr), walls.EPS).splitlines()[1:]
+    for name, row in zip(("1 +- 0.4", "none"), rows):
+        cells = re.split(r"  +", row)
+        assert re.search(rf"^{lr}  {re.escape(name)} +{cells[3]} +{re.escape(cells[-1])}$", PAGE,
+                         re.MULTILINE)
+
+
+def test_the_norm_clips_worked_numbers():
+    """R^2, and what one paid answer of either mode does to the scale, at p = 0.1."""
+    habit, p, n, largest = report.read_results(FOLDER).evidence[0], 0.1, 32, 3
+    norms = {mode: round(habit[f"norm_{mode}"]) for mode in ("code", "text")}   # as printed
+    mixed = 1 - p ** 16 - (1 - p) ** 16
+    square = mixed * (0.64 * norms["code"] + 0.36 * norms["text"]) / n
+    text, code = ((1 - p) / p * norms[mode] / n ** 2 for mode in ("text", "code"))
+    unpaid = p / (1 - p) * norms["text"] / n ** 2
+    said = [f"{mixed:.3f}", f"{square:.1f}", f"{square ** 0.5:.1f}", f"{text:.1f}",
+            f"{square + text:.1f}", f"{(square + text) ** 0.5:.1f}",
+            f"{largest / (square + text) ** 0.5:.1f}", f"{code:.1f}", f"{unpaid:.1f}"]
+    assert said == ["0.815", "7.7", "2.8", "6.1", "13.8", "3.7", "0.8", "0.7", "0.1"]
+    assert max(square + code, square + unpaid) < largest ** 2
+
+
+# --- the record
 
 def read_prose() -> str:
     """The page without its code, its minus signs as in the tables."""

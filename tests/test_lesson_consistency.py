@@ -106,11 +106,53 @@ def test_phases_and_votes():
     assert line[4] == "0.43" and line[6] == f"{0.33 + 0.2:.2f}"
 
 
+def make_ends() -> Results:
+    """As `make_results`, with what the evaluation has found before and after."""
+    results = make_results()
+    for row in results.runs:
+        for name in ("accuracy", "agreement", "code_share", "accuracy_code"):
+            row |= {f"before_{name}": 0.3, f"after_{name}": 0.4 + row["seed"] / 10}
+    return results
+
+
+def test_summary_shows_before_and_after():
+    """Means over seeds, a row a label; the gains with Student's interval; one seed says so."""
+    results = make_ends()
+    found = lesson.summary(results)
+    assert [row[:3] for row in found.rows[1:]] == [
+        ["first", paid, "2"] for paid in lesson.PAID.values()]
+    assert all(row[3:] == ["0.30 -> 0.55"] * 4 for row in found.rows[1:])
+    assert "first base: votes now -15.0 ± 63.5" in found.sentence   # 12.706 * 7.07 / sqrt(2)
+    one = [row for row in results.runs if row["seed"] == 1]
+    found = lesson.summary(Results(one, {}))
+    assert "one seed" in found.sentence and "±" not in found.sentence
+
+
+def test_summary_counts_seeds_that_end_far_apart():
+    rows = [make_row({"base": "b"}, seed, before_code_share=0.6, after_code_share=share)
+            for seed, share in ((1, 0.1), (2, 0.9), (3, 0.95))]
+    assert lesson.show_ends(rows, "code_share") == "0.60 -> 2 of 3 > 0.8"
+
+
 def test_the_figure():
+    """Votes that move, and frozen ones: thick the means, a ring where the base was."""
+    pytest.importorskip("matplotlib")
+    axes = lesson.figure(make_ends()).axes
+    assert len(axes) == 2
+    for axis in axes:
+        thick = [line for line in axis.lines if line.get_linewidth() == 2]
+        assert [list(line.get_ydata()) for line in thick] == [
+            pytest.approx([0.33, 0.53, 0.43, 0.13]), pytest.approx([0.33, 0.43, 0.53, 0.63]),
+            pytest.approx([0.33, 0.43, 0.38, 0.23])]
+        ring, = [line for line in axis.lines if list(line.get_xdata()) == [0]]
+        assert list(ring.get_ydata()) == [0.3]
+
+
+def test_the_record_figure():
     """A panel a reward; in each, thick, the means of its four quantities."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    axes = lesson.figure(make_results()).axes
+    axes = lesson.record_figure(make_results()).axes
     assert len(axes) == len(lesson.LABELS)
     for axis in axes:
         thick = [line for line in axis.lines if line.get_linewidth() == 2]

@@ -75,11 +75,80 @@ def test_calibration_table():
     assert lines[3] == ["correct", "easy", "0.30 ± 0.00", *["0.00 ± 0.00"] * 3, "0.65 ± 0.07"]
 
 
+def outside_results() -> Results:
+    """One reward on the trained lengths; two rewards beyond them, on two bases of three seeds."""
+    rows = calibration_results().runs[:2]
+    for shift, base in enumerate((calibration.FULL, calibration.AGAIN[0])):
+        for i, name in enumerate(("correct", "brier")):
+            flags = {"base": base} | calibration.RECIPE | calibration.BEYOND
+            for seed in (1, 2, 3):
+                numbers = {f"{when}_{column}": value for column in
+                           ("accuracy_easy", "ece", "ece_easy", "ece_hard", "confidence_easy",
+                            "confidence_hard")
+                           for when, value in (("before", 0.5 + 0.1 * shift),
+                                               ("after", 0.5 + 0.1 * i + 0.01 * seed))}
+                rows.append(make_row(flags | calibration.REWARDS[name], seed, **numbers))
+    return Results(rows, {})
+
+
+def test_calibration_beyond():
+    """A block of its own, titled: each base before, then each reward."""
+    title, *lines = calibration.tabulate_beyond(outside_results()).splitlines()
+    assert title == "trained on 1 to 5 operations, asked 1 to 7"
+    head, *rows = split_lines("\n".join(lines))
+    assert head[:3] == ["base", "reward", "easy accuracy"]
+    assert [row[0] for row in rows] == ["first", "", "", "second", "", ""]
+    assert rows[0][1:3] == ["(base)", "0.500"] and rows[2][1:3] == ["brier", "0.620 ± 0.010"]
+    assert calibration.tabulate_beyond(calibration_results()) == ""
+
+
+def test_what_the_page_says_of_lengths_not_trained_on():
+    """The rule that was written before the runs, on the stored ones; and the counts of runs."""
+    results = report.read_results(ROOT / "lessons/calibration")
+    bases = [cells for (trained, _), cells in calibration.select_outside(results).items()
+             if trained == "easy"]
+    moved = {name: [[run["after_ece_hard"] - run["before_ece_hard"] for run in cells[name]]
+                    for cells in bases] for name in calibration.OUTSIDE}
+    assert [len(runs) for runs in moved["correct"]] == [3, 3, 3]
+    assert all(abs(sum(runs) / 3) < 0.1 for runs in moved["correct"])
+    assert [sum(value > 0 for runs in moved["correct"] for value in runs),
+            sum(abs(value) > 0.1 for runs in moved["correct"] for value in runs)] == [7, 1]
+    for name in ("brier", "brier, segments"):
+        assert all(sum(other) / 3 - sum(binary) / 3 > 0.1
+                   for other, binary in zip(moved[name], moved["correct"]))
+
+
+def test_calibration_summary():
+    """Easy, then hard; the trained lengths first; how far each base has moved, a seed's spread."""
+    found = calibration.summary(outside_results())
+    assert [row[:5] for row in found.rows[4:]] == [
+        ["6, 7", "1 to 7", "first", "2", "0.03"], ["6, 7", "1 to 5", "first", "3", "0.50"],
+        ["6, 7", "1 to 5", "second", "3", "0.60"]]
+    assert found.rows[6][5:] == ["0.52 ± 0.01", "0.62 ± 0.01", ""]
+    # 4.303 * 0.01 / sqrt(3)
+    assert "+0.02 ± 0.02, -0.08 ± 0.02" in found.sentence
+    assert "+0.12 ± 0.02, +0.02 ± 0.02" in found.sentence
+    inside = calibration.summary(calibration_results())
+    assert len(inside.rows) == 3 and inside.sentence.startswith("No run has been asked")
+
+
 def test_calibration_figure():
+    """A panel for each way of training, a dot a run: bases above each other in a row."""
+    pytest.importorskip("matplotlib")
+    left, right = calibration.figure(outside_results()).axes
+    assert [list(line.get_xdata()) for line in left.lines] == [[0.03], pytest.approx([0.05, 0.07])]
+    assert [list(line.get_xdata()) for line in right.lines] == [
+        [0.5], pytest.approx([0.51, 0.52, 0.53]), pytest.approx([0.61, 0.62, 0.63]),
+        [0.6], pytest.approx([0.51, 0.52, 0.53]), pytest.approx([0.61, 0.62, 0.63])]
+    assert {line.get_marker() for line in right.lines} == {"o", "s"}
+    assert [label.get_text() for label in left.get_yticklabels()][:2] == ["before", "binary"]
+
+
+def test_calibration_record_figure():
     """Reliability of base and two rewards, a curve of each reward that was run."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    *panels, curves = calibration.figure(calibration_results()).axes
+    *panels, curves = calibration.record_figure(calibration_results()).axes
     assert len(panels) == 3
     dots = panels[1].collections[0].get_offsets().tolist()
     assert dots == [[1, 0.9], [60, 0.9], [99, 0.9]]
@@ -124,11 +193,42 @@ def test_honesty_values():
     assert {cell["base"] for cell in main} == {honesty.LENGTH, honesty.FLAT}
 
 
+def test_honesty_summary():
+    """Before and after by reward; a base counts if most of its runs abstain where it is hard."""
+    found = honesty.summary(honesty_results())
+    assert [row[:3] for row in found.rows[1:]] == [["right or wrong", "first", "2"],
+                                                   ["three outcomes", "first", "2"]]
+    assert found.rows[2][3:] == ["30 -> 43.0 ± 1.4", "20 -> 20.0 ± 0.0", "50 -> 37.0 ± 1.4"]
+    assert "0 of 1 paid by three outcomes" in " ".join(found.sentence.split())
+    one = [row for row in honesty_results().runs if row["seed"] == 1]
+    assert honesty.summary(Results(one, {})).sentence.endswith("not to claim it.")
+    assert honesty.summary(Results([], {})).sentence.endswith("none was run.")
+
+
+def test_bases_are_counted_by_most_of_their_runs():
+    shares = {"a": (0.9, 0.99, 0.1), "b": (0.9, 0.1), "c": (0.0,)}
+    found = [{"base": base, "after_abstain_share_hard": share} for base, cell in shares.items()
+             for share in cell]
+    assert honesty.count_learners(found) == (1, 3)
+
+
 def test_honesty_figure():
+    """A panel a reward; a grey line a base, and a line a run, blue if it has learnt."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    results = honesty_results()
+    results.runs[2]["after_abstain_share_hard"] = 0.9
+    left, right = honesty.figure(results).axes
+    assert [len(axis.lines) for axis in (left, right)] == [3, 3]
+    assert [line.get_color() for line in right.lines] == [report.GREY, report.BLUE, report.RED]
+    assert list(right.lines[1].get_ydata()) == pytest.approx([0.12 + k / 10 for k in honesty.ALL])
+
+
+def test_honesty_record_figure():
     """Bars of a row add up to 1: right, abstains, invents."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    easy, hard, lengths = honesty.figure(honesty_results()).axes
+    easy, hard, lengths = honesty.record_figure(honesty_results()).axes
     for axis in (easy, hard):
         widths = [bar.get_width() for bar in axis.patches]
         assert len(widths) == 9

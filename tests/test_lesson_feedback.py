@@ -85,19 +85,48 @@ def test_table_by_hand():
     assert token[5] == "0.92 ± 0.01"
 
 
-def test_figure_of_one_prior():
+def test_summary_of_few_runs():
+    """Only what was run has a row, and one seed claims nothing."""
+    found = lesson.summary(make_results())
+    assert [row[:4] for row in found.rows[1:]] == [
+        ["2%", lesson.HEARD[form], "1", "2"] for form in ("scalar", "token")]
+    assert found.rows[1][4:] == ["3328", "0.10 -> 0.92 ± 0.01"]
+    assert "2 seeds" in found.sentence
+    results = make_results()
+    one = Results([results.runs[0]], {0: results.curves[0]})
+    assert lesson.summary(one).sentence.endswith("not to claim it.")
+    assert len(lesson.summary(one).rows) == 2 and len(lesson.summary(Results([], {})).rows) == 1
+
+
+def test_summary_of_the_stored_results():
+    """Eight rows; the last pools two bases, and says how many of their runs came to 0.9."""
+    *_, first, last = lesson.summary(read_results(FOLDER)).rows
+    assert first[1:4] == [last[1], "1", "5"] and last[2:5] == ["2", "6", "4608 (1 of 6)"]
+
+
+def test_figure_of_few_runs():
+    """A panel for each share of programs that was run, labelled once."""
     pytest.importorskip("matplotlib")
     report.can_draw()
     axis, = lesson.figure(make_results()).axes
+    assert {text.get_text() for text in axis.texts} == {"right or wrong", "hint, sampled tokens"}
+    panels = lesson.figure(read_results(FOLDER)).axes
+    assert [len(panel.texts) for panel in panels] == [0, 0, 3]
+
+
+def test_record_figure_of_one_prior():
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    axis, = lesson.record_figure(make_results()).axes
     thick = [line for line in axis.lines if line.get_linewidth() == 2]
     assert len(thick) == 2 and list(thick[0].get_xdata())[:3] == [0, 512, 1024]
     assert {text.get_text() for text in axis.texts} == set(lesson.COLORS)
 
 
-def test_figure_of_the_stored_results():
+def test_record_figure_of_the_stored_results():
     """A panel a prior, and the teachers."""
     pytest.importorskip("matplotlib")
     report.can_draw()
-    axes = lesson.figure(read_results(FOLDER)).axes
+    axes = lesson.record_figure(read_results(FOLDER)).axes
     assert len(axes) == len(lesson.PRIORS) + 1
     assert {text.get_text() for text in axes[-1].texts} == {"frozen", "ema", "current"}

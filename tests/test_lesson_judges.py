@@ -173,12 +173,53 @@ def test_rewards_by_hand():
                             "0.90 -> 0.90", "0.10 -> 0.10"]
 
 
+def test_summary_of_few_runs():
+    """Judges are told apart by how they answer, their runs counted; too few say nothing."""
+    results = make_results()
+    found = lesson.summary(results)
+    assert [row[:3] for row in found.rows[1:]] == [["judge that answers at once", "1", "2"],
+                                                   ["judge that reasons first", "1", "2"]]
+    assert found.rows[1][3:] == ["0.55", "-0.05", "0.45 -> 0.57", "1 of 2"]
+    assert found.sentence.startswith("Too few runs")
+    quick = [make_row({"base": "bad-code"} | {"reward": "correct"}, 1, before_accuracy=0.45,
+                      after_accuracy=1.0), results.runs[2]]
+    rows = lesson.summary(Results(quick, {})).rows
+    assert [row[:3] for row in rows[1:]] == [["right or wrong", "", "1"],
+                                             ["judge that reasons first", "", "1"]]
+
+
+def test_summary_of_the_stored_results():
+    """Every run that a judge paid is in one row; the sentence counts judges, and the plain rule."""
+    results = read_results(FOLDER)
+    found = lesson.summary(results)
+    paid = [run for run in results.runs if run["base"] == "bad-code" and "judge" in run["reward"]
+            and "--verdict soft" not in run["flags"]]
+    assert sum(int(row[2]) for row in found.rows[1:] if row[1]) == len(paid)
+    said = " ".join(found.sentence.split())
+    assert "10 of 10 judges" in said and "no others, held on 9 of 10 and 7 of 8" in said
+
+
 def test_figure_of_the_stored_results():
+    """A dot a run, of judges and of coins; each group labelled once."""
+    pytest.importorskip("matplotlib")
+    report.can_draw()
+    results = read_results(FOLDER)
+    axis, = lesson.figure(results).axes
+    groups = lesson.list_groups(results)
+    paid = [payer for kinds in (lesson.FIRST, lesson.NEW)
+            for payer in lesson.list_payers(results, kinds)] + lesson.list_oracle_payers(results)
+    assert sum(len(payers) for *_, payers in groups) == len(paid)
+    dots = [line for line in axis.lines if line.get_linewidth() == 0]
+    assert sum(len(line.get_xdata()) for line in dots) == sum(len(p["after"]) for p in paid)
+    assert {label for label, *_ in groups} < {text.get_text() for text in axis.texts}
+
+
+def test_record_figure_of_the_stored_results():
     """Votes of four judges, two ways each; a dot a run on bad-code; a curve that parts."""
     pytest.importorskip("matplotlib")
     report.can_draw()
     results = read_results(FOLDER)
-    votes, edges, hacked = lesson.figure(results).axes
+    votes, edges, hacked = lesson.record_figure(results).axes
     assert {text.get_text() for text in votes.texts} == set(lesson.list_voters(results))
     paid = [payer for kinds in (lesson.FIRST, lesson.NEW)
             for payer in lesson.list_payers(results, kinds)]

@@ -330,14 +330,63 @@ def test_matched_command(capsys, tmp_path, monkeypatch):
         assert code == 2 and not out and message in error and error.count("\n") == 1
 
 
-# --- the figure
+# --- what the page shows first
 
-def test_figure_draws_pass_at_k(rows):
+def test_summary_shows_before_and_after(rows):
+    """pass@k in percent, in the order of SHOWN, without cells that have not been run."""
+    found = lesson.summary(Results(rows, {}))
+    head, *lines = found.rows
+    assert head == ["base", "operations", "loss", "step size", "seeds", "pass@1", "pass@16",
+                    "pass@256"]
+    assert [line[:5] for line in lines] == [
+        ["good-code", "1 to 5", "GRPO", "0.015", "3"], ["good-code", "1 to 5", "NSR", "0.015", "3"],
+        *([base, "1 to 7", loss, "0.0015", "3"] for base in ("good-code", "tenths-code")
+          for loss in ("PSR", "NSR"))]
+    of_cell = pick(rows, "tenths-code", "nsr", True, 0.0015)
+    for k, shown in zip((1, 16, 256), lines[-1][5:]):
+        ends = [100 * mean(row[f"{when}_pass_at_k_{k}"] for row in of_cell)
+                for when in ("before", "after")]
+        assert shown == "{:.1f} -> {:.1f}".format(*ends)
+    points = gained(of_cell, 256)
+    half = 4.303 * stdev(points) / 3 ** 0.5
+    assert f"by {mean(points):+.1f} ± {half:.1f} points on tenths-code" in found.sentence
+    assert "over 3 seeds" in found.sentence
+
+
+def test_summary_of_a_quick_grid(rows):
+    """One seed and one base: no interval, and it says so. What was not measured is empty."""
+    some = [row for row in rows if row["base"] == "good-code" and row["seed"] == 1]
+    some = [{name: value for name, value in row.items() if HARD in row["flags"]
+             or not name.endswith("_256")} for row in some]
+    found = lesson.summary(Results(some, {}))
+    assert "±" not in found.sentence and "one seed" in found.sentence
+    assert [line[-1] == "" for line in found.rows[1:]] == [True, True, False, False]
+    easy = [row for row in some if HARD not in row["flags"]]
+    assert lesson.summary(Results(easy, {})).sentence.startswith("There are no runs")
+
+
+# --- the figures
+
+def test_figure_draws_coverage(rows):
+    """A panel a base: means at STEP, a dot a seed, and pass@1 in words."""
+    pytest.importorskip("matplotlib")
+    canvas = lesson.figure(Results(rows, {}))
+    for axis, base in zip(canvas.axes, ("good-code", "tenths-code"), strict=True):
+        thick = [line for line in axis.lines if line.get_linewidth() == 2]
+        for line, loss in zip(thick, ("nsr", "psr"), strict=True):
+            of_cell = pick(rows, base, loss, True, 0.0015)
+            assert line.get_ydata() == pytest.approx(
+                [mean(gained(of_cell, k)) for k in (4, 8, 16, 32, 64, 128, 256)])
+            label = f"{loss.upper()}\n(k = 1: {mean(gained(of_cell, 1)):+.1f})"
+            assert label in [text.get_text() for text in axis.texts]
+
+
+def test_record_figure_draws_pass_at_k(rows):
     """PSR and NSR at two step sizes: means, seeds and labels, on the panel of their base."""
     pytest.importorskip("matplotlib").use("Agg")
     import matplotlib.pyplot as plt
 
-    canvas = lesson.figure(Results(rows, {}))
+    canvas = lesson.record_figure(Results(rows, {}))
     drawn = (4, 8, 16, 32, 64, 128, 256)
     assert [axis.get_title(loc="left") or axis.get_title() for axis in canvas.axes] == [
         "good-code", "tenths-code", "good-code, step 0.0015"]

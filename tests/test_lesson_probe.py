@@ -199,7 +199,7 @@ def test_students_interval_covers_normal_gains_and_fewer_of_two_peaks(monkeypatc
 
 def test_simulation_prints_a_row_for_each_chance(capsys):
     assert simulate.main([]) == 0
-    (head, *rows), = split_table(capsys.readouterr().out.strip())
+    (head, *rows), = split_table(capsys.readouterr().out.partition("next: ")[0].strip())
     assert head == ["chance of a lift", "yes", "harmful", "unclear", "seeds", "interval holds",
                     "t of 3 holds", "t of 5 holds"]
     assert [float(row[0]) for row in rows] == [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
@@ -252,7 +252,7 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     out = tmp_path / "probe"
     command = [str(base), "--seed", "7", "--threads", "1", "--out", str(out)]
     assert prober.main(command) == 0
-    first = capsys.readouterr().out
+    first = capsys.readouterr().out.partition("\nwrote ")[0]
     result = json.loads((out / "probe.json").read_text("utf-8"))
     seeds = list(range(7, 7 + len(result["gains"])))
     runs = read_runs(out, seeds)
@@ -271,7 +271,8 @@ def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
         assert result["after"][key] == pytest.approx(np.mean([r["after"][key] for r in runs]))
     check_report(first, result, runs)
     monkeypatch.setattr(rlvr, "rollout", lambda *_: pytest.fail("trains again"))
-    assert prober.main(command) == 0 and capsys.readouterr().out == first
+    assert prober.main(command) == 0
+    assert capsys.readouterr().out.partition("\nwrote ")[0] == first
     other = tmp_path / "other.pt"
     rlvr.pretrain(rlvr.PretrainConfig(out=str(other), **TINY_BASE | {"steps": 1}))
     capsys.readouterr()
@@ -349,7 +350,9 @@ def test_five_seeds_or_nine(base, tmp_path, monkeypatch, capsys, gains, seeds, l
     monkeypatch.setattr(prober, "elicit", lambda *_: [WAY])
     assert prober.main([str(base), "--seed", "3", "--out", str(out)]) == 0
     assert ran == list(range(3, 3 + seeds)) and len(gains) == seeds
-    result, lines = json.loads((out / "probe.json").read_text("utf-8")), capsys.readouterr().out
+    result = json.loads((out / "probe.json").read_text("utf-8"))
+    lines, _, written = capsys.readouterr().out.partition("\nwrote ")
+    assert written.startswith(f"{out.as_posix()}/probe.json\nnext: ")
     assert result["latent"] == latent and result["gain"] == pytest.approx(np.mean(gains))
     check_outcomes(result["outcomes"], gains)
     assert lines.splitlines()[-1] == f"latent: {latent}"
@@ -713,7 +716,7 @@ def test_the_page_has_the_simulation():
 
 def read_figure(results: Results) -> dict:
     """{base: (dots, ticks, words, shaded)} from the artists of the figure."""
-    axis, = lesson.figure(results).axes
+    axis, = lesson.record_figure(results).axes
     names = [label.get_text() for label in axis.get_yticklabels()]
     rows = {name: {"dots": [], "ticks": [], "words": [], "shaded": False}
             for name in names}
@@ -738,6 +741,36 @@ def read_figure(results: Results) -> dict:
     heads = {text.get_position()[0]: text.get_text() for text in axis.texts
              if text.get_position()[1] < 0}
     return {"rows": rows, "heads": heads, "title": axis.figure.get_suptitle()}
+
+
+def test_summary():
+    """A row a verdict; the better of two forced openers; what is known is not counted."""
+    found = lesson.summary(make_results())
+    assert [row[:3] for row in found.rows[1:]] == [
+        ["yes", "2", "1 of 2"], ["no", "1", "1 of 1"], ["harmful", "1", "1 of 1"],
+        ["unclear", "1", "0 of 1"]]
+    assert found.rows[1][3:] == ["0.62 to 0.88", "0.11 to 0.12", "0.22 to 0.23", "0.93"]
+    assert "3 of 5 verdicts" in found.sentence and found.sentence.endswith("one: none.")
+    flipped = dict(CASES, none=(CASES["none"][0], (0.2,) * 5, (-0.2,) * 16))
+    assert lesson.summary(make_results(flipped)).sentence.endswith("one: 1.")
+
+
+def test_summary_without_the_probe():
+    """--quick: a row a base, with the verdict of its own seeds."""
+    found = lesson.summary(make_results()._replace(evidence=[]))
+    rows = {row[0]: row[1:] for row in found.rows[1:]}
+    assert rows["down"] == ["0", "0", "8", "harmful"] and len(rows) == len(CASES)
+    assert "8 seeds a base" in found.sentence
+
+
+def test_page_figure():
+    """A dot a base in the column of its verdict; hollow where other seeds have another."""
+    pytest.importorskip("matplotlib").use("Agg")
+    axis, = lesson.figure(make_results()).axes
+    dots = [(round(line.get_xdata()[0]), line.get_ydata()[0],
+             line.get_markerfacecolor() == "none") for line in axis.lines]
+    assert sorted(dots) == sorted([(0, 5 / 8, True), (0, 7 / 8, False), (1, 0, False),
+                                   (2, 0, False), (3, 0, True)])
 
 
 def test_figure():

@@ -55,8 +55,6 @@ def test_the_grid_is_five_rewards_on_three_bases():
     seeds = {reward: {run["seed"] for run in runs if run["reward"] == reward} for reward in PAPER}
     assert seeds.pop("random") == set(range(1, 13))
     assert all(values == {1, 2, 3} for values in seeds.values())
-    quick = lesson.runs(quick=True)
-    assert len(quick) == 10 and {run["base"] for run in quick} == {"good-code", "no-code"}
     assert len(lesson.runs()) == 3 * (4 * 5 + 20) + len(trio.runs(5))
 
 
@@ -109,7 +107,7 @@ def test_table_of_what_needs_no_training():
 
 def test_figure_draws_every_seed():
     """Gains in points: a panel per base, a row per reward; greedy; the paper's on good-code."""
-    figure = lesson.figure(RESULTS)
+    figure = lesson.record_figure(RESULTS)
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
         "good-code: the habit is right", "no-code: no such mode"]
     diamonds = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "D"]
@@ -157,7 +155,7 @@ def test_the_mixed_bases_stay_out_of_the_first_tables():
     assert lesson.select_main(results.runs) == RESULTS.runs
     parts = lesson.table(results).split("\n\n")
     assert lesson.table(RESULTS).split("\n\n") == parts[:5] and len(parts) > 5
-    figure = lesson.figure(results)
+    figure = lesson.record_figure(results)
     axis = figure.axes[-1]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["mixed-code, base 0 (1)"]
     plt.close(figure)

@@ -7,14 +7,19 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 import rlvr
+from data.task import EASY, render_problem
+from data.tokenizer import encode
+from evaluation import draw_evaluation
 from lessons import report
 from lessons.context import Outcome
 from lessons.grid import locate_run, write_pretrain_command, write_train_command
 from lessons.report import Results
-from lessons.spurious import lesson, race, trio
+from lessons.spurious import habit, lesson, race, trio
 from plumbing.flags import list_values
+from tests.helpers import tiny
 
 ROOT = Path(rlvr.__file__).parent
 
@@ -253,3 +258,30 @@ def test_the_page_says_how_many_runs_there_are():
         assert f"The other {len(trio.runs(5))} runs of the command are not stored yet." in text
     coins = sum(trio.list_cell(0, trio.COINS["mixed-code"], 5), [])
     assert f"at least 32 of {len(coins)} seeds are up" in text and coins[0]["steps"] == 30
+
+
+# --- the habit of a base without programs
+
+def test_the_probability_of_an_opener():
+    """The mean over problems of the softmax at the newline behind each; catches another token."""
+    model, problems = tiny(), draw_evaluation(3, "evaluation", EASY)
+    expected = []
+    for problem in problems:
+        ids = torch.tensor([encode(render_problem(problem) + "\n")])
+        expected.append(model.head(model(ids))[0, -1].double().softmax(-1)[encode("I get ")[0]])
+    assert habit.measure_opener(model, problems, "I get ") == pytest.approx(
+        sum(expected).item() / 3, rel=1e-5)
+
+
+def test_the_habit_is_measured_of_coins_on_the_base_without_programs(monkeypatch):
+    """Before and after, a row a run; no other base, and no other reward."""
+    loaded = []
+    monkeypatch.setattr(habit, "load_checkpoint", lambda path, _: (loaded.append(path), {}))
+    monkeypatch.setattr(habit, "measure_opener", lambda *_: 0.25 * len(loaded))
+    run = {"base": "mixed-none", "reward": "random", "seed": 3}
+    rows = habit.measure_habits([run, run | {"base": "mixed-code"}, run | {"reward": "correct"}])
+    assert [path.name for path in loaded] == ["base.pt", "model.pt"]
+    assert rows == [{"base": "mixed-none", "habit_of_seed": 3, "before_habit": 0.25,
+                     "after_habit": 0.5}]
+    lines = habit.tabulate_habit(report.Results([], {}, rows)).splitlines()
+    assert lines[1].split()[2:] == ["0", "0.25", "0.50", "1", "of", "1", "0.50"]

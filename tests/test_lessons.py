@@ -246,18 +246,20 @@ def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert runner.main(["spurious", "--quick", "--commands", "--jobs", "6"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("rlvr.py pretrain") == 2 and "rlvr.py train" not in captured.out
-    assert captured.out.count("--threads 3") == 2     # six cores for two bases
+    assert captured.out.count("rlvr.py pretrain") == 3 and "rlvr.py train" not in captured.out
+    assert captured.out.count("--threads 2") == 3     # six cores for three bases
     assert "then again" in captured.err
     Path("runs/bases").mkdir(parents=True)
-    for base in ("good-code", "no-code"):
+    for base in ("mixed-code", "mixed-none", "mixed-bad"):
         Path(f"runs/bases/{base}.pt").touch()
     assert runner.main(["spurious", "--quick", "--commands"]) == 2      # these are no bases
-    assert "good-code.pt" in capsys.readouterr().err
+    assert "mixed-code.pt" in capsys.readouterr().err
     monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
     assert runner.main(["spurious", "--quick", "--commands"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10 and all(line.startswith("python rlvr.py train") for line in lines)
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert len(lines) == 6 and all(line.startswith("python rlvr.py train") for line in lines)
+    assert captured.err == "these 6, in any order; then python -m lessons spurious    # the table\n"
     assert [path.name for path in Path("runs").iterdir()] == ["bases"]
 
 
@@ -515,10 +517,12 @@ def test_a_cell_that_loses_in_the_mean_is_red(tmp_path):
 def test_report_of_your_own_runs(tmp_path, capsys):
     runs = [str(write_run(tmp_path / "a", 1)), str(write_run(tmp_path / "b", 2, 0.2))]
     assert report.main([*runs, "--out", str(tmp_path / "out")]) == 0
-    assert "tiny" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tiny" in out and "one seed" not in out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs.csv", "curves.csv",
                                                                     "figure.png"}
-    assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert report.main([str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
     assert report.main([*runs, "--out", str(tmp_path / "a/summary.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
@@ -560,7 +564,21 @@ def test_a_finished_lesson_prints_its_table(lesson_of_two, capsys):
     out = capsys.readouterr().out
     assert "code      1      0.500 -> 0.700  +20.0  0.50 -> 0.50" in out and "2 runs, 0 jobs" in out
     folder = Path("runs/lessons/template")
-    assert {path.name for path in folder.iterdir()} == {"runs.csv", "curves.csv", "figure.png"}
+    assert {path.name for path in folder.iterdir()} == {"runs.csv", "curves.csv", "figure.png",
+                                                        "page.html"}
+    assert "one seed: enough to see it, not to claim it\n" in out
+    assert f"wrote {folder.as_posix()}/page.html, figure.png, runs.csv\n" in out
+    assert out.splitlines()[-1] == f"next: open {folder.as_posix()}/page.html in a browser"
+
+
+def test_a_quick_grid_has_no_record(lesson_of_two, monkeypatch, capsys):
+    """Catches a crash of the figure of all cells, some of which are not there."""
+    monkeypatch.setattr(runner.load_lesson("template"), "record_figure", report.draw_gains,
+                        raising=False)
+    for flags, drawn in (["--quick"], False), (["--seeds", "1"], True):
+        assert runner.main(["template", *flags]) == 0
+        assert ("figure.png, record.png, runs.csv" in capsys.readouterr().out) == drawn
+        assert Path("runs/lessons/template/record.png").exists() == drawn
 
 
 def test_store_writes_the_reference_and_its_pages(lesson_of_two, monkeypatch, capsys):
@@ -613,7 +631,8 @@ def test_stored_results_where_nothing_can_be_written(name, flags, tmp_path, monk
     monkeypatch.setattr(sys, "stdout", stream)
     assert runner.main([name, *flags]) == 0
     lines = stream.buffer.getvalue().decode("ascii").splitlines()
-    assert len(lines) > 4 and capsys.readouterr().err == ""
+    error = capsys.readouterr().err
+    assert len(lines) > 4 and ("next: python -m lessons" in error) == (flags == ["--runs"])
     assert lines[-1].startswith("no figure: cannot write to ") == (flags == ["--stored"])
 
 

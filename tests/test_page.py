@@ -195,7 +195,8 @@ def test_the_page_has_the_numbers_of_its_runs(both, finished, humble):
         for name, curve in run["curves"].items():
             assert curve == [float(row[name]) if row[name] else None for row in rows], name
         for when in ("before", "after"):
-            assert run[when] == {name: summary[when][name] for name in ("accuracy", *shares)}
+            assert run[when] == {name: summary[when][name]
+                                 for name in ("accuracy", "greedy_accuracy", *shares)}
         assert [run[name] for name in ("reward", "loss", "seed", "steps", "command")] == [
             "random", "grpo", 1, 4, read_json(folder / "config.json")["command"]]
 
@@ -243,6 +244,57 @@ def test_a_run_without_answers_is_reported(finished, tmp_path):
     assert "This run kept no answers: it was made before runs kept them." in html
 
 
+def test_a_page_links_the_files_of_its_runs(both, finished, humble, tmp_path):
+    """Every file that a run has, where a browser finds it from the page's own folder; no other."""
+    for run, folder in zip(read_data(both), (finished, humble), strict=True):
+        there = {path.name for path in folder.iterdir()} & set(page.FILES)
+        assert set(run["files"]) == there and len(there) >= 5
+    odd = shutil.copytree(finished, tmp_path / "a #1 ?/run")
+    run, = read_data(write_page(tmp_path / "out/pages", odd))
+    for name, address in run["files"].items():
+        assert not {"#", "?", " ", "\\"} & set(address)
+        assert (tmp_path / "out/pages" / unquote(address)).resolve() == (odd / name).resolve()
+
+
+def test_a_folder_of_runs_is_its_finished_runs(finished, tmp_path, capsys):
+    """Below it, at any depth, seed 2 before seed 10, each once; one that is not finished is said.
+
+    Catches a run that counts twice, since its folder and the one above were given.
+    """
+    for place in ("a/seed10", "a/seed2", "b/deep/seed1", "c/seed1"):
+        shutil.copytree(finished, tmp_path / "runs" / place)
+    (tmp_path / "runs/c/seed1/summary.json").unlink()
+    html = write_page(tmp_path / "out", tmp_path / "runs", tmp_path / "runs/a/seed2")
+    assert [run["folder"] for run in read_data(html)] == [
+        str(tmp_path / "runs" / place) for place in ("a/seed2", "a/seed10", "b/deep/seed1")]
+    out, error = capsys.readouterr()
+    assert f"note: not finished, and left out: 1 of 4 runs in {tmp_path / 'runs'}\n" in error
+    where = (tmp_path / "out").as_posix()
+    assert f"wrote {where}/runs.csv, curves.csv, page.html\n" in out
+    assert "one seed: enough to see it, not to claim it" in out
+    (tmp_path / "empty").mkdir()
+    assert report.main([str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_a_page_has_a_dozen_runs_at_most(tmp_path):
+    """The first of each cell before the second of any, in their order; how many there are is said.
+    """
+    def row(base, seed):
+        return {"base": base, "reward": "random", "loss": "grpo", "flags": "", "seed": seed}
+    rows = [row("a", seed) for seed in range(20)] + [row("b", 1), row("b", 2)]
+    assert page.choose_runs(rows) == [*range(10), 20, 21]
+    assert page.choose_runs(rows[:12]) == list(range(12))
+    rows = [row(str(i), 1) for i in range(13)]
+    assert page.choose_runs(rows) == list(range(12))
+
+
+def test_the_page_says_how_many_runs_there_are(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "SHOWN_RUNS", 1)
+    second = shutil.copytree(finished, tmp_path / "second")
+    run, = read_data(write_page(tmp_path / "out", finished, second))
+    assert run["among"] == 2 and run["folder"] == str(finished)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"corpus": "x", "problems": [], "batches": []}',
                                      '{"corpus": "good-code", "problems": ["1 +2"]}'])
 def test_damaged_answers_are_one_line(content, finished, tmp_path, capsys, monkeypatch):
@@ -274,7 +326,8 @@ const seen = [], set = (id, value, event) => {
   get(id).value = value;
   get(id).dispatchEvent(new Event(event));
 };
-const look = () => ({when: texts("#when")[0], title: texts("h1")[0], texts: texts("pre"),
+const look = () => ({when: texts("#when")[0], moves: texts("#moves")[0], files: texts("#files a"),
+                     among: get("among").hidden, title: texts("h1")[0], texts: texts("pre"),
                      says: texts(".says"), curves: texts("h3"), cards: texts("dd"),
                      line: document.querySelector(".now").getAttribute("d")});
 for (const i of RUNS.keys()) {
@@ -312,12 +365,17 @@ def test_the_slider_moves_what_is_shown(both, finished, humble, tmp_path):
         assert shown["when"] == f"after {step} of 4 batches" and shown["texts"] == batch["texts"]
         summary = read_json(folder / "summary.json")
         accuracy = float(row["accuracy"]) if row else summary["after"]["accuracy"]
+        assert "The same 3 problems" in shown["moves"] and "the end (4)" in shown["moves"]
+        assert shown["files"] == [name for name in page.FILES if (folder / name).exists()]
+        assert shown["among"]
         assert shown["curves"][0].startswith(f"accuracy {accuracy:.2f}")
         share = float(row["code_share"]) if row else summary["after"]["code_share"]
         assert shown["curves"][1].startswith(f"code {100 * share:.0f}%")
         assert shown["title"].endswith("reward random, loss grpo, seed 1")
         before, after = (100 * summary[when]["accuracy"] for when in ("before", "after"))
         assert shown["cards"][0].startswith(f"{before:.1f}% → {after:.1f}%")
+        before, after = (100 * summary[when]["greedy_accuracy"] for when in ("before", "after"))
+        assert shown["cards"][1].startswith(f"{before:.1f}% → {after:.1f}%")
     assert found["seen"][-1]["says"][4] == "abstain"
     marks = {"code✓ right", "code✗ wrong", "text✓ right", "text✗ wrong"}
     assert set(found["seen"][0]["says"]) <= marks

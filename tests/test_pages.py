@@ -126,6 +126,7 @@ def test_terms_are_defined_where_they_are_first_used(name):
     text = re.sub(r"(?ms)^(`{3,4}|~~~).*?^\1\s*$|(?s:<!--.*?-->)|!\[[^\]]*\]\([^)]*\)", "",
                   read_page(name))
     text = re.sub(r"(?m)^(#|\|).*$|`[^`\n]*`|https?://\S+", "", text)
+    text = " ".join(text.split())
     defined = 0
     for term in list_terms():
         first = re.search(rf"(?i)\b{re.escape(term)}s?\b", text)

@@ -152,7 +152,7 @@ def test_evaluate_says_it_beside_its_json(base, tmp_path, capsys):
 def test_a_sample_that_was_cut_says_so(base, capsys):
     capsys.readouterr()
     assert run("sample", base, "37 *4", "--max-new-tokens", 2, "-n", 2) == 0
-    heads = re.findall(r"^--- .*$", capsys.readouterr().out, re.MULTILINE)
+    heads = re.findall(r"^--- \d+: .*$", capsys.readouterr().out, re.MULTILINE)
     assert len(heads) == 2 and all(", cut at 2 tokens (--max-new-tokens)," in h for h in heads)
     assert run("sample", base, "37 *4", "--max-new-tokens", 60, "--temperature", 0) == 0
     assert "cut" not in capsys.readouterr().out

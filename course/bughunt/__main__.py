@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 import re
+import shlex
 import sys
 import textwrap
 from argparse import RawDescriptionHelpFormatter
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from course.bughunt.mutants import MUTANTS, Mutant
 from course.copies import ROOT, find_functions, make_copy
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, run_command, suggest
 from plumbing.files import read_text, to_json
 from plumbing.flags import number
 from plumbing.messages import InputError
@@ -60,8 +61,8 @@ def plant(folder: Path, seed: int, tests: bool) -> None:
     bad = mutate(read_text(ROOT / mutant.file), mutant)
     mark = to_json({"seed": seed, "bug": seal_name(mutant.name)})
     make_copy(folder, {mutant.file: bad, MARK: mark}, tests)
-    print(f"One line of the code in {folder} is wrong. It breaks lesson {mutant.lesson}.\n"
-          f"python -m course.bughunt check {folder} FILE:LINE    # from here")
+    print(f"One line of the code in {folder} is wrong. It breaks lesson {mutant.lesson}.")
+    suggest(f"python -m course.bughunt check {shlex.quote(folder.as_posix())} FILE:LINE")
 
 
 def read_mutant(folder: Path) -> Mutant:
@@ -132,6 +133,15 @@ def check_guess(folder: Path, place: str) -> None:
     mutant = read_mutant(folder)
     verdict = judge_guess(folder, mutant, *parse_place(folder, place))
     print(verdict if verdict != "right" else f"right: {explain(folder, mutant)}")
+    where = shlex.quote(folder.as_posix())
+    suggest(*(["python -m course.bughunt new OTHER --seed N    # another bug"]
+              if verdict == "right" else [f"python -m course.bughunt check {where} FILE:LINE",
+                                          f"python -m course.bughunt reveal {where}"]))
+
+
+def reveal(folder: Path) -> None:
+    print(explain(folder, read_mutant(folder)))
+    suggest("python -m course.bughunt new OTHER --seed N    # another bug")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     commands = {"new": lambda: plant(args.folder, args.seed, args.tests),
                 "check": lambda: check_guess(args.folder, args.place),
-                "reveal": lambda: print(explain(args.folder, read_mutant(args.folder)))}
+                "reveal": lambda: reveal(args.folder)}
     return run_command(parser.prog, commands[args.command])
 
 

@@ -877,8 +877,8 @@ MUTANTS = (
            "holding, and rare arms run off in both directions.",
            "tests/test_lesson_clips.py::test_bandit_is_grpo"),
     Mutant("arms-without-a-sum", "lessons/bandit.py",
-           "gradient = weight - pi * weight.sum(axis=1, keepdims=True)",
-           "gradient = weight - pi * weight",
+           "return weight - pi * weight.sum(axis=1, keepdims=True)",
+           "return weight - pi * weight",
            "clips",
            "d log pi_a / dz_b is -pi_b for b != a too. Without it what one arm loses no other one "
            "gets: logits move one by one. A habit that never meets its wall does not gain from the "

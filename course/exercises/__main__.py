@@ -12,6 +12,7 @@ students wrote, with your rights: grade strangers' code in a container.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from course.copies import (
 )
 from course.exercises.catalog import EXERCISES, Check, Exercise, list_points
 from lessons.jobs import count_jobs
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, run_command, suggest
 from plumbing.files import check_writable, read_text, to_json, write
 from plumbing.messages import InputError
 from plumbing.progress import progress_bar
@@ -89,8 +90,8 @@ def make_exercises(folder: Path, names: list[str]) -> None:
     make_copy(folder, empty_files(names) | {MARK: to_json({"exercises": names})})
     for name in names:
         print(f"{name:<11}{', '.join(EXERCISES[name].write)}")
-    print(f"to be written in {folder}; the pages: course/exercises/NAME.md\n"
-          f"python -m course.exercises grade {folder}    # from here")
+    print(f"to be written in {folder}; the pages: course/exercises/NAME.md")
+    suggest(f"python -m course.exercises grade {shlex.quote(folder.as_posix())}    # from here")
 
 
 # --- grade
@@ -209,6 +210,9 @@ def print_grades(grades: list[Grade]) -> None:
                   f"       {failure.message[:93]}")
     print(f"{'total':<11}{sum(grade.points for grade in grades):3d} of "
           f"{sum(grade.most for grade in grades)}")
+    lacking = next((grade.name for grade in grades if grade.points < grade.most), None)
+    suggest(f"course/exercises/{lacking}.md, then grade again" if lacking
+            else "python -m course.bughunt new FOLDER    # all is done here")
 
 
 def describe_grades(grades: list[Grade]) -> dict:
@@ -255,6 +259,7 @@ def list_exercises() -> None:
     for name, exercise in EXERCISES.items():
         print(f"{name:<11}{list_points(exercise):6d}{exercise.minutes:9d}  "
               f"{name}.md: {exercise.title}")
+    suggest("python -m course.exercises new FOLDER    # a copy to work in")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lessons.bandit import EPS, OFF, SEEDS, first_arm
 from lessons.report import BLUE, GREY, RED, align, draw_to, open_canvas
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, list_written, run_command, suggest
 from plumbing.files import check_writable
 from plumbing.flags import number
 
@@ -54,7 +54,8 @@ def play(out: Path, p: float) -> None:
     runs = {(name, eps): first_arm(prior, eps, p=p)
             for name, prior in BANDITS.items() for eps in (EPS, OFF)}
     print(tabulate(runs))
-    draw_to(out, draw, runs)
+    list_written(*draw_to(out, draw, runs))
+    suggest("open lessons/clips/bandit.html in a browser", "./train.sh clips --quick")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from evaluation import draw_evaluation
 from lessons.bandit import LR
 from lessons.gradients import RARE, measure_norms
 from model import Transformer, load_checkpoint, locate_base
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, run_command, suggest
 from plumbing.messages import InputError
 from rlvr import TrainConfig
 
@@ -91,6 +91,7 @@ def show_habit(checkpoint: str) -> None:
     print(f"lr kappa    {lr:g} x {habit.kappa:.0f} = {lr * habit.kappa:.1f}, "
           f"the bandit's LR is {LR:g}")
     print(f"|gradient|² {norms}")
+    suggest("python -m lessons.clips.bandit")
 
 
 def main(arguments: list[str] | None = None) -> int:

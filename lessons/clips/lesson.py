@@ -12,6 +12,7 @@ import numpy as np
 
 from lessons.bandit import first_arm, own_squares
 from lessons.chance import find_student
+from lessons.clips import walls
 from lessons.clips.kernel import Habit, measure_habit
 from lessons.clips.norms import cut_rows, pick_mode
 from lessons.drift import estimate_drift, wall_drift
@@ -32,6 +33,7 @@ from lessons.report import (
     parse_csv,
     show_spread,
 )
+from lessons.summary import Summary
 from plumbing.files import read_text
 from rlvr import make_config
 
@@ -81,7 +83,12 @@ NORM_RUNS = {"p 0.5": ({"p": 0.5}, own_seeds(90, 8)), "p 0.9": ({"p": 0.9}, own_
              "p 0.1": ({"p": 0.1}, own_seeds(92, 3)),
              "p 0.5, lr 0.006": ({"p": 0.5, "lr": 0.006}, own_seeds(93, 4))}
 EVIDENCE_SECONDS = 30
-QUICK = ("default, p 0.5", "norm's alone, p 0.1", "norm's alone, p 0.9", "neither, p 0.5")
+QUICK = ("default, p 0.5", "norm's alone, p 0.1", "norm's alone, p 0.9", "neither, p 0.9")
+# What the page shows: {cell: the clips that are on}.
+SHOWN = {"default, p 0.5": "both, eps 0.4", "eps 0.2": "both, eps 0.2",
+         "no norm clip, p 0.5": "PPO's, eps 0.4", "no PPO clip, p 0.9": "norm clip",
+         "default, p 0.9, again": "both, eps 0.4", "norm's alone, p 0.1": "norm clip",
+         "norm's alone, p 0.9": "norm clip", "neither, p 0.9": "neither"}
 EPS = {0.4: "default, p 0.5", **{eps: f"eps {eps}" for eps in (0.2, 0.1, 0.05)}}
 NAMED = 0.06   # a dot nearer to 0 on both sides has no name in the figure
 # Where a name would stand on another: its offset in points.
@@ -341,10 +348,47 @@ def table(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def summary(results: Results) -> Summary:
+    """The cells of SHOWN that were run; without a bandit, as after --quick, no column of its."""
+    drifts, predicted = estimate_drifts(results), read_predictions(results)
+    cells, found = sort_cells(results.runs), {}
+    for name in SHOWN:
+        if name in cells:
+            flags = list_cells()[name]
+            found[name] = [SHOWN[name], f"{flags.get('p', 0.5):g}",
+                           f"{flags.get('lr', walls.LR):g}", str(len(cells[name])),
+                           show_interval(*drifts[name]),
+                           *([f"{predicted[name]:+.3f}"] if name in predicted else [])]
+    head = ["clips that are on", "p", "step", "seeds", "drift in the runs",
+            "predicted by the bandit"]
+    width = min(map(len, found.values()), default=len(head))
+    return Summary("Drift of the log-odds of the program in a rollout batch, with its 95% interval",
+                   [row[:width] for row in (head, *found.values())],
+                   conclude({name: drifts[name] for name in found}))
+
+
+def conclude(drifts: dict[str, tuple[float, float]]) -> str:
+    """How many of some cells' drifts are told from 0: with a clip, and with neither."""
+    widest = max((half for _, half in drifts.values()), default=0.0)
+    if not widest:
+        return "One seed a row shows a path each, not a mean: no drift is told from 0."
+    told = [["neither" in name, 0 < half < abs(drift)] for name, (drift, half) in drifts.items()]
+    counts = [f"{sum(far for off, far in told if off == clip)} of "
+              f"{sum(off == clip for off, _ in told)}" for clip in (False, True)]
+    return (f"A clip has a drift told from 0 in {counts[0]} rows, neither in {counts[1]}; "
+            f"the widest interval is ± {widest:.3f}.")
+
+
 def figure(results: Results):
+    """One rollout batch of the bandit, with PPO's walls and without: the same for all results."""
+    return walls.draw(walls.play(), walls.EPS)
+
+
+def record_figure(results: Results):
     """A dot a cell: the drift that the bandit predicts, and that of the runs, its interval."""
     drifts, predicted = estimate_drifts(results), read_predictions(results)
     canvas, axis = open_canvas(figsize=(7, 6))
+    axis.set_title("The drifts in most of the runs are those that a bandit predicts")
     axis.axhline(0, color=GREY, linewidth=0.6)
     axis.axvline(0, color=GREY, linewidth=0.6)
     axis.plot([-0.26, 0.32], [-0.26, 0.32], color="black", linewidth=0.8)

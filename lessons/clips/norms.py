@@ -24,7 +24,7 @@ from lessons.drift import cut_path
 from lessons.report import align
 from losses import Batch, Objective
 from model import Transformer, load_checkpoint, locate_base
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, list_written, run_command, suggest
 from plumbing.files import check_writable, to_csv, write
 from plumbing.flags import number
 from plumbing.machine import choose_device, keep_settings
@@ -116,7 +116,8 @@ def show_norms(config: TrainConfig, out: Path) -> None:
         raise InputError("no response had an advantage")
     write(out, to_csv(rows))
     print(f"until the share of code leaves 5% to 95%:\n{tabulate_squares(cut_rows(rows))}")
-    print(f"wrote {out}")
+    list_written(out)
+    suggest("python -m lessons clips --stored --all    # what the norms explain")
 
 
 def main(arguments: list[str] | None = None) -> int:

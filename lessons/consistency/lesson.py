@@ -7,6 +7,7 @@ code no label makes it more right, and frozen votes only wear it less. About 30 
 
 from statistics import mean
 
+from lessons.chance import show_mean
 from lessons.consistency.vote import measure_vote
 from lessons.grid import base_grid, place_base, repeat_cells
 from lessons.report import (
@@ -20,10 +21,12 @@ from lessons.report import (
     curves_of,
     draw_mean,
     gains,
+    is_split,
     open_canvas,
     select_runs,
     show_seeds,
 )
+from lessons.summary import Summary
 
 BASES = (base_grid(base=["good-code"], steps=[300, 450, 550, 600]) | base_grid(base=["good-code"])
          | base_grid(base=["good-code"], steps=[550], seed=[1]))
@@ -35,6 +38,8 @@ CURVES = ("agreement", "vote_accuracy")   # kept in curves.csv, beside what ever
 RECIPE = {"lr": 0.01, "prompts": 32, "updates": 16, "pool": 1536, "steps": 48}
 LABELS = {"consensus": {"reward": "consensus"}, "frozen": {"reward": "majority", "votes": 16},
           "correct": {"reward": "correct"}, "random": {"reward": "random"}}
+PAID = {"consensus": "own votes, now", "frozen": "own votes, frozen", "correct": "right answer",
+        "random": "a coin"}
 VARIANTS = {"soft": {"reward": "soft_consensus"},
             "dr_grpo": {"reward": "consensus", "loss": "dr_grpo"},
             "no norm clip": {"reward": "consensus", "max_grad_norm": 1e9},
@@ -171,16 +176,78 @@ def table(results: Results) -> str:
     return add_bounds(parts)
 
 
-def draw_course(axis, results: Results, cell: list[dict]) -> None:
+def show_ends(cell: list[dict], name: str) -> str:
+    """'0.42 -> 0.58': before and after; of seeds that end far apart how many are above a line."""
+    after = [run[f"after_{name}"] for run in cell]
+    shown = show_seeds(after, 2, "", 1) if is_split(after, 1) else f"{mean(after):.2f}"
+    return f"{cell[0][f'before_{name}']:.2f} -> {shown}"
+
+
+def select_labels(results: Results) -> dict[tuple[str, str], list[dict]]:
+    """{(base, label): runs} of the main experiment, without those that have not been run."""
+    cells = {(base, name): select_runs(results.runs, {"base": base} | RECIPE | flags)
+             for base in (HALF, OTHER) for name, flags in LABELS.items()}
+    return {key: cell for key, cell in cells.items() if cell}
+
+
+def summary(results: Results) -> Summary:
+    """Every label on both half competent bases: what it does to agreement, and to the truth."""
+    columns = {"accuracy": "accuracy", "agreement": "agreement", "programs": "code_share",
+               "programs right": "accuracy_code"}
+    rows = [["base", "paid for", "seeds", *columns]]
+    cells = select_labels(results)
+    for (base, name), cell in cells.items():
+        rows.append(["first" if base == HALF else "second", PAID[name], str(len(cell)),
+                     *(show_ends(cell, column) for column in columns.values())])
+    title = "Shares on 400 problems that no training has used, before and after RL"
+    return Summary(title, rows, describe_gains(cells))
+
+
+def describe_gains(cells: dict[tuple[str, str], list[dict]]) -> str:
+    """The gain of accuracy under each label, with Student's 95% interval, a line a base."""
+    lines = []
+    short = {"consensus": "votes now", "frozen": "frozen votes", "correct": "right answer"}
+    for base, where in ((HALF, "first base"), (OTHER, "second base")):
+        parts = [f"{text} {show_mean(gains(cells[base, name]))}"
+                 for name, text in short.items() if (base, name) in cells]
+        lines += [f"{where}: {', '.join(parts)}"] if parts else []
+    sizes = sorted({len(cell) for cell in cells.values()}, reverse=True)
+    note = ("one seed: enough to see it, not to claim it" if sizes == [1]
+            else f"95% intervals over {' and '.join(map(str, sizes))} seeds")
+    return f"Points of accuracy gained ({note}):\n" + ";\n".join(lines) + "."
+
+
+def draw_course(axis, results: Results, cell: list[dict], names=tuple(COLUMNS)) -> None:
     """The mean over seeds of each quantity, thick, and every seed, thin."""
     curves = curves_of(results, cell)
     batches = [row["step"] + 1 for row in curves[0]]
-    for label, name in COLUMNS.items():
-        lines = [[row[name] for row in curve] for curve in curves]
+    for label in names:
+        lines = [[row[COLUMNS[label]] for row in curve] for curve in curves]
         draw_mean(axis, batches, lines, COLORS[label])
 
 
 def figure(results: Results):
+    """Agreement, accuracy and label over training: votes that move beside votes that are frozen."""
+    cells = select_labels(results)
+    panels = {"consensus": "paid for its own votes, now",
+              "frozen": "paid for its own votes, taken before RL"}
+    drawn = {title: cells[HALF, name] for name, title in panels.items() if (HALF, name) in cells}
+    canvas, axes = open_canvas(1, len(drawn), figsize=(8.8, 3.5), sharey=True, squeeze=False)
+    for axis, (title, cell) in zip(axes[0], drawn.items()):
+        draw_course(axis, results, cell, ("label right", "agreement", "accuracy"))
+        axis.plot(0, cell[0]["before_accuracy"], "o", color=BLUE, fillstyle="none", clip_on=False)
+        axis.set(title=title, xlabel="rollout batches (ring: before RL)", ylim=(0.3, 0.95),
+                 xlim=(0, 49))
+    for label, color, x, y in (("majority right", RED, 12, 0.81), ("agreement", ORANGE, 7, 0.61),
+                               ("accuracy", BLUE, 13, 0.42)):
+        axes[0, 0].text(x, y, label, color=color)
+    axes[0, 0].set_ylabel("share (thin: a seed)")
+    found = "Paid for agreeing with itself, the model goes on agreeing while accuracy decays"
+    canvas.suptitle(found, x=0.01, ha="left")
+    return canvas
+
+
+def record_figure(results: Results):
     """A panel a reward, and consensus on a younger base: agreement rises while truth falls."""
     titles = {"consensus": "own votes, now", "frozen": "16 votes before RL",
               "correct": "the right answer", "random": "a coin"}

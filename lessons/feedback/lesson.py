@@ -8,6 +8,7 @@ compared. About 65 minutes on 2 cores.
 
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
 
 from lessons.feedback.hints import measure_hint
 from lessons.grid import base_grid, locate_run, place_base, repeat_cells, write_train_command
@@ -28,6 +29,7 @@ from lessons.report import (
     show_seeds,
     show_spread,
 )
+from lessons.summary import Summary
 from rlvr import LOSSES
 
 PRIORS = (0.2, 0.02, 0.005, 0.0)
@@ -294,7 +296,89 @@ def table(results: Results) -> str:
     return add_bounds(parts, r"(\d+) of (\d+)")
 
 
-# --- the figure
+# --- the page
+
+HEARD = {"scalar": "right or wrong", "token": "a hint, on sampled tokens",
+         "forward KL": "a hint, on all tokens"}   # what a form learns from, in a reader's words
+PAGE_PRIORS = (0.02, 0.005, 0.0)
+
+
+def list_page_rows() -> list[tuple[float, str, list[dict]]]:
+    """(prior, what is learnt from, cells): the page's rows; the last has the two other bases."""
+    rare, never = ([(prior, heard, [main_cell(prior, form)]) for form, heard in HEARD.items()]
+                   for prior in (0.02, 0.0))
+    nothing = (0.02, "a hint that means nothing", [list_controls("token")["tip"]])
+    anew = [main_cell(0.0, "forward KL") | {"base": base} for base in OTHERS]
+    return [*rare, nothing, *never, (0.0, HEARD["forward KL"], anew)]
+
+
+def show_reached(results: Results, found: list[dict]) -> str:
+    """The mean rollouts of those runs that came to 0.9, and how many did if not all."""
+    counts = count_rollouts(find_accuracies(results, found), 0.9)
+    reached = [count for count in counts if count is not None]
+    share = "" if len(reached) == len(counts) else f" ({len(reached)} of {len(counts)})"
+    return f"{mean(reached):.0f}{share}" if reached else "never"
+
+
+def summary(results: Results) -> Summary:
+    """Rollouts until batches are right in 0.9, and accuracy, by what is learnt from."""
+    rows = [["programs", "learns from", "bases", "runs", "rollouts to 0.9", "accuracy"]]
+    said = []
+    for prior, heard, cells in list_page_rows():
+        found = [run for flags in cells for run in select_runs(results.runs, flags)]
+        if found:
+            reached = show_reached(results, found)
+            before = mean(run["before_accuracy"] for run in found)
+            rows.append([f"{100 * prior:g}%" if prior else "none read", heard,
+                         str(len({run["base"] for run in found})), str(len(found)), reached,
+                         f"{before:.2f} -> {show_after(found)}"])
+            said += [(heard, reached, len(found))] if prior and heard in HEARD.values() else []
+    return Summary("Rollouts until 0.9 of a batch is right; accuracy on new problems, before and "
+                   "after", rows, say_reached(said))
+
+
+def say_reached(said: list[tuple[str, str, int]]) -> str:
+    """A sentence from (what is learnt from, rollouts, runs) where few answers are programs."""
+    if not said:
+        return "No run here is of a base that writes programs in 2% of its answers."
+    parts = ", ".join(f"{reached} ({heard})" for heard, reached, _ in said)
+    seeds = max(n for *_, n in said)
+    size = f"{seeds} seeds" if seeds > 1 else "one seed: enough to see it, not to claim it"
+    return fill("Rollouts until 0.9 of a batch is right, where 2% of the answers are programs: "
+                f"{parts}. One base, {size}.", 96)
+
+
+# --- the figures
+
+SHORT_HEARD = {"scalar": ("right or wrong", GREY), "token": ("hint, sampled tokens", ORANGE),
+               "forward KL": ("hint, all tokens", BLUE)}
+LABELS_AT = {"forward KL": (700, 1.0), "token": (1100, 0.56), "scalar": (1700, 0.03)}
+
+
+def draw_page_panel(axis, results: Results, prior: float, labelled: bool) -> None:
+    """Accuracy of each batch against the rollouts before it, for the page: three forms."""
+    for form, (label, color) in SHORT_HEARD.items():
+        lines = find_accuracies(results, select_runs(results.runs, main_cell(prior, form)))
+        if lines:
+            draw_mean(axis, [ROLLOUTS * i for i in range(len(lines[0]))], lines, color)
+            if labelled:
+                x, y = LABELS_AT[form]
+                axis.text(x, y, label, color=color, fontsize=9)
+    share = f"{100 * prior:g}% of answers are programs" if prior else "no program read unasked"
+    axis.set(title=share, ylim=(0, 1.08), xlabel="rollouts used", xticks=[0, 2000, 4000])
+
+
+def figure(results: Results):
+    """A panel a prior: the rarer programs are, the more a hint on all tokens saves."""
+    priors = [prior for prior in PAGE_PRIORS
+              if select_runs(results.runs, main_cell(prior, "scalar"))]
+    canvas, axes = open_canvas(1, len(priors), figsize=(8, 3.3), sharey=True, squeeze=False)
+    for axis, prior in zip(axes[0], priors):
+        draw_page_panel(axis, results, prior, prior == priors[-1])
+    axes[0, 0].set_ylabel("accuracy of a batch (thin: a seed)")
+    canvas.suptitle("The rarer the program, the more rollouts a hint saves", fontsize=12)
+    return canvas
+
 
 COLORS = {"scalar": GREY, "token": ORANGE, "JSD": BLUE, "forward KL": "#009E73",
           "reverse KL": RED}
@@ -324,7 +408,7 @@ def draw_teachers(axis, results: Results) -> None:
     axis.set(title="who reads the hint (token)", xlabel="rollout batches", ylim=(0, 1.02))
 
 
-def figure(results: Results):
+def record_figure(results: Results):
     """A panel a prior: accuracy against rollouts; right: teachers over 40 batches."""
     priors = [prior for prior in PRIORS if select_runs(results.runs, main_cell(prior, "scalar"))]
     panels = len(priors) + (len(priors) > 1)     # --quick has one prior, and no teachers

@@ -6,7 +6,9 @@ nothing is learnt (3 seeds). All controls are on the first. About 30 minutes on 
 """
 
 from statistics import mean
+from textwrap import fill
 
+from lessons.chance import chance
 from lessons.doubt import ALL, RECIPE, find_rows
 from lessons.grid import base_grid, repeat_cells
 from lessons.report import (
@@ -18,9 +20,12 @@ from lessons.report import (
     add_bounds,
     align,
     draw_mean,
+    group_runs,
     open_canvas,
+    select_runs,
     show_seeds,
 )
+from lessons.summary import Summary
 
 BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
          | base_grid(base=["humble-code"], seed=[1, 7]))
@@ -91,6 +96,101 @@ def table(results: Results) -> str:
     return add_bounds(parts)
 
 
+# --- the page
+
+SAID = {"correct": "right or wrong", "ternary": "three outcomes",
+        "dr_grpo": "three, without the std", "random": "coin flip"}
+LEARNT = 0.5   # of the answers to hard problems abstain: then a run has learnt it
+
+
+def find_reward(results: Results, name: str, bases: list[str]) -> list[dict]:
+    """The runs of a reward on some bases."""
+    return [run for base in bases
+            for run in select_runs(results.runs, {"base": base} | RECIPE | REWARDS[name])]
+
+
+def count_learners(found: list[dict]) -> tuple[int, int]:
+    """Of how many bases more than half of the runs abstain from most hard problems; (those, all).
+    """
+    bases = group_runs(found, "base").values()
+    shares = [mean(run["after_abstain_share_hard"] > LEARNT for run in cell) for cell in bases]
+    return sum(share > 0.5 for share in shares), len(shares)
+
+
+def show_percents(found: list[dict], column: str) -> str:
+    """'89 -> 1.1 ± 0.3': the base, the mean over bases if several, and the runs."""
+    before = [100 * cell[0][f"before_{column}"] for cell in group_runs(found, "base").values()]
+    after = show_seeds([100 * run[f"after_{column}"] for run in found], 1, "")
+    return f"{mean(before):.0f} -> {after}"
+
+
+def summary(results: Results) -> Summary:
+    """What becomes of easy and hard problems, by reward, on the first base and on the others."""
+    rows = [["reward", "base", "runs", "easy: right", "hard: abstains", "hard: invents"]]
+    groups = {"first": [LENGTH], f"{len(AGAIN)} others": AGAIN}
+    cells = [(name, group, bases) for name in SAID for group, bases in groups.items()]
+    for name, group, bases in [*cells, ("ternary", "flat doubt", [FLAT])]:
+        found = find_reward(results, name, bases)
+        if found:
+            rows.append([SAID[name], group, str(len(found)),
+                         *(show_percents(found, column) for column in
+                           ("accuracy_easy", "abstain_share_hard", "hallucination_hard"))])
+    return Summary("Percent of the answers to a kind of problems, before and after training", rows,
+                   say_learners(results))
+
+
+def say_learners(results: Results) -> str:
+    """On how many bases three outcomes are learnt, and on how many the control is."""
+    said = []
+    for name in ("ternary", "correct"):
+        found = find_reward(results, name, [LENGTH, *AGAIN])
+        if found:
+            k, n = count_learners(found)
+            bounds = " ({:.0%} to {:.0%})".format(*chance(k, n)) if n > 1 else ""
+            said.append(f"{k} of {n}{bounds} paid by {SAID[name]}")
+    seeds = len(find_reward(results, "ternary", [LENGTH]))
+    few = " One seed: enough to see it, not to claim it." if seeds == 1 else ""
+    what = ", with the exact 95% interval" if any("(" in words for words in said) else ""
+    return fill(f"Bases that learn to abstain from most hard problems{what}: "
+                f"{', '.join(said) or 'none was run'}.{few}", 96)
+
+
+# --- the figures
+
+def draw_doubt(axis, found: list[dict], title: str) -> None:
+    """Abstention by length: before training, and a line a run."""
+    for cell in group_runs(found, "base").values():
+        axis.plot(ALL, [cell[0][f"before_abstain_by_length_{k}"] for k in ALL], color=GREY,
+                  linewidth=1.5)
+    for run in found:
+        learnt = run["after_abstain_share_hard"] > LEARNT
+        axis.plot(ALL, [run[f"after_abstain_by_length_{k}"] for k in ALL], linewidth=1,
+                  color=BLUE if learnt else RED, alpha=0.7)
+    axis.axvspan(5.5, 7, color="0.93", linewidth=0)
+    axis.set(title=title, xlabel="operations of a problem", xlim=(1, 7), ylim=(-0.09, 1.05),
+             xticks=ALL)
+
+
+def figure(results: Results):
+    """The share that abstains by length, under both rewards, on all bases that have them."""
+    both = {name: find_reward(results, name, [LENGTH, *AGAIN]) for name in ("correct", "ternary")}
+    canvas, axes = open_canvas(1, 2, figsize=(8, 3.4), sharey=True)
+    for axis, (name, found) in zip(axes, both.items()):
+        learners, bases = count_learners(found)
+        draw_doubt(axis, found, f"paid by {SAID[name]}: {learners} of {bases} "
+                                f"base{'s' * (bases > 1)}")
+    axes[0].set_ylabel("share that says: I do not know")
+    axes[0].text(6.25, 0.5, "too hard", color=GREY, fontsize=9, ha="center")
+    axes[0].text(4, 0.14, "before", color=GREY, fontsize=9, ha="center")
+    axes[0].text(1.2, -0.075, "after: not learnt (a line a run)", color=RED, fontsize=9)
+    if count_learners(both["ternary"])[0]:
+        axes[1].text(5.2, 0.8, "after: learnt", color=BLUE, fontsize=9, ha="right")
+    k, n = count_learners(both["ternary"])
+    canvas.suptitle(f"Paid for three outcomes, {k} of {n} bases learn to doubt, and only where it "
+                    "is due")
+    return canvas
+
+
 def draw_outcomes(axis, rows: list[tuple[str, str, list]], kind: str) -> None:
     """A bar a row: right, abstains, invents; means over seeds."""
     outcomes = {f"accuracy_{kind}": BLUE, f"abstain_share_{kind}": GREY,
@@ -119,7 +219,7 @@ def draw_lengths(axis, rows: list[tuple[str, str, list]]) -> None:
              ylim=(-0.02, 1.02), xticks=ALL)
 
 
-def figure(results: Results):
+def record_figure(results: Results):
     """What becomes of easy and hard problems under each reward; abstention by length."""
     rows = find_rows(results, LENGTH, REWARDS)
     canvas, axes = open_canvas(1, 3, figsize=(12, 3.2))

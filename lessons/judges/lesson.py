@@ -8,6 +8,7 @@ judges, and so does the rule that those that reason lift. About 75 minutes on 2 
 import json
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
 
 import torch
 
@@ -27,8 +28,10 @@ from lessons.report import (
     draw_mean,
     open_canvas,
     select_runs,
+    show_range,
     show_seeds,
 )
+from lessons.summary import Summary
 from model import load_checkpoint
 from plumbing.files import read_text
 
@@ -356,7 +359,102 @@ def table(results: Results) -> str:
     return add_bounds(parts)
 
 
-# --- the figure
+# --- the page
+
+ANSWERS_AT_ONCE = [*FIRST["direct"], *NEW["direct"]]
+PAYERS = {"judge that answers at once": ANSWERS_AT_ONCE,
+          "at once, 3 x the tokens": list(FIRST["direct, 3 x tokens"]),
+          "judge that reasons first": list(FIRST["reasoning"]),
+          "reasons first, stopped early": list(NEW["young reasoning"]),
+          "reasons, with the policy's bug": list(FIRST["shares the bug"])}
+ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}
+
+
+def show_payer(results: Results, name: str, cells: list[dict], beliefs: list[dict]) -> list[str]:
+    """A row of the page: what pays, its judges, their verdicts and edges, what becomes of runs."""
+    found = [run for flags in cells for run in find_cell(results, "bad-code", flags)]
+    if not found:
+        return []
+    after = [run["after_accuracy"] for run in found]
+    return [name, str(len(beliefs) or ""), str(len(found)),
+            show_range([row["accuracy"] for row in beliefs]) if beliefs else "",
+            show_range([row["edge"] for row in beliefs], sign="+") if beliefs else "",
+            f"{found[0]['before_accuracy']:.2f} -> {mean(after):.2f}",
+            f"{sum(value >= LIFTED for value in after)} of {len(after)}"]
+
+
+def summary(results: Results) -> Summary:
+    """What pays a policy whose habit is wrong, how right it is, its edge, and what comes of it."""
+    rows = [show_payer(results, "right or wrong", [{"reward": "correct"}], []),
+            show_payer(results, "coin flip", [{"reward": "random"}], [])]
+    known = {row["judge"]: row for row in results.evidence if row["what"] == "belief"}
+    for name, judges in PAYERS.items():
+        rows.append(show_payer(results, name, [pay_by(judge) for judge in judges],
+                               [known[judge] for judge in judges if judge in known]))
+    if known:
+        belief = {"accuracy": (TPR + 1 - ORACLE["fpr"]) / 2,
+                  "edge": measure_edge(results, TPR, ORACLE["fpr"])}
+        rows.append(show_payer(results, "coin that favours the right", [ORACLE], [belief]))
+        rows[-1][1:2] = [""] if rows[-1] else []   # it is no judge
+    head = ["paid by", "judges", "runs", "right verdicts", "edge", "accuracy", "lifted"]
+    return Summary("A policy whose habit is wrong, by who pays it: accuracy before and after RL",
+                   [head, *filter(None, rows)], say_edges(results))
+
+
+def say_edges(results: Results) -> str:
+    """What the sign of the edge said, of judges known and new, and what needs no measurement."""
+    known, new = (list_payers(results, kinds) for kinds in (FIRST, NEW))
+    if not known or not new:
+        return "Too few runs to say what an edge is worth: one seed shows a path, and no more."
+    parts = ["{} of {} {} ({:.0%} to {:.0%})".format(held, n, word, *chance(held, n))
+             for payers, word in ((known, "judges"), (new, "new ones"))
+             for held, n in [count_judges(payers)]]
+    plain = ["{} of {}".format(*count_judges(payers, says_kind)) for payers in (known, new)]
+    return fill("The sign of the edge, measured before RL, foretold every run of "
+                f"{' and of '.join(parts)}. The guess that all that reason lift, and no "
+                f"others, held on {' and '.join(plain)}.", 96)
+
+
+# --- the figures
+
+def list_groups(results: Results) -> list[tuple[str, str, list[dict]]]:
+    """(label, colour, payers): the dots of the page's figure."""
+    known, new = (list_payers(results, kinds) for kinds in (FIRST, NEW))
+    at_once = [payer for payer in known + new if payer["kind"].startswith("direct")]
+    return [("answer at once", ORANGE, at_once),
+            ("reason first", BLUE, [payer for payer in known if payer["kind"] == "reasoning"]),
+            ("reason, stopped early", "#56B4E9",
+             [payer for payer in new if payer["kind"] == "young reasoning"]),
+            ("reasons with the\npolicy's bug", RED,
+             [payer for payer in known if payer["kind"] == "shares the bug"]),
+            ("no judge: coins that\nfavour right answers", GREY, list_oracle_payers(results))]
+
+
+LABELS_AT = ((-0.13, 0.34), (0.4, 0.9), (0.12, 0.8), (-0.4, 0.14), (-0.11, 0.66))
+
+
+def figure(results: Results):
+    """Accuracy after RL against the edge, a dot a run: above an edge of 0 the policy is lifted."""
+    if not results.evidence:   # of --quick
+        return draw_gains(results)
+    canvas, axis = open_canvas(figsize=(8, 3.5))
+    axis.axvline(0, color="black", linewidth=0.8)
+    for (label, color, payers), (x, y) in zip(list_groups(results), LABELS_AT):
+        for payer in payers:
+            axis.plot([payer["edge"]] * len(payer["after"]), payer["after"], "o", color=color,
+                      alpha=0.7, markersize=5, linewidth=0)
+        axis.text(x, y, label, color=color, fontsize=9, ha="center", va="center")
+    before = find_cell(results, "bad-code", {"reward": "correct"})[0]["before_accuracy"]
+    axis.axhline(before, color=GREY, linewidth=0.8, linestyle=":")
+    axis.text(0.95, before + 0.02, "before RL", color=GREY, fontsize=9, ha="right")
+    axis.set(xlabel="edge: what the judge pays right words above wrong programs (log scale beyond "
+             "0.05)", ylabel="accuracy after RL (a dot a run)", ylim=(0, 1.06), xlim=(-1, 1))
+    axis.set_xscale("symlog", linthresh=0.05)
+    axis.set_xticks([-0.5, -0.05, 0, 0.05, 0.5], ["-0.5", "-0.05", "0", "+0.05", "+0.5"])
+    axis.minorticks_off()
+    canvas.suptitle("A judge lifts the policy if it pays right words more than wrong programs")
+    return canvas
+
 
 def draw_votes(axis, results: Results) -> None:
     """Balanced accuracy against tokens spent, a line a judge: verdicts by their mean or threshold.
@@ -412,7 +510,7 @@ def draw_hacking(axis, results: Results) -> None:
     axis.set(xlabel="rollout batches", ylim=(0, 1), title="no-code, paid by a direct judge")
 
 
-def figure(results: Results):
+def record_figure(results: Results):
     """Accuracy against tokens; what the edge says; a judge that is hacked."""
     if not results.evidence:   # of --quick
         return draw_gains(results)

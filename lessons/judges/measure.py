@@ -22,7 +22,7 @@ from data.task import EASY, Problem, draw_problems, solve, write_answer
 from evaluation import PLAIN, answer_problems, draw_evaluation
 from measures import measure_auroc, note_cut
 from model import Transformer, load_checkpoint, locate_base
-from plumbing.commands import Parser, head_of, run_command
+from plumbing.commands import Parser, head_of, list_written, run_command, suggest
 from plumbing.files import check_writable, to_json, write
 from plumbing.messages import InputError
 from plumbing.streams import EVALUATION, numpy_rng, torch_rng
@@ -242,7 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
         check_writable(out.parent, out.name)
         out.parent.mkdir(parents=True, exist_ok=True)
         write(out, to_json(measure_judge(locate_base(args.judge), args.votes)))
-        print(f"wrote {out}")
+        list_written(out)
+        suggest("python -m lessons judges --stored    # to set it beside")
     return run_command(parser.prog, measure_to_file)
 
 

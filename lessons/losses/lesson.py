@@ -10,6 +10,7 @@ from statistics import mean
 import numpy as np
 
 from data.corpus import CORPORA
+from lessons.chance import show_mean
 from lessons.grid import grid
 from lessons.losses.cells import (
     BOTH,
@@ -33,6 +34,7 @@ from lessons.report import (
     open_canvas,
     show_seeds,
 )
+from lessons.summary import Summary
 
 BASES = {"good-code": {"base": "good-code"},
          "tenths-code": {"base": "tenths-code", "steps": 2600}}  # 1,000 possible answers
@@ -51,6 +53,10 @@ LONGER = {"max_new_tokens": 60}                      # numbers of three tokens
 SHORT = 25                   # points; a run on easy problems that gains less fell short
 KS = (1, 4, 16, 64, 256)
 DRAWN = (4, 8, 16, 32, 64, 128, 256)
+# What the page that teaches shows: base, problems out of reach among the prompts?, loss, step.
+SHOWN = [Cell("good-code", False, "grpo", 0.015), Cell("good-code", False, "nsr", 0.015),
+         Cell("good-code", True, "grpo", 0.015), Cell("good-code", True, "nsr", 0.015),
+         *(Cell(base, True, loss, STEP) for base in BASES for loss in ("psr", "nsr"))]
 COLORS = {"psr": BLUE, "nsr": RED}
 SHAPES = {0.0005: "--", STEP: "-"}
 
@@ -165,6 +171,44 @@ def table(results: Results) -> str:
     return add_bounds(parts)
 
 
+def show_pass(of_cell: list[dict], k: int) -> str:
+    """'51.3 -> 70.0': pass@k in percent before and after, mean over seeds; '' if not measured."""
+    if of_cell[0].get(name_column("after", k)) is None:
+        return ""
+    return " -> ".join(f"{100 * mean(run[name_column(when, k)] for run in of_cell):.1f}"
+                       for when in ("before", "after"))
+
+
+def summary(results: Results) -> Summary:
+    """Where NSR is enough, what it costs at the default step, and pass@k on two bases."""
+    cells = group_cells(results.runs)
+    rows = [["base", "operations", "loss", "step size", "seeds", "pass@1", "pass@16", "pass@256"]]
+    for cell in SHOWN:
+        if cell in cells:
+            rows.append([cell.base, "1 to 7" if cell.mixed else "1 to 5", cell.loss.upper(),
+                         f"{cell.step:g}", str(len(cells[cell])),
+                         *(show_pass(cells[cell], k) for k in (1, 16, 256))])
+    title = "Problems solved by at least one of k samples, in percent, before and after training"
+    return Summary(title, rows, describe_coverage(cells))
+
+
+def describe_coverage(cells: Cells) -> str:
+    """What NSR and PSR change pass@256 by at STEP, on each base, with Student's 95% interval."""
+    seeds, lines = set(), []
+    for loss in ("nsr", "psr"):
+        found = {base: raised(cells[cell], 256) for base in BASES
+                 if (cell := Cell(base, True, loss, STEP)) in cells}
+        seeds |= set(map(len, found.values()))
+        if found:
+            parts = [f"{show_mean(points)} points on {base}" for base, points in found.items()]
+            lines.append(f"{loss.upper()} changes pass@256 by {', by '.join(parts)}")
+    if not lines:
+        return "There are no runs with problems out of reach."
+    note = (f"95% intervals over {min(seeds)} seeds, one base of each kind"
+            if seeds != {1} else "one seed: enough to see it, not to claim it")
+    return ",\n".join(lines) + f"\n(at step {STEP:g}; {note})."
+
+
 def draw_line(axis, cell: Cell, of_cell: list[dict], y: float) -> None:
     """pass@k gained against k: the mean as a line, a dot a seed, the name beside it at height y."""
     color, shape = COLORS[cell.loss], SHAPES[cell.step]
@@ -232,7 +276,40 @@ def draw_lambdas(axis, cells: Cells) -> None:
     axis.set(title=f"good-code, step {STEP:g}", xlabel="lambda: weight of the right samples")
 
 
+def draw_coverage(axis, base: str, cells: Cells) -> None:
+    """What PSR and NSR gain in pass@k at STEP: means as lines, a dot a seed; pass@1 in words."""
+    axis.axhline(0, color="black", linewidth=1)
+    for loss, above in (("nsr", 14), ("psr", 0)):
+        of_cell = cells.get(Cell(base, True, loss, STEP))
+        if of_cell:
+            values = np.array([raised(of_cell, k) for k in DRAWN])                # (ks, seeds)
+            axis.plot(DRAWN, values, "o", color=COLORS[loss], markersize=3.5, alpha=0.5)
+            axis.plot(DRAWN, values.mean(axis=1), color=COLORS[loss], linewidth=2)
+            label = f"{loss.upper()}\n(k = 1: {mean(raised(of_cell, 1)):+.1f})"
+            axis.annotate(label, (DRAWN[-1], values[-1].mean()), (8, above), color=COLORS[loss],
+                          textcoords="offset points", va="center", annotation_clip=False)
+    axis.text(DRAWN[-1], 0.12, "the base", fontsize=9, ha="right")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(DRAWN, DRAWN)
+    axis.set(xlabel="k samples of each problem", title=f"{base}: "
+             f"{10 ** CORPORA[BASES[base]['base']].digits:,} possible answers")
+
+
 def figure(results: Results):
+    """A panel a base: pass@k gained against k, under NSR and under PSR."""
+    cells = group_cells(results.runs, mixed=True, step=STEP)
+    bases = [base for base in BASES if base in list_bases(cells)]
+    canvas, axes = open_canvas(1, len(bases), figsize=(8.8, 3.4), sharey=True,
+                               squeeze=False)
+    for axis, base in zip(axes[0], bases):
+        draw_coverage(axis, base, cells)
+    axes[0, 0].set_ylabel("pass@k gained by RL (points)")
+    canvas.suptitle("With many samples the base wins, under NSR as well as under PSR", x=0.01,
+                    ha="left")
+    return canvas
+
+
+def record_figure(results: Results):
     """What PSR and NSR gain in pass@k from k = 4 on; on the right what lambda does between them."""
     cells = {cell: of_cell for cell, of_cell in group_cells(results.runs, mixed=True).items()
              if cell.loss in COLORS and cell.step in SHAPES}

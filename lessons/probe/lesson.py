@@ -7,6 +7,7 @@ other seeds say the same on 8, and are `unclear` on 1. About 75 minutes on 2 cor
 import json
 from pathlib import Path
 from statistics import StatisticsError, correlation, mean
+from textwrap import fill
 from typing import NamedTuple
 
 from lessons.grid import base_grid, grid
@@ -20,7 +21,17 @@ from lessons.probe.probe import (
     count_outcomes,
     judge,
 )
-from lessons.report import BLUE, GREY, RED, Results, align, group_runs, open_canvas
+from lessons.report import (
+    BLUE,
+    GREY,
+    RED,
+    Results,
+    align,
+    group_runs,
+    open_canvas,
+    show_range,
+)
+from lessons.summary import Summary
 from model import locate_base
 from plumbing.files import read_text
 from plumbing.messages import InputError
@@ -199,6 +210,59 @@ def table(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+# --- the page
+
+def list_new(results: Results) -> list[Case]:
+    """The cases that the rule had not seen, and that were probed."""
+    return [case for case in list_cases(results) if case.base not in KNOWN and case.probed]
+
+
+def find_best_opener(case: Case) -> float:
+    """Accuracy if the better of two openers is put into its mouth: what is there, habit or not."""
+    return max(case.ways[way] for way in ("forced code", "forced words") if way in case.ways)
+
+
+def summary(results: Results) -> Summary:
+    """By verdict: what other seeds say, how many of them lift, and what is there untrained."""
+    new = list_new(results)
+    if not new:
+        return summarize_few(list_cases(results))
+    rows = [["the probe says", "bases", "others agree", "of them lift", "sampled", "greedy",
+             "opener forced"]]
+    for verdict in VERDICTS:
+        cases = [case for case in new if case.verdicts[0] == verdict]
+        if cases:
+            numbers = ([share_lifts(case.others) for case in cases],
+                       [case.ways["T = 1"] for case in cases],
+                       [case.ways["greedy"] for case in cases], list(map(find_best_opener, cases)))
+            agree = sum(case.verdicts[1] == verdict for case in cases)
+            rows.append([verdict, str(len(cases)), f"{agree} of {len(cases)}",
+                         *map(show_range, numbers)])
+    return Summary("Bases by the probe's verdict: 16 other seeds, and accuracy before any training",
+                   rows, say_agreement(new))
+
+
+def say_agreement(new: list[Case]) -> str:
+    """How many verdicts are those of other seeds, and how many are the opposite."""
+    pairs = [case.verdicts for case in new]
+    agree = sum(ours == theirs for ours, theirs in pairs)
+    wrong = sum(ours != theirs and "unclear" not in (ours, theirs) for ours, theirs in pairs)
+    return fill("{} of {} verdicts are those of other seeds (exact 95% interval {:.0%} to {:.0%}); "
+                "a clear verdict where they have another clear one: {}.".format(
+                    agree, len(pairs), *chance(agree, len(pairs)), wrong or "none"), 96)
+
+
+def summarize_few(cases: list[Case]) -> Summary:
+    """Of --quick, which probes nothing: a row a base, with its seeds' own verdict."""
+    rows = [["base", "lift", "flat", "fall", "verdict"]]
+    for case in cases:
+        counts = count_outcomes(case.others).values()
+        rows.append([case.base, *map(str, counts), case.verdicts[1]])
+    seeds = max((len(case.others) for case in cases), default=0)
+    return Summary("What seeds of a coin flip do to each base, and the verdict", rows,
+                   f"{seeds} seeds a base: a verdict says what most seeds do, not what all do.")
+
+
 COLORS = {"yes": BLUE, "no": "black", "harmful": RED, "unclear": GREY, "": GREY}
 WORDS_AT = 1.02, 1.15  # where the verdicts stand, in widths of the axis
 
@@ -230,6 +294,33 @@ def title_figure(cases: list[Case]) -> str:
 
 
 def figure(results: Results):
+    """By verdict, a dot a base: the share of other seeds that lift it."""
+    new = list_new(results)
+    if not new:
+        return record_figure(results)
+    canvas, axis = open_canvas(figsize=(8, 3.4))
+    for x, verdict in enumerate(VERDICTS):
+        cases = [case for case in new if case.verdicts[0] == verdict]
+        cases.sort(key=lambda case: share_lifts(case.others))
+        for i, case in enumerate(cases):
+            at = x + 0.14 * (i - (len(cases) - 1) / 2)
+            agrees = case.verdicts[1] == verdict
+            axis.plot([at], [share_lifts(case.others)], "o", color=COLORS[verdict], markersize=9,
+                      markerfacecolor=COLORS[verdict] if agrees else "none", markeredgewidth=1.6)
+    names = [f"{verdict}\n{sum(case.verdicts[0] == verdict for case in new)} bases"
+             for verdict in VERDICTS]
+    axis.set_xticks(range(len(VERDICTS)), names)
+    axis.set(ylim=(-0.06, 1.08), xlim=(-0.5, len(VERDICTS) - 0.5),
+             ylabel="share of 16 other seeds that lift")
+    axis.text(0.98, 0.55, "a dot: a base\nhollow: other seeds\nhave another verdict", fontsize=9,
+              color=GREY, ha="center", va="center")
+    axis.set_xlabel("what the probe says, from five or nine seeds of its own")
+    canvas.suptitle("Where the probe says yes most other seeds lift, where it says no or harmful "
+                    "hardly any")
+    return canvas
+
+
+def record_figure(results: Results):
     """A row for each base, sorted by verdict and gain."""
     cases = list_cases(results)
     cases.sort(key=lambda case: (VERDICTS.index(case.verdicts[0] or case.verdicts[1]),

@@ -40,7 +40,7 @@ from lessons.elicit import elicit
 from lessons.grid import write_flags
 from lessons.report import align
 from model import load_checkpoint, locate_base
-from plumbing.commands import Parser, head_of, run_command
+from plumbing.commands import Parser, head_of, list_written, run_command, suggest
 from plumbing.files import check_writable, read_text, to_json, write
 from plumbing.flags import number
 from plumbing.machine import DEVICE, THREADS, choose_device, keep_settings
@@ -210,6 +210,8 @@ def probe(checkpoint: str, seed: int = 1, out: str | None = None, threads: int |
     result = summarize(path, corpus.modes, ways, runs)
     write(folder / "probe.json", to_json(result))
     print(show_verdict(result, corpus.modes))
+    list_written(folder / "probe.json")
+    suggest(f"python -m lessons.report --html {shlex.quote(folder.as_posix())}")
     return result
 
 

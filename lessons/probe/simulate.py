@@ -15,7 +15,7 @@ import numpy as np
 from lessons.chance import STUDENT, chance
 from lessons.probe.probe import LOOKS, judge, wants_look
 from lessons.report import align
-from plumbing.commands import Parser, head_of, run_command
+from plumbing.commands import Parser, head_of, run_command, suggest
 
 CHANCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of a lift
 UP, DOWN, SPREAD = 0.40, -0.30, 0.03             # gains where chance decides which habit wins
@@ -81,7 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.probe.simulate", allow_abbrev=False,
                     description=head_of(__doc__))
     parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: print(tabulate_rates()))
+
+    def simulate() -> None:
+        print(tabulate_rates())
+        suggest("python -m lessons probe --stored")
+    return run_command(parser.prog, simulate)
 
 
 if __name__ == "__main__":

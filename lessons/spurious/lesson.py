@@ -26,6 +26,9 @@ from lessons.report import (
     show_spread,
 )
 from lessons.spurious import trio
+from lessons.spurious.habit import measure_habits
+from lessons.spurious.headline import draw_headline, summarize
+from lessons.summary import Summary
 
 MAIN = base_grid(base=["good-code", "no-code", "bad-code"])
 BASES = MAIN | trio.BASES
@@ -40,16 +43,20 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     On the mixed bases, where a run ends in one of two ways, it has 12 for 5 on each base.
     """
     if quick:
-        return grid(base=["good-code", "no-code"], reward=REWARDS, seed=[1])
+        return trio.quick_runs()
     plan = grid(base=list(MAIN), reward=REWARDS, seed=range(1, 4 * seeds + 1))
     main = [run for run in plan if run["reward"] == "random" or run["seed"] <= seeds]
     return main + trio.runs(seeds)
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What each base gives without training; of the mixed ones, what the bandit expects too."""
+    """What each base gives without training; of the mixed ones, what the bandit expects too.
+
+    And how likely the habit of mixed-none is, before a coin and after.
+    """
     bases = list(dict.fromkeys(run["base"] for run in runs))
-    return elicit_bases([base for base in bases if base in MAIN]) + trio.measure()
+    return (elicit_bases([base for base in bases if base in MAIN]) + trio.measure()
+            + measure_habits(runs))
 
 
 def select_main(runs: list[dict]) -> list[dict]:
@@ -141,7 +148,7 @@ def table(results: Results) -> str:
              tabulate_boxes(results.runs), tabulate_switches(results.runs)]
     if results.evidence:
         parts.append(tabulate_elicited(results))
-    return "\n\n".join(parts + trio.tabulate(results))
+    return "\n\n".join(part for part in parts + trio.tabulate(results) if part)
 
 
 def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
@@ -157,18 +164,21 @@ def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:
     axis.set_xlabel("gain in accuracy (points)")
 
 
-def figure(results: Results):
-    """A panel for each base; below, if they were run, the greedy accuracy on the mixed bases."""
-    from matplotlib.figure import Figure
+def summary(results: Results) -> Summary:
+    """The mixed bases alone: on them greedy accuracy, which the paper measures, can move."""
+    return summarize(results)
 
-    main, mixed = select_main(results.runs), sum(trio.sort_cells(results.runs).values(), [])
+
+def figure(results: Results):
+    """The coin on the mixed bases, batch by batch."""
+    return draw_headline(results)
+
+
+def draw_bases(part, main: list[dict]) -> None:
+    """A panel for each base of the paper's question, a row for each reward."""
     bases, cells = group_runs(main, "base"), group_runs(main, "reward")
     rewards = [reward for reward, in cells]
-    rows = len(group_runs(mixed, "base", "reward", "flags"))
-    heights = [3.2, *([0.6 + 0.28 * rows] if rows else [])]
-    canvas = Figure(figsize=(3.2 * len(bases), sum(heights)), layout="constrained")
-    top, *bottom = canvas.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
-    axes = top.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
+    axes = part.subplots(1, len(bases), sharey=True, sharex=True, squeeze=False)[0]
     for axis, ((base,), of_base) in zip(axes, bases.items()):
         draw_base(axis, base, of_base, rewards)
     axes[0].set_yticks(range(len(rewards)),
@@ -177,7 +187,22 @@ def figure(results: Results):
     axes[0].invert_yaxis()
     note = ("reward (seeds); bar: mean at T = 1, dot: a seed, diamond: mean decoded greedily\n"
             "black line: Qwen2.5-Math-7B on MATH-500, decoded greedily (2506.10947)")
-    top.supxlabel(note, fontsize=9, color=GREY)
-    for part in bottom:
-        trio.draw_outcomes(part.subplots(), mixed)
+    part.supxlabel(note, fontsize=9, color=GREY)
+
+
+def record_figure(results: Results):
+    """The three bases of the paper's question, then the greedy accuracy on the mixed ones."""
+    from matplotlib.figure import Figure
+
+    main, mixed = select_main(results.runs), sum(trio.sort_cells(results.runs).values(), [])
+    rows = len(group_runs(mixed, "base", "reward", "flags"))
+    parts = [(3.2, draw_bases, main),
+             (1.2 + 0.26 * rows, lambda part, runs: trio.draw_outcomes(part.subplots(), runs),
+              mixed)]
+    parts = [part for part in parts if part[2]]
+    heights = [height for height, _, _ in parts]
+    canvas = Figure(figsize=(9.6, sum(heights)), layout="constrained")
+    figures = canvas.subfigures(len(parts), 1, squeeze=False, height_ratios=heights).flat
+    for part, (_, draw, runs) in zip(figures, parts):
+        draw(part, runs)
     return canvas
