@@ -1,9 +1,9 @@
 """How much of a habit does it take?
 
-Against seven rival openers all 5 seeds end in code from a share of 50% on, against one rival from
-70% on (one base a share); below that chance decides, or text wins. A bandit that knows only the
-shares is 0.07 off on average. A coin gains on no base of shorter pretraining. About 140 minutes on
-2 cores.
+The share of code sets the odds, and chance decides a run: against one rival 1 of 5 runs end in code
+at 40%, 7 of 15 at 50%, 12 of 15 at 60%, 5 of 5 at 70%. With four times the rollouts or three times
+the batches that is no steeper: a crossover, no phase transition. A coin gains on no base of shorter
+pretraining. About 140 minutes on 2 cores.
 """
 
 from math import sqrt
@@ -204,7 +204,7 @@ def table(results: Results) -> str:
 
 # --- for the page
 
-TITLE = "The chance to end in programs rises gradually; a coin gains only after long pretraining"
+TITLE = "The odds change gradually, with more data too; a coin gains only after long pretraining"
 SHOWN = [(7, 0.2), (7, 0.3), (7, 0.4), (7, 0.5), (1, 0.4), (1, 0.5), (1, 0.6), (1, 0.7)]
 
 

@@ -65,18 +65,21 @@ def tabulate_volumes(results: Results, reward: str) -> str:
 def draw_volumes(axis, results: Results) -> None:
     """Gains against the length of pretraining: dashed after the fewest batches, solid the most."""
     steps = {base: flags.get("steps", PretrainConfig.steps) for base, flags in BASES.items()}
+    names = {"random": "a coin", "correct": "correct"}
     for reward, color, named in (("correct", BLUE, 1), ("random", ORANGE, -2)):
         followed = {base: follow_gains(results, base, reward) for base in BASES}
         for at, style in ((0, "--"), (-1, "-")):
             points = [(steps[base], mean(seed[at] for seed in seeds))
                       for base, seeds in followed.items() if seeds]
             axis.plot(*zip(*points), style, color=color)
-            axis.annotate(f"{reward}, {VOLUMES[at]}", points[named % len(points)],
+            axis.annotate(f"{names[reward]}, {VOLUMES[at]}", points[named % len(points)],
                           (-58, 2), color=color, fontsize=9, textcoords="offset points")
         for base, seeds in followed.items():
             axis.plot([steps[base]] * len(seeds), [seed[-1] for seed in seeds], "o", color=color,
                       markersize=3)
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.set_xscale("log")
-    axis.set(title="reward, batches of RL", xlabel="pretraining steps",
+    axis.set_xticks(list(steps.values()), map(str, steps.values()))
+    axis.minorticks_off()
+    axis.set(title="reward, and rollout batches", xlabel="pretraining steps",
              ylabel="gain in accuracy (points)")
