@@ -70,12 +70,11 @@ def is_window(base: str, cell: list[dict]) -> bool:
 
 def tabulate_adamw(results: Results) -> str:
     """A row for each base and step size. `window`: by the rule that was written before the runs."""
-    lines = [["base", "lr", "n", "accuracy", "gain", "greedy gain", "code share", "in code",
-              "window"]]
+    lines = [["base", "lr", "n", "gain", "greedy gain", "code share", "in code", "window"]]
     for (base, lr), cell in sort_cells(results.runs).items():
-        lines.append([base, f"{lr:g}", str(len(cell)), show_change(cell, "accuracy"),
-                      show_spread(gains(cell)), show_spread(greedy_gains(cell)),
-                      show_change(cell, "code_share"), f"{rate_cell(base, cell)[1]:.3f}",
+        lines.append([base, f"{lr:g}", str(len(cell)), show_spread(gains(cell)),
+                      show_spread(greedy_gains(cell)), show_change(cell, "code_share"),
+                      f"{rate_cell(base, cell)[1]:.3f}",
                       "yes" if is_window(base, cell) else "no"])
     return "A coin with AdamW, 8 updates a batch, clips at 1 ± 0.2\n" + align(lines)
 
