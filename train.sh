@@ -20,7 +20,7 @@ fi
 
 case ${1-} in
     "")
-        echo "Lesson spurious, quick: three small models are trained on a coin. Loading torch ..."
+        echo "Lesson spurious, quick: a small model is pretrained, then trained on a coin. Loading torch ..."
         exec $python -m lessons spurious --quick ;;
     list) exec $python -m lessons ;;
     test)

@@ -47,6 +47,7 @@ EACH = ("before_accuracy", "after_accuracy", "before_greedy_accuracy", "after_gr
 LABEL = 42   # characters in a line of a label; a figure's is at most two
 COLORS = 128  # of a stored figure
 POINTS = 20  # rows of curves.csv for a run
+BOUNDS = "Exact 95% intervals of the shares above: a row for each count, a column for each total"
 
 # Points gained on MATH-500, decoded greedily, by Qwen2.5-Math-7B (2506.10947, figure 1): to set
 # beside ours, never to be matched by tuning.
@@ -267,9 +268,8 @@ def bound_shares(tables: str, pattern: str = r"(\d+) of (\d+) >") -> str:
 
 def add_bounds(parts: list[str], pattern: str = r"(\d+) of (\d+) >") -> str:
     """Tables as one text, and last the intervals of the shares in them."""
-    tables = "\n\n".join(parts)
-    bounds = bound_shares(tables, pattern)
-    return f"{tables}\n\n{bounds}" if bounds else tables
+    bounds = bound_shares("\n\n".join(parts), pattern)
+    return "\n\n".join([*parts, *title_tables({BOUNDS: bounds})])
 
 
 def gains(runs: list[dict], part: str = "total") -> list[float]:
@@ -300,6 +300,17 @@ def align(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in kept]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip()
                      for line in zip(*kept))
+
+
+def title_tables(tables: dict[str, str]) -> list[str]:
+    """Each table below its title, which says of what its numbers are; none that is empty.
+
+    >>> print(*title_tables({"Seeds": align([["base", "seeds"], ["good-code", "5"]]), "No": ""}))
+    Seeds
+    base       seeds
+    good-code  5
+    """
+    return [f"{title}\n{table}" for title, table in tables.items() if table]
 
 
 def tabulate(runs: list[dict]) -> str:

@@ -186,6 +186,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     show_findings(lesson, results, args.all)
     if doubt_seeds(results.runs):
         print(doubt_seeds(results.runs))
+    if args.quick:
+        recall_stored(args.name, lesson)
     if args.store:
         update_pages(out, lesson, results)
     seconds = time.monotonic() - began
@@ -195,6 +197,14 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     write(page, build_page(folders, found.runs, page.parent))
     list_written(page, *draw_figures(out, lesson, results, not args.quick), out / "runs.csv")
     suggest(f"open {page.as_posix()} in a browser", *list_next(args.name, args.quick))
+
+
+def recall_stored(name: str, lesson: ModuleType) -> None:
+    """Beside few runs of a reader's own, the finding of all runs that are stored, if there is one.
+    """
+    if name not in OWN and hasattr(lesson, "summary") and (HERE / name / "runs.csv").exists():
+        print("all stored runs, to compare:")
+        print(lesson.summary(read_results(HERE / name)).sentence)
 
 
 def list_next(name: str, quick: bool) -> list[str]:
@@ -224,7 +234,7 @@ def print_commands(name: str, jobs: list[Job]) -> None:
     for job in bases or jobs:
         print(job.command)
     if bases:
-        say(f"these {len(bases)} bases first; then again for the runs")
+        say(f"first the {len(bases)} above, which are bases; then again for the runs")
     else:
         done = f"these {len(jobs)}, in any order; then" if jobs else "nothing is missing:"
         say(f"{done} python -m lessons {name}    # the table")

@@ -39,6 +39,11 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else []),
 f64 = {"dtype": torch.float64}
 
 
+def split_titled(text: str) -> dict[str, str]:
+    """{title: table} of what a lesson's `table` returns."""
+    return dict(block.split("\n", 1) for block in text.split("\n\n"))
+
+
 def close(a, b, tolerance=1e-10):
     a, b = torch.as_tensor(a, **f64), torch.as_tensor(b, **f64)
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance)

@@ -19,6 +19,7 @@ import pretrain
 from data.task import parse_problem, split_of
 from lessons import jobs as work
 from lessons import news, runner
+from lessons.report import read_results
 from lessons.spurious import lesson as spurious
 from lessons.spurious import trio
 from plumbing import commands
@@ -238,26 +239,34 @@ def test_commands_for_a_scheduler(way, small):
 
 
 def test_the_quick_door_is_a_part_of_the_full_grid():
-    """Three kinds of bases; the first seeds of each cell on its first base, whatever they gave."""
+    """The first seeds of each cell on its first base, whatever they gave."""
     quick, full = spurious.runs(quick=True), spurious.runs()
     assert all(run in full for run in quick)
     assert [(run["base"], run["reward"], run["seed"]) for run in quick] == [
         ("mixed-code", "random", 1001), ("mixed-code", "random", 1002),
-        ("mixed-code", "random", 1003), ("mixed-none", "random", 1301),
-        ("mixed-bad", "random", 1601), ("mixed-code", "correct", 1901)]
+        ("mixed-code", "random", 1003), ("mixed-code", "correct", 1901)]
     for chosen in quick:
         seeds = [other["seed"] for other in full if chosen | {"seed": other["seed"]} == other]
         assert chosen["seed"] in sorted(seeds)[:3]
     assert sum(trio.QUICK.values()) == len(quick)
 
 
-def test_bases_keep_both_cores_busy(tmp_path, monkeypatch, capsys):
-    """One thread each; first the base that most runs wait for, and the one that is made soonest."""
+def test_the_base_keeps_both_cores_busy(tmp_path, monkeypatch, capsys):
+    """No run can begin before it is there, so it has all threads."""
     monkeypatch.chdir(tmp_path)
     assert runner.main(["spurious", "--quick", "--commands", "--jobs", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[4] for line in lines] == ["mixed-code", "mixed-none", "mixed-bad"]
-    assert all(line.endswith("--threads 1") for line in lines)
+    line, = capsys.readouterr().out.splitlines()
+    assert line.split()[4] == "mixed-code" and line.endswith("--threads 2")
+
+
+def test_few_runs_are_set_beside_all_stored_ones(capsys):
+    """The finding of the stored rows; nothing for a lesson that has none."""
+    runner.recall_stored("spurious", spurious)
+    said = capsys.readouterr().out
+    stored = spurious.summary(read_results(ROOT / "lessons/spurious"))
+    assert said == f"all stored runs, to compare:\n{stored.sentence}\n"
+    runner.recall_stored("template", runner.load_lesson("template"))
+    assert capsys.readouterr().out == ""
 
 
 def test_train_sh_speaks_at_once():

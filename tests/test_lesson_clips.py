@@ -21,6 +21,7 @@ from lessons.grid import locate_run, write_train_command
 from lessons.summary import show_summary
 from plumbing.flags import list_values
 from tests import adapters
+from tests.helpers import split_titled
 
 ROOT = Path(rlvr.__file__).parent
 FOLDER = ROOT / "lessons/clips"
@@ -384,7 +385,7 @@ def test_every_number_of_the_table():
     """Recomputed from the rows: a wrong column, sign, seed count or cell fails."""
     results = make_results()
     rows = results.runs
-    first, second, *_ = lesson.table(results).split("\n\n")
+    first, second, *_ = split_titled(lesson.table(results)).values()
     head, drifts = read_table(first)
     other, causes = read_table(second)
     assert head == ["drift", "bandit", "code", "gain", "greedy", "in code", "broken"]

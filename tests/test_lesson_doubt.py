@@ -15,7 +15,7 @@ from lessons.grid import locate_run
 from lessons.honesty import lesson as honesty
 from lessons.report import Results
 from tests import adapters
-from tests.helpers import ROOT, f64
+from tests.helpers import ROOT, f64, split_titled
 from tests.test_lesson_consistency import check_stored_grid, make_row, split_lines
 
 LESSONS = {"calibration": calibration, "honesty": honesty}
@@ -62,7 +62,7 @@ def calibration_results() -> Results:
 
 def test_calibration_table():
     """Base, then each reward: mean and spread; what none can say is a dash; shares of all."""
-    first, own, stated = calibration.table(calibration_results()).split("\n\n")
+    first, own, stated = split_titled(calibration.table(calibration_results())).values()
     head, base, correct, brier = split_lines(first)
     assert head == ["humble-code", "easy accuracy", "ECE", "easy", "hard", "Brier", "AUROC",
                     "stated"]
@@ -92,10 +92,8 @@ def outside_results() -> Results:
 
 
 def test_calibration_beyond():
-    """A block of its own, titled: each base before, then each reward."""
-    title, *lines = calibration.tabulate_beyond(outside_results()).splitlines()
-    assert title == "trained on 1 to 5 operations, asked 1 to 7"
-    head, *rows = split_lines("\n".join(lines))
+    """A block of its own: each base before, then each reward."""
+    head, *rows = split_lines(calibration.tabulate_beyond(outside_results()))
     assert head[:3] == ["base", "reward", "easy accuracy"]
     assert [row[0] for row in rows] == ["first", "", "", "second", "", ""]
     assert rows[0][1:3] == ["(base)", "0.500"] and rows[2][1:3] == ["brier", "0.620 ± 0.010"]
@@ -175,7 +173,7 @@ def honesty_results() -> Results:
 
 
 def test_honesty_table():
-    first, lengths = honesty.table(honesty_results()).split("\n\n")
+    first, lengths = split_titled(honesty.table(honesty_results())).values()
     head, base, correct, ternary = [re.split(r"\s{2,}", line) for line in first.splitlines()]
     assert base == ["(base)", "30.0", "20.0", "50.0", "30.0", "20.0", "50.0", "-20.0"]
     kind = ["43.0 ± 1.4", "20.0 ± 0.0", "37.0 ± 1.4"]
@@ -266,10 +264,14 @@ def test_an_abstention_worth_an_error_is_the_binary_reward(outcomes):
 
 
 def test_one_abstainer_among_sixteen():
-    """The numbers on the page: what the std makes of it on a hard prompt."""
+    """The numbers on the page: what the std makes of it on a hard prompt, and on an easy one."""
     outcomes = ["?"] + ["wrong"] * 15
     assert advantages_of(outcomes, 0.0)[0] == pytest.approx(15 ** 0.5)        # 3.87
     assert advantages_of(outcomes, 0.0, "dr_grpo")[0] == pytest.approx(15 / 16)
+    easy = ["?"] + ["wrong"] * 4 + ["right"] * 11
+    assert advantages_of(easy, 0.0)[0] == pytest.approx(-7 / 191 ** 0.5)      # -0.51
+    assert advantages_of(easy, 0.0, "dr_grpo")[0] == pytest.approx(-7 / 16)
+    assert advantages_of(["?"] + ["right"] * 15, 0.0)[0] == pytest.approx(-15 ** 0.5)
 
 
 def test_the_std_magnifies_what_hardly_differs():

@@ -12,7 +12,7 @@ from lessons.losses.cells import Cell, find_cell, group_cells, parse_flags, rais
 from lessons.report import Results, describe_flags, read_results
 from losses import LOSSES, clipped
 from plumbing.messages import InputError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, split_titled
 
 FOLDER = ROOT / "lessons/losses"
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -159,7 +159,7 @@ def test_more_seeds_and_the_quick_grid():
 
 @pytest.fixture(scope="module")
 def blocks(rows) -> list[list[list[str]]]:
-    return [split_table(block) for block in lesson.table(Results(rows, {})).split("\n\n")]
+    return list(map(split_table, split_titled(lesson.table(Results(rows, {}))).values()))
 
 
 def test_easy_block(rows, blocks):
@@ -231,7 +231,8 @@ def test_ahead_block():
             curve_row("nsr", 0.005, 2, 0.55, 0.43), curve_row("nsr", 0.005, 3, 0.61, 0.40),
             curve_row("grpo", 0.0005, 1, 0.39, 0.60), curve_row("grpo", 0.0005, 2, 0.45, 0.58),
             curve_row("grpo", 0.015, 1, 0.60, 0.41), curve_row("grpo", 0.015, 2, 0.40, 0.60)]
-    text = lesson.table(Results(made, {})).split("\n\n")[-1]
+    *_, (title, text) = split_titled(lesson.table(Results(made, {}))).items()
+    assert title == "Mixed problems, b: points of pass@16 above PSR at the same pass@1"
     assert split_table(text) == [
         ["b, ahead", "step 0.0005", "step 0.005", "step 0.015"],
         ["grpo", "beyond (1/2)", "", "+0.5 ± 0.7"],
@@ -461,7 +462,8 @@ def test_the_page_shows_the_stored_results():
     full = matched.tabulate_matches(matched.match_cells(results.runs))
     assert shown == [lesson.table(results), full]
     assert all(len(line) <= 100 for block in shown for line in block.splitlines())
-    assert all(len(split_table(part)[0]) <= 8 for block in shown for part in block.split("\n\n"))
+    parts = [*split_titled(shown[0]).values(), full]
+    assert all(len(split_table(part)[0]) <= 8 for part in parts)
 
 
 def test_what_the_page_says_of_the_stored_results():

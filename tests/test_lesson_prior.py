@@ -169,6 +169,11 @@ def parse(block: str) -> list[dict]:
             for line in lines]
 
 
+def read_tables(text: str) -> list[list[dict]]:
+    """Each table's rows, without its title."""
+    return [parse(block.split("\n", 1)[1]) for block in text.split("\n\n")]
+
+
 def spread(values, digits, sign):
     text = f"{np.mean(values):{sign}.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
@@ -181,7 +186,7 @@ def show_miss(after, share):
 
 def test_the_table_of_shares():
     """A wrong column, minimum for maximum, predictions of another base, 'above' as 'at least'."""
-    shares, _, _, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    shares, _, _, _ = read_tables(lesson.table(make_results()))
     assert len(shares) == len(CELLS)                     # a second base is no row of its own
     for row, (base, (openers, prior, before, _, after, *_)) in zip(shares, CELLS.items()):
         bandit, rl = [f"{value:.2f}" for value in PREDICTED.get(base, ())] or ("", "")
@@ -197,7 +202,7 @@ def test_the_table_of_shares():
 
 def test_the_table_of_gains():
     """Switch or within for the gain, a sign, points for shares, the two kinds of text swapped."""
-    _, gained, _, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    _, gained, _, _ = read_tables(lesson.table(make_results()))
     assert [row["prior"] for row in gained] == ["0.1", "0.2", "0.5", "0.6"]
     expected = {(openers, str(prior)): (f"{before:.2f} -> {mean(after):.2f}",
                                         spread([100 * gain for gain in gains], 1, "+"))
@@ -211,7 +216,7 @@ def test_the_table_of_gains():
 
 def test_the_table_of_misses():
     """A miss that is signed, of another base or of the share before; a tie that counts as won."""
-    _, _, misses, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    _, _, misses, _ = read_tables(lesson.table(make_results()))
     after = {base: mean(cell[4]) for base, cell in CELLS.items()}
     rules = {"bandit": {base: pair[0] for base, pair in PREDICTED.items()},
              "as RL": {base: pair[1] for base, pair in PREDICTED.items()},
@@ -234,7 +239,7 @@ def test_the_table_of_misses():
 
 def test_the_table_without_predictions():
     """--quick measures nothing beside the runs: no column of the bandits, no row, no crash."""
-    shares, _, misses, _ = map(parse, lesson.table(make_results(evidence=False)).split("\n\n"))
+    shares, _, misses, _ = read_tables(lesson.table(make_results(evidence=False)))
     assert not {"bandit", "as RL", "missed by"} & set(shares[0]) and len(shares) == 4
     assert [row["prediction"] for row in misses] == ["no change", "largest wins"]
 

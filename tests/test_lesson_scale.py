@@ -66,7 +66,7 @@ def make_results() -> Results:
 def test_every_number_of_the_table():
     rows = make_results().runs
     head, *lines = [re.split(r"\s{2,}", line)
-                    for line in lesson.table(Results(rows, {})).splitlines()]
+                    for line in lesson.table(Results(rows, {})).splitlines()[1:]]
     assert head == ["base", "reward", "size", "accuracy", "gain", "greedy gain", "code share",
                     "in code"]
     for line, start in zip(lines, range(0, 12, 3)):
@@ -140,7 +140,7 @@ def test_the_tables_of_adamw():
     """AdamW's rows among those of the main recipe, or the other way round."""
     results = make_adamw()
     main, by_step, by_seed = lesson.table(results).split("\n\n")
-    assert main == lesson.tabulate_main(Results(results.runs[:6], {}))
+    assert main.endswith("\n" + lesson.tabulate_main(Results(results.runs[:6], {})))
     rows = [re.split(r"\s{2,}", line) for line in by_step.splitlines()[2:]]
     assert [(row[0], row[1], row[2], row[-1]) for row in rows] == [
         ("good-code", "0.0001", "3", "no"), ("good-code", "0.001", "3", "no"),

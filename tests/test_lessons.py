@@ -244,22 +244,22 @@ def test_a_job_may_be_a_module(tmp_path):
 def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     """--commands runs nothing: the missing bases, and once they are there each missing run."""
     monkeypatch.chdir(tmp_path)
-    assert runner.main(["spurious", "--quick", "--commands", "--jobs", "6"]) == 0
+    assert runner.main(["prior", "--quick", "--commands", "--jobs", "8"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("rlvr.py pretrain") == 3 and "rlvr.py train" not in captured.out
-    assert captured.out.count("--threads 2") == 3     # six cores for three bases
+    assert captured.out.count("rlvr.py pretrain") == 4 and "rlvr.py train" not in captured.out
+    assert captured.out.count("--threads 2") == 4     # eight cores for four bases
     assert "then again" in captured.err
     Path("runs/bases").mkdir(parents=True)
-    for base in ("mixed-code", "mixed-none", "mixed-bad"):
+    for base in runner.list_bases(runner.load_lesson("prior").runs(quick=True)):
         Path(f"runs/bases/{base}.pt").touch()
-    assert runner.main(["spurious", "--quick", "--commands"]) == 2      # these are no bases
-    assert "mixed-code.pt" in capsys.readouterr().err
+    assert runner.main(["prior", "--quick", "--commands"]) == 2      # these are no bases
+    assert "good-code-prior0.2.pt" in capsys.readouterr().err
     monkeypatch.setattr(runner, "check_pretraining", lambda config, path: None)
-    assert runner.main(["spurious", "--quick", "--commands"]) == 0
+    assert runner.main(["prior", "--quick", "--commands"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert len(lines) == 6 and all(line.startswith("python rlvr.py train") for line in lines)
-    assert captured.err == "these 6, in any order; then python -m lessons spurious    # the table\n"
+    assert len(lines) == 4 and all(line.startswith("python rlvr.py train") for line in lines)
+    assert captured.err == "these 4, in any order; then python -m lessons prior    # the table\n"
     assert [path.name for path in Path("runs").iterdir()] == ["bases"]
 
 
@@ -481,7 +481,14 @@ def test_every_share_has_its_interval():
     assert [row[0] for row in cells[1:]] == list("013")
     assert cells[3] == ["3", "15% to 95%"] and cells[2] == ["1", "1% to 91%"]
     assert report.add_bounds(["a  b", "c"]) == "a  b\n\nc"
-    assert report.add_bounds(["(2 of 3)"], r"(\d+) of (\d+)").endswith("\n2          9% to 99%")
+    text = report.add_bounds(["(2 of 3)"], r"(\d+) of (\d+)")
+    assert text.endswith(f"\n\n{report.BOUNDS}\nexact 95%  of 3\n2          9% to 99%")
+
+
+def test_titles_of_tables():
+    """Above each; a table that is empty has none."""
+    titled = report.title_tables({"First": "a  b\n1  2", "Nothing": "", "Last": "c"})
+    assert titled == ["First\na  b\n1  2", "Last\nc"]
 
 
 def test_a_table_keeps_cells_apart(tmp_path):

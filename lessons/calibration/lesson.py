@@ -27,6 +27,7 @@ from lessons.report import (
     open_canvas,
     select_runs,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 
@@ -149,18 +150,27 @@ def tabulate_beyond(results: Results) -> str:
         for name, when, cell in rows:
             lines.append([ordinal if when == "before" else "", name,
                           *(show_cell(cell, f"{when}_{column}", 3) for column in columns.values())])
-    return f"trained on 1 to 5 operations, asked 1 to 7\n{align(lines)}" if len(lines) > 1 else ""
+    return align(lines)
 
 
 def table(results: Results) -> str:
     """The full base; own confidence; what is stated; other bases; lengths not trained on."""
-    parts = [tabulate_calibration(results, FULL, REWARDS | LONGER | STEPS),
-             tabulate_own(results, REWARDS),
-             tabulate_stated(results, REWARDS)]
-    parts += [tabulate_calibration(results, base, cells)
-              for base, cells in ((HEDGING, TRAPS), (UNDER, YOUNG), (DOUBTFUL, DOUBT))
-              if any(run["base"] == base for run in results.runs)]
-    return add_bounds([part for part in (*parts, tabulate_beyond(results)) if part])
+    others = {"a base that always hedges": (HEDGING, TRAPS),
+              "a base of 600 steps": (UNDER, YOUNG),
+              "a base of 600 steps that doubts more": (DOUBTFUL, DOUBT)}
+    parts = {
+        "Accuracy, and error of the stated confidence, on the main base":
+            tabulate_calibration(results, FULL, REWARDS | LONGER | STEPS),
+        "Error of the model's own confidence, how often its answers agree, on the main base":
+            tabulate_own(results, REWARDS),
+        "Share of all answers that state a percentage, on the main base":
+            tabulate_stated(results, REWARDS)}
+    parts |= {f"Accuracy, and error of the stated confidence, on {name}":
+              tabulate_calibration(results, base, cells) for name, (base, cells) in others.items()
+              if any(run["base"] == base for run in results.runs)}
+    parts["The same where RL trains on 1 to 5 operations and 1 to 7 are asked, on three bases"] = (
+        tabulate_beyond(results))
+    return add_bounds(title_tables(parts))
 
 
 def select_outside(results: Results) -> dict[tuple[str, str], dict[str, list[dict]]]:

@@ -55,7 +55,8 @@ def play(out: Path, p: float) -> None:
             for name, prior in BANDITS.items() for eps in (EPS, OFF)}
     print(tabulate(runs))
     list_written(*draw_to(out, draw, runs))
-    suggest("open lessons/clips/bandit.html in a browser", "./train.sh clips --quick")
+    suggest("python -m lessons.clips.walls    # one batch of it, between its walls",
+            "./train.sh clips --quick")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,6 +32,7 @@ from lessons.report import (
     open_canvas,
     parse_csv,
     show_spread,
+    title_tables,
 )
 from lessons.summary import Summary
 from plumbing.files import read_text
@@ -342,10 +343,20 @@ def tabulate_norms(evidence: list[dict]) -> str:
 def table(results: Results) -> str:
     """Drifts and what became of them; distances and causes; widths; the bandit's agreement, norms.
     """
-    parts = [tabulate_drifts(results), tabulate_causes(results), tabulate_walls(results)]
+    parts = {
+        "Drift of the log-odds of code in a rollout batch, and what became of the runs, by cell":
+            tabulate_drifts(results),
+        "Distance from the base, parts of the gain, tokens clipped, and entropy, by cell":
+            tabulate_causes(results),
+        "Drift of the log-odds of code in a batch by eps, the width of PPO's clip, at p = 0.5":
+            tabulate_walls(results)}
     if results.evidence:
-        parts += [tabulate_agreement(results), tabulate_norms(results.evidence)]
-    return "\n\n".join(parts)
+        parts |= {
+            "How many cells agree with the bandit, by the gradient norms that it is told":
+                tabulate_agreement(results),
+            "Squared norm of the gradient of one response, by mode":
+                tabulate_norms(results.evidence)}
+    return "\n\n".join(title_tables(parts))
 
 
 def summary(results: Results) -> Summary:

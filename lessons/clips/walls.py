@@ -15,7 +15,7 @@ import numpy as np
 from lessons.bandit import GROUP, OFF, compare_wins, push_arms, softmax, weigh
 from lessons.chance import find_student
 from lessons.report import BLUE, GREY, ORANGE, align, draw_to, open_canvas
-from plumbing.commands import Parser, run_command
+from plumbing.commands import Parser, list_written, run_command, suggest
 from plumbing.files import check_writable
 from plumbing.flags import number
 from rlvr import TrainConfig
@@ -112,7 +112,8 @@ def show_walls(eps: float, lr: float, p: float, out: Path) -> None:
     check_writable(out.parent)
     walks = play(eps, lr, p)
     print(tabulate(walks, eps))
-    draw_to(out, draw, walks, eps)
+    list_written(*draw_to(out, draw, walks, eps))
+    suggest("python -m lessons.clips.bandit    # 100 batches of a bandit, for several habits")
 
 
 def main(arguments: list[str] | None = None) -> int:

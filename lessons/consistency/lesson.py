@@ -25,6 +25,7 @@ from lessons.report import (
     open_canvas,
     select_runs,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 
@@ -168,12 +169,20 @@ def tabulate_votes(results: Results) -> str:
 
 def table(results: Results) -> str:
     """Rewards on both bases; how much is code; what might help; the condition; plain votes."""
-    parts = [tabulate_labels(results, base, LABELS) for base in (HALF, OTHER)
-             if any(run["base"] == base for run in results.runs)]
+    parts = {f"Labels on {base}: training prompts by batch, and the gain in points":
+             tabulate_labels(results, base, LABELS) for base in (HALF, OTHER)
+             if any(run["base"] == base for run in results.runs)}
     if any(run["base"] == OTHER for run in results.runs):
-        parts += [tabulate_code(results), tabulate_labels(results, HALF, VARIANTS),
-                  tabulate_phases(results), tabulate_votes(results)]
-    return add_bounds(parts)
+        parts |= {
+            "What the gains are made of: share of code, accuracy inside it, and points of the gain":
+                tabulate_code(results),
+            f"Variants of consensus on {HALF}: training prompts by batch, and the gain in points":
+                tabulate_labels(results, HALF, VARIANTS),
+            "Consensus by base and step size: gain in points (seeds that ended below the base)":
+                tabulate_phases(results),
+            "Accuracy of votes without training, and of consensus on training prompts, by base":
+                tabulate_votes(results)}
+    return add_bounds(title_tables(parts))
 
 
 def show_ends(cell: list[dict], name: str) -> str:

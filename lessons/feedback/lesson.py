@@ -28,6 +28,7 @@ from lessons.report import (
     select_runs,
     show_seeds,
     show_spread,
+    title_tables,
 )
 from lessons.summary import Summary
 from rlvr import LOSSES
@@ -288,12 +289,22 @@ def tabulate_controls(results: Results) -> str:
 
 def table(results: Results) -> str:
     """Forms by prior; the sweep; two that complement each other; teachers; controls."""
-    parts = [tabulate_forms(results)]
+    parts = {"Forms of feedback: rollouts until a batch is right so often, and accuracy after RL":
+             tabulate_forms(results)}
     if results.evidence:
-        parts += [tabulate_seeds(results), tabulate_bases(results), tabulate_sweep(results),
-                  tabulate_complements(results), tabulate_teachers(results),
-                  tabulate_controls(results)]
-    return add_bounds(parts, r"(\d+) of (\d+)")
+        parts |= {
+            "Code never sampled, three bases: share of code and accuracy after RL":
+                tabulate_seeds(results),
+            "Bases before RL: share of code, and accuracy, by the hint they read":
+                tabulate_bases(results),
+            "The sweep of step sizes: accuracy on training prompts (* the best of its row)":
+                tabulate_sweep(results),
+            "Two imperfect teachers: accuracy of two batches, then accuracy and code after RL":
+                tabulate_complements(results),
+            "Who is the teacher: accuracy by batch, code, gradient norm, and accuracy after RL":
+                tabulate_teachers(results),
+            "Other hints: accuracy and share of code after RL": tabulate_controls(results)}
+    return add_bounds(title_tables(parts), r"(\d+) of (\d+)")
 
 
 # --- the page

@@ -24,6 +24,7 @@ from lessons.report import (
     open_canvas,
     select_runs,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 
@@ -83,17 +84,25 @@ def tabulate_lengths(results: Results, base: str, cells: dict[str, dict]) -> str
 
 def table(results: Results) -> str:
     """Rewards; abstention by length; what an abstention is worth; flat corpus; other bases."""
-    parts = [tabulate_honesty("", find_rows(results, LENGTH, REWARDS)),
-             tabulate_lengths(results, LENGTH, REWARDS)]
+    parts = {"Answers to easy and to hard problems in percent, by reward, on the first base":
+             tabulate_honesty("", find_rows(results, LENGTH, REWARDS)),
+             "Share of answers that abstain, by k, the number of operations, on the first base":
+             tabulate_lengths(results, LENGTH, REWARDS)}
     if any(run["base"] == FLAT for run in results.runs):
         values = {f"{value:+g}": price(value) for value in VALUES}
         flat = {"ternary": REWARDS["ternary"]}
-        parts += [tabulate_honesty("worth", find_rows(results, LENGTH, values)),
-                  tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
-                  tabulate_lengths(results, FLAT, flat)]
-        parts += [tabulate_honesty(base.removeprefix("humble-code-"),
-                                   find_rows(results, base, flat)) for base in AGAIN]
-    return add_bounds(parts)
+        parts |= {
+            "Answers in percent, by what an abstention is paid, on the first base":
+                tabulate_honesty("worth", find_rows(results, LENGTH, values)),
+            "Answers in percent, on the base whose corpus doubts alike at every length":
+                tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
+            "Share of answers that abstain, by number of operations, on that base":
+                tabulate_lengths(results, FLAT, flat)}
+        seeds = {base: base.removeprefix("humble-code-") for base in AGAIN}
+        parts |= {f"Answers in percent, on the base of pretraining {seed.replace('seed', 'seed ')}":
+                  tabulate_honesty(seed, find_rows(results, base, flat))
+                  for base, seed in seeds.items()}
+    return add_bounds(title_tables(parts))
 
 
 # --- the page

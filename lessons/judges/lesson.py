@@ -30,6 +30,7 @@ from lessons.report import (
     select_runs,
     show_range,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 from model import load_checkpoint
@@ -348,15 +349,26 @@ def tabulate_payers(payers: list[dict], title: str) -> str:
 
 def table(results: Results) -> str:
     """Judges before any training; as rewards; what their edge promised and what came."""
-    parts = [tabulate_beliefs(results), tabulate_candidates(results), tabulate_votes(results),
-             tabulate_adaptive(results)] if results.evidence else []
-    parts.append(tabulate_rewards(results))
+    parts = {
+        "Single verdicts: how often they are right, and the share of all numbers accepted":
+            tabulate_beliefs(results),
+        "Share of answers of each kind that a judge accepts": tabulate_candidates(results),
+        "Accuracy of k verdicts, by judge and by what makes them one": tabulate_votes(results),
+        "Accuracy of a majority, and in brackets the tokens that it costs":
+            tabulate_adaptive(results)} if results.evidence else {}
+    parts |= {"Judges as rewards: accuracy before -> after RL, and the share of answers they pay":
+              tabulate_rewards(results)}
     if results.evidence:
-        parts += [tabulate_hacking(results),
-                  tabulate_payers(list_payers(results, FIRST), "judge"),
-                  tabulate_payers(list_oracle_payers(results), "oracle"),
-                  tabulate_payers(list_payers(results, NEW), "new judge")]
-    return add_bounds(parts)
+        parts |= {
+            "Answers of no-code before and after RL on a direct judge, as shares":
+                tabulate_hacking(results),
+            "What the edge of each judge says of bad-code, and what became of it":
+                tabulate_payers(list_payers(results, FIRST), "judge"),
+            "What the edge of each oracle says of bad-code, and what became of it":
+                tabulate_payers(list_oracle_payers(results), "oracle"),
+            "What the edge of judges that no run had seen says of bad-code, and what became of it":
+                tabulate_payers(list_payers(results, NEW), "new judge")}
+    return add_bounds(title_tables(parts))
 
 
 # --- the page
@@ -365,7 +377,7 @@ ANSWERS_AT_ONCE = [*FIRST["direct"], *NEW["direct"]]
 PAYERS = {"judge that answers at once": ANSWERS_AT_ONCE,
           "at once, 3 x the tokens": list(FIRST["direct, 3 x tokens"]),
           "judge that reasons first": list(FIRST["reasoning"]),
-          "reasons first, stopped early": list(NEW["young reasoning"]),
+          "reasons first, pretrained less": list(NEW["young reasoning"]),
           "reasons, with the policy's bug": list(FIRST["shares the bug"])}
 ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}
 
@@ -410,9 +422,9 @@ def say_edges(results: Results) -> str:
              for payers, word in ((known, "judges"), (new, "new ones"))
              for held, n in [count_judges(payers)]]
     plain = ["{} of {}".format(*count_judges(payers, says_kind)) for payers in (known, new)]
-    return fill("The sign of the edge, measured before RL, foretold every run of "
-                f"{' and of '.join(parts)}. The guess that all that reason lift, and no "
-                f"others, held on {' and '.join(plain)}.", 96)
+    return fill("The sign of the edge, measured before RL, was right on every run of "
+                f"{' and of '.join(parts)}; exact 95% intervals. The rule that judges that reason "
+                f"lift, and no others, held on {' and '.join(plain)}.", 96)
 
 
 # --- the figures
@@ -423,7 +435,7 @@ def list_groups(results: Results) -> list[tuple[str, str, list[dict]]]:
     at_once = [payer for payer in known + new if payer["kind"].startswith("direct")]
     return [("answer at once", ORANGE, at_once),
             ("reason first", BLUE, [payer for payer in known if payer["kind"] == "reasoning"]),
-            ("reason, stopped early", "#56B4E9",
+            ("reason, pretrained less", "#56B4E9",
              [payer for payer in new if payer["kind"] == "young reasoning"]),
             ("reasons with the\npolicy's bug", RED,
              [payer for payer in known if payer["kind"] == "shares the bug"]),
@@ -447,12 +459,12 @@ def figure(results: Results):
     before = find_cell(results, "bad-code", {"reward": "correct"})[0]["before_accuracy"]
     axis.axhline(before, color=GREY, linewidth=0.8, linestyle=":")
     axis.text(0.95, before + 0.02, "before RL", color=GREY, fontsize=9, ha="right")
-    axis.set(xlabel="edge: what the judge pays right words above wrong programs (log scale beyond "
-             "0.05)", ylabel="accuracy after RL (a dot a run)", ylim=(0, 1.06), xlim=(-1, 1))
+    axis.set(xlabel="edge: what the judge pays words above programs (log scale beyond 0.05)",
+             ylabel="accuracy after RL (a dot a run)", ylim=(0, 1.06), xlim=(-1, 1))
     axis.set_xscale("symlog", linthresh=0.05)
     axis.set_xticks([-0.5, -0.05, 0, 0.05, 0.5], ["-0.5", "-0.05", "0", "+0.05", "+0.5"])
     axis.minorticks_off()
-    canvas.suptitle("A judge lifts the policy if it pays right words more than wrong programs")
+    canvas.suptitle("A judge lifts the policy if it pays words more than programs")
     return canvas
 
 

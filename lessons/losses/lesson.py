@@ -33,6 +33,7 @@ from lessons.report import (
     gains,
     open_canvas,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 
@@ -157,18 +158,25 @@ def show_match(match: Match) -> str:
 def table(results: Results) -> str:
     """Easy; all losses at one step, by base; pass@1 by step; ahead of PSR at the same pass@1."""
     easy, mixed = (group_cells(results.runs, mixed=mixed) for mixed in (False, True))
-    parts = [tabulate_easy(easy)] if easy else []
+    parts = {}
+    if easy:
+        parts["Easy problems: gain of accuracy in points, by loss"] = tabulate_easy(easy)
     for base in list_bases(mixed):
         at_step = group_cells(results.runs, mixed=True, base=base, step=STEP)
-        parts += [tabulate_mixed(base, at_step)] if at_step else []
+        if at_step:
+            title = f"Mixed problems, {base}, step {STEP:g}: pass@k in percent, then points gained"
+            parts[title] = tabulate_mixed(base, at_step)
     for base in list_bases(mixed):
-        parts.append(tabulate_by_step(f"{base}, pass@1", {
-            cell: show_fallen(of_cell) for cell, of_cell in mixed.items() if cell.base == base}))
+        parts[f"Mixed problems, {base}: points of pass@1 gained, by loss and step size"] = (
+            tabulate_by_step(f"{base}, pass@1", {
+                cell: show_fallen(of_cell) for cell, of_cell in mixed.items()
+                if cell.base == base}))
     matches = match_cells(results.runs)
     for base in list_bases(mixed):
-        parts.append(tabulate_by_step(f"{base}, ahead", {
-            match.cell: show_match(match) for match in matches if match.cell.base == base}))
-    return add_bounds(parts)
+        parts[f"Mixed problems, {base}: points of pass@16 above PSR at the same pass@1"] = (
+            tabulate_by_step(f"{base}, ahead", {
+                match.cell: show_match(match) for match in matches if match.cell.base == base}))
+    return add_bounds(title_tables(parts))
 
 
 def show_pass(of_cell: list[dict], k: int) -> str:

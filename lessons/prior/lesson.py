@@ -28,6 +28,7 @@ from lessons.report import (
     open_canvas,
     show_change,
     show_seeds,
+    title_tables,
 )
 from lessons.summary import Summary
 from rlvr import make_config
@@ -195,9 +196,15 @@ def table(results: Results) -> str:
     """
     cells = group_cells(results.runs)
     rules = predict_all(cells, group_cells(results.evidence))
-    parts = [tabulate_shares(cells, rules), tabulate_gains(cells), tabulate_misses(cells, rules)]
+    parts = title_tables({
+        "Share of code before and after a coin, and what the bandits expect": tabulate_shares(
+            cells, rules),
+        "Accuracy before and after, and gain in points": tabulate_gains(cells),
+        "How far each prediction is from the mean share of code": tabulate_misses(cells, rules)})
     if any(map(volumes.is_long, results.runs)):
-        parts += [volumes.tabulate_volumes(results, reward) for reward in ("random", "correct")]
+        parts += title_tables({f"Gain in points by steps of pretraining, reward {reward}":
+                               volumes.tabulate_volumes(results, reward)
+                               for reward in ("random", "correct")})
     parts += phase.tabulate(results) + heat.tabulate(results)
     return add_bounds(parts, r"(\d+) of (\d+)")
 

@@ -30,6 +30,7 @@ from lessons.report import (
     group_runs,
     open_canvas,
     show_range,
+    title_tables,
 )
 from lessons.summary import Summary
 from model import locate_base
@@ -158,7 +159,7 @@ def tabulate_agreement(cases: list[Case]) -> str:
         counts = [sum(case.verdicts == (ours, theirs) for case in cases) for theirs in VERDICTS]
         lines.append([ours, *map(str, counts)])
     held, seeds = sum(case.holds for case in cases), sum(len(case.probed) for case in cases)
-    return (f"{align(lines)}\n\nthe probe's interval for the chance of a lift holds the share of "
+    return (f"{align(lines)}\nthe probe's interval for the chance of a lift holds the share of "
             f"lifts\namong the other seeds on {held} of {len(cases)} bases; "
             f"the {len(cases)} probes took {seeds} seeds")
 
@@ -203,11 +204,15 @@ def table(results: Results) -> str:
     """A row for each base; how often the verdicts agree; what mirrored coins do."""
     cases, paired = list_cases(results), pair_coins(results)
     new = [case for case in cases if case.base not in KNOWN and case.probed]
-    parts = [tabulate_bases(cases) + "\nlifts/flat/falls and the verdict; "
-             "*: known before the rule was made, not counted below"]
-    parts += [tabulate_agreement(new)] if new else []
-    parts += [tabulate_mirrored(paired)] if paired else []
-    return "\n\n".join(parts)
+    note = ("lifts/flat/falls and the verdict; *: known before the rule was made, not counted "
+            "below")
+    return "\n\n".join(title_tables({
+        "Accuracy untrained, verdicts of the probe and of other seeds, and their chance of a lift":
+            f"{tabulate_bases(cases)}\n{note}",
+        "On how many new bases the probe says one verdict and the other seeds another":
+            tabulate_agreement(new) if new else "",
+        "The coin and its mirror: how alike the two runs of a seed end":
+            tabulate_mirrored(paired)}))
 
 
 # --- the page
@@ -248,7 +253,7 @@ def say_agreement(new: list[Case]) -> str:
     agree = sum(ours == theirs for ours, theirs in pairs)
     wrong = sum(ours != theirs and "unclear" not in (ours, theirs) for ours, theirs in pairs)
     return fill("{} of {} verdicts are those of other seeds (exact 95% interval {:.0%} to {:.0%}); "
-                "a clear verdict where they have another clear one: {}.".format(
+                "verdicts of yes, no or harmful that met another such one: {}.".format(
                     agree, len(pairs), *chance(agree, len(pairs)), wrong or "none"), 96)
 
 

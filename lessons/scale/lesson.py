@@ -20,6 +20,7 @@ from lessons.report import (
     open_canvas,
     show_change,
     show_spread,
+    title_tables,
 )
 from lessons.scale import adamw
 from lessons.summary import Summary
@@ -62,7 +63,8 @@ def group_main(results: Results) -> dict[tuple[str, str], list[dict]]:
 
 def table(results: Results) -> str:
     """The main recipe, then AdamW's."""
-    return "\n\n".join([tabulate_main(results), *adamw.tabulate(results)])
+    main = title_tables({"The same recipe at every width, plain SGD": tabulate_main(results)})
+    return "\n\n".join([*main, *adamw.tabulate(results)])
 
 
 def tabulate_main(results: Results) -> str:

@@ -22,11 +22,12 @@ from lessons.summary import Summary
 
 SHOWN = {"mixed-code": "coin", "mixed-code, correct": "correct", "mixed-none": "coin",
          "mixed-none, correct": "correct", "mixed-bad": "coin", "mixed-bad, correct": "correct",
-         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "that, at lr 0.006"}
-HEAD = ["base", "reward", "runs", "bases", "greedy accuracy", "sampled", "programs",
+         "no PPO clip": "coin, no PPO clip", "no PPO clip, lr 0.006": "that, with lr 0.006"}
+HEAD = ["base", "reward", "runs", "greedy accuracy", "sampled", "programs",
         "up", "down"]
 FEW = 5    # runs of the coin on a kind: fewer do not say how often
-FINDING = "A coin lifts the base whose habit is right, and lowers the one whose habit is wrong"
+FINDING = ("A coin strengthens the habit: accuracy rises if it beats its rivals, "
+           "falls if it does worse")
 
 
 def drop_steps(flags: str) -> str:
@@ -46,8 +47,8 @@ def show_cell(name: str, cell: list[dict]) -> list[str]:
     """A row: seeds and bases; accuracy greedily and sampled, programs; seeds up and down."""
     shares = [mean(run[f"{when}_code_share"] for run in cell) for when in ("before", "after")]
     up, _, down = count_outcomes(cell)
-    return [CELLS[name].kind, SHOWN[name], str(len(cell)), str(len({run["base"] for run in cell})),
-            show_change(cell, "greedy_accuracy", 3), show_change(cell, "accuracy", 3),
+    return [CELLS[name].kind, SHOWN[name], str(len(cell)),
+            show_change(cell, "greedy_accuracy"), show_change(cell, "accuracy"),
             "{:.0%} -> {:.0%}".format(*shares) if max(shares) > 0.005 else "none",
             str(up), str(down)]
 
@@ -85,7 +86,7 @@ def summarize(results: Results) -> Summary:
     cells = {name: cell for name, cell in cells.items() if cell}
     steps = sorted({int(run["steps"]) for cell in cells.values() for run in cell})
     title = (f"Accuracy on 400 unseen problems before and after {' or '.join(map(str, steps))} "
-             "batches; runs up or down by over 10 points")
+             "batches; runs up, down by over 10 points")
     coins = {name: cells[name] for name in COINS if name in cells}
     return Summary(title, [HEAD, *(show_cell(*item) for item in cells.items())],
                    fill(say_outcomes(coins), 100))
@@ -133,25 +134,28 @@ def draw_panel(axis, kind: str, cell: list[dict], curves: list[list[dict]]) -> N
     axis.text(0, 0.02, f"up by > 10 points: {up} of {len(cell)}; down: {down}", fontsize=9)
 
 
-def name_lines(axis) -> None:
-    """Where there is room: what is blue, grey and black in all panels."""
+def name_lines(axis, high: float) -> None:
+    """Where there is room: what is blue, grey and, from `high` on, black in all panels."""
     black = "ring, dots: greedy accuracy before\nand after, unseen problems"
     blue = "accuracy in training, sampled:\na line a seed; thick: their mean"
-    for y, text, color in ((0.84, black, "black"), (0.525, "what the coin pays", GREY),
+    for y, text, color in ((high, black, "black"), (0.525, "what the coin pays", GREY),
                            (0.285, blue, BLUE)):
         axis.text(0.04, y, text, color=color, fontsize=9, transform=axis.transAxes)
 
 
 def draw_headline(results: Results):
     """A panel for each kind of base: what the coin pays stays, accuracy goes with the habit."""
-    canvas, axes = open_canvas(1, len(KINDS), figsize=(9, 3.6), sharey=True)
     cells = {kind: find_cell(kind, results.runs) for kind in KINDS}
-    for axis, (kind, cell) in zip(axes, cells.items()):
-        draw_panel(axis, kind, cell, curves_of(results, cell))
-    name_lines(axes[1])
-    axes[0].set_ylabel("accuracy; mean reward")
-    axes[1].set_xlabel("rollout batches of training on a coin")
     enough = min(map(len, cells.values())) >= FEW
-    canvas.suptitle(FINDING if enough else "What a coin does to three bases, in few runs",
+    shown = {kind: cell for kind, cell in cells.items() if cell} or cells
+    canvas, axes = open_canvas(1, len(shown), figsize=(3 * max(2, len(shown)), 3.6), sharey=True,
+                               squeeze=False)
+    for axis, (kind, cell) in zip(axes[0], shown.items()):
+        draw_panel(axis, kind, cell, curves_of(results, cell))
+    # On mixed-none the upper half of the panel is empty.
+    name_lines(axes[0, len(shown) // 2], 0.84 if "mixed-none" in shown else 0.1)
+    axes[0, 0].set_ylabel("accuracy; mean reward")
+    axes[0, len(shown) // 2].set_xlabel("rollout batches of training on a coin")
+    canvas.suptitle(FINDING if enough else "What a coin does to accuracy, in few runs",
                     x=0.01, ha="left", fontsize=11, fontweight="bold")
     return canvas

@@ -24,6 +24,7 @@ from lessons.report import (
     group_runs,
     show_change,
     show_spread,
+    title_tables,
 )
 from lessons.spurious import trio
 from lessons.spurious.habit import measure_habits
@@ -144,11 +145,19 @@ def table(results: Results) -> str:
 
     Then the bases with greedy headroom, on which each prompt has a rival of its own.
     """
-    parts = [tabulate_gains(results.runs), tabulate_coin(results.runs),
-             tabulate_boxes(results.runs), tabulate_switches(results.runs)]
+    parts = {
+        "Rewards on three bases: accuracy and share of code before -> after, gains in points":
+            tabulate_gains(results.runs),
+        "The coin: its gain in points over seeds, and the share of seeds that gain":
+            tabulate_coin(results.runs),
+        "The coin: accuracy inside code, share of answers with a box, and accuracy of those":
+            tabulate_boxes(results.runs),
+        "Answers before -> after by mode: their share of all, and the points of the gain they give":
+            tabulate_switches(results.runs)}
     if results.evidence:
-        parts.append(tabulate_elicited(results))
-    return "\n\n".join(part for part in parts + trio.tabulate(results) if part)
+        parts["Without training: points over sampling at T = 1, by base"] = tabulate_elicited(
+            results)
+    return "\n\n".join(title_tables(parts | trio.tabulate(results)))
 
 
 def draw_base(axis, base: str, of_base: list[dict], rewards: list[str]) -> None:

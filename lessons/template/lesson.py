@@ -4,7 +4,16 @@ One sentence that answers it, with its number, once there is one. About 2 minute
 """
 
 from lessons.grid import base_grid, grid
-from lessons.report import Results, align, draw_gains, gains, group_runs, show_change, show_spread
+from lessons.report import (
+    Results,
+    align,
+    draw_gains,
+    gains,
+    group_runs,
+    show_change,
+    show_spread,
+    title_tables,
+)
 from lessons.summary import Summary
 
 BASES = base_grid(base=["good-code"])  # {name: flags of pretrain}
@@ -17,12 +26,12 @@ def runs(seeds: int = 2, quick: bool = False) -> list[dict]:
 
 
 def table(results: Results) -> str:
-    """At most 8 columns and 100 characters; means, spread and number of seeds."""
+    """Titled, at most 8 columns and 100 characters; means, spread and number of seeds."""
     lines = [["reward", "seeds", "accuracy", "gain", "code share"]]
     for (reward,), cell in group_runs(results.runs, "reward").items():
         lines.append([reward, str(len(cell)), show_change(cell, "accuracy", 3),
                       show_spread(gains(cell)), show_change(cell, "code_share")])
-    return align(lines)
+    return "\n\n".join(title_tables({"Gain in points by reward": align(lines)}))
 
 
 def summary(results: Results) -> Summary:
