@@ -180,7 +180,7 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     curves = getattr(lesson, "CURVES", ())
     folders = [locate_run(run) for run in runs]
-    found = collect(folders, evidence, curves)
+    found = drop_curves(lesson, runs, collect(folders, evidence, curves))
     write_results(out, found._replace(runs=add_base_seeds(found.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     show_findings(lesson, results, args.all)
@@ -211,6 +211,13 @@ def list_next(name: str, quick: bool) -> list[str]:
     """The command of the lesson that follows one of ours in the story."""
     later = NAMES[NAMES.index(name) + 1:] if name in NAMES else ()
     return [f"./train.sh {following}{' --quick' if quick else ''}" for following in later[:1]]
+
+
+def drop_curves(lesson: ModuleType, runs: list[dict], results: Results) -> Results:
+    """Without the curves of runs that a lesson does not follow, if it says which it `follows`."""
+    follows = getattr(lesson, "follows", lambda run: True)
+    return results._replace(curves={i: results.curves[i] for i, run in enumerate(runs)
+                                    if follows(run)})
 
 
 def add_base_seeds(rows: list[dict], bases: dict[str, dict]) -> list[dict]:

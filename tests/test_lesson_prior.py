@@ -8,8 +8,9 @@ import pytest
 
 import rlvr
 from lessons.grid import locate_run
-from lessons.prior import lesson
-from lessons.report import Results, read_results
+from lessons.prior import heat, lesson, phase, volumes
+from lessons.report import Results, describe_flags, read_results
+from lessons.summary import show_summary
 from plumbing.flags import read_config
 from pretrain import PretrainConfig
 from tests.helpers import ROOT
@@ -27,20 +28,41 @@ def stored() -> Results:
 
 
 def test_the_grid_is_that_of_the_stored_runs(stored):
-    """A base left out, named otherwise, or run with another reward, seed or flag."""
-    made = [(run["base"], run["reward"], run.get("steps", 20), run["seed"])
-            for run in lesson.runs()]
-    kept = [(run["base"], run["reward"], int(run["steps"]), int(run["seed"]))
-            for run in stored.runs]
-    assert sorted(made) == sorted(kept) and len(set(made)) == 150 == 20 * 5 + 5 * 2 * 5
-    assert all(set(run) <= {"base", "reward", "steps", "seed"} for run in lesson.runs())
-    assert all(run["flags"] == ("" if run["steps"] == 20 else "--steps 80")
-               and run["loss"] == "grpo" for run in stored.runs)
-    commands = [re.search(r"--base (\S+) --reward (\S+) .*?--seed (\d)", run["command"])
+    """A base left out, named otherwise, or run with another reward, seed or flag; another order.
+
+    Of the two grids that are made seed by seed, whole seeds over all cells may be stored alone.
+    """
+    made = [describe_run(run) for run in lesson.runs()]
+    kept = [(run["base"], run["reward"], run["flags"], int(run["seed"])) for run in stored.runs]
+    assert kept == [run for run in made if run in kept] and len(set(made)) == 150 + 96 + 72
+    assert kept[:150] == made[:150]
+    for grid, cells in ((phase.runs(5), 12), (heat.runs(5), 36)):
+        planned = [describe_run(run) for run in grid]
+        count = len(set(planned) & set(kept))
+        assert count % cells == 0 and set(planned[:count]) <= set(kept)
+    assert all(run["loss"] == "grpo" for run in stored.runs)
+    commands = [re.search(r"--base (\S+) --reward (\S+) .*?--seed (\d+)", run["command"])
                 for run in stored.runs]
     assert [found.groups() for found in commands] == [
         (base, reward, str(seed)) for base, reward, _, seed in kept]
-    assert len({locate_run(run) for run in lesson.runs()}) == 150
+    assert len({locate_run(run) for run in lesson.runs()}) == len(made)
+
+
+def describe_run(run: dict) -> tuple[str, str, str, int]:
+    flags = {name: value for name, value in run.items() if name not in ("base", "seed")}
+    return run["base"], run["reward"], describe_flags({"loss": "grpo", **flags}), run["seed"]
+
+
+def test_cells_of_the_new_grids_share_no_coins():
+    """A seed that two cells share; but the step sizes of a cell, which are compared, do."""
+    for grid, names in ((phase.runs(5), ("base", "prompts", "steps")),
+                        (heat.runs(5), ("base", "reward"))):
+        cells = {}
+        for run in grid:
+            cells.setdefault(run["seed"], set()).add(tuple(run.get(name) for name in names))
+        assert all(len(of_seed) == 1 for of_seed in cells.values()) and min(cells) > 1000
+    assert [run["lr"] for run in heat.runs(1)] == [0.005, 0.01, 0.015] * 12
+    assert len(phase.runs(1)) == 12 and len(phase.runs(5)) == 8 * 12
 
 
 def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
@@ -57,14 +79,14 @@ def test_the_bases_are_six_priors_on_seven_openers_and_six_on_one():
             assert all((other in lesson.BASES) == near for other in more)
             assert not near or all(lesson.HABITS[other] == more[other] for other in more)
     assert len(lesson.HABITS) == 12 + 8 and len(lesson.BASES) == 20 + 5
-    assert [read_config(PretrainConfig, flags).steps for flags in lesson.YOUNG.values()] == [
+    assert [read_config(PretrainConfig, flags).steps for flags in volumes.BASES.values()] == [
         100, 200, 400, 800, 1700]
 
 
 def test_fewer_seeds_and_the_quick_grid():
     """--seeds that is not heard, or a quick grid without one kind of text or one side."""
-    assert sorted({run["seed"] for run in lesson.runs(seeds=3)}) == [1, 2, 3]
-    assert len(lesson.runs(seeds=3)) == 20 * 3 + 5 * 2 * 3
+    assert sorted({run["seed"] for run in lesson.runs(seeds=3)[:90]}) == [1, 2, 3]
+    assert len(lesson.runs(seeds=3)) == 20 * 3 + 5 * 2 * 3 + 12 * 4 + 36 * 1
     quick = lesson.runs(quick=True)
     assert {(*lesson.describe_base(run["base"]), run["seed"]) for run in quick} == {
         (7, 0.2, 1), (7, 0.6, 1), (1, 0.2, 1), (1, 0.8, 1)} and len(quick) == 4
@@ -97,12 +119,14 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
 
 def test_the_stored_predictions_are_the_bandits(stored):
     """evidence.csv of another bandit; a base missing there."""
-    assert [row["base"] for row in stored.evidence] == list(lesson.HABITS)[:12]
+    main = [row["base"] for row in stored.evidence if not row.get("setting")]
+    assert main == list(lesson.HABITS)[:12]
     base = "good-code-prior0.4-openers1"
     again, = lesson.measure([{"base": base}])
-    kept, = (row for row in stored.evidence if row["base"] == base)
-    assert kept == {name: value if name == "base" else pytest.approx(value, abs=1e-5)
-                    for name, value in again.items()}
+    kept, = (row for row in stored.evidence if row["base"] == base and not row.get("setting"))
+    assert {name: kept[name] for name in again} == {
+        name: value if name == "base" else pytest.approx(value, abs=1e-5)
+        for name, value in again.items()}
 
 
 # --- the table, from rows made by hand
@@ -145,6 +169,11 @@ def parse(block: str) -> list[dict]:
             for line in lines]
 
 
+def read_tables(text: str) -> list[list[dict]]:
+    """Each table's rows, without its title."""
+    return [parse(block.split("\n", 1)[1]) for block in text.split("\n\n")]
+
+
 def spread(values, digits, sign):
     text = f"{np.mean(values):{sign}.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
@@ -157,7 +186,7 @@ def show_miss(after, share):
 
 def test_the_table_of_shares():
     """A wrong column, minimum for maximum, predictions of another base, 'above' as 'at least'."""
-    shares, _, _, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    shares, _, _, _ = read_tables(lesson.table(make_results()))
     assert len(shares) == len(CELLS)                     # a second base is no row of its own
     for row, (base, (openers, prior, before, _, after, *_)) in zip(shares, CELLS.items()):
         bandit, rl = [f"{value:.2f}" for value in PREDICTED.get(base, ())] or ("", "")
@@ -173,7 +202,7 @@ def test_the_table_of_shares():
 
 def test_the_table_of_gains():
     """Switch or within for the gain, a sign, points for shares, the two kinds of text swapped."""
-    _, gained, _, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    _, gained, _, _ = read_tables(lesson.table(make_results()))
     assert [row["prior"] for row in gained] == ["0.1", "0.2", "0.5", "0.6"]
     expected = {(openers, str(prior)): (f"{before:.2f} -> {mean(after):.2f}",
                                         spread([100 * gain for gain in gains], 1, "+"))
@@ -187,7 +216,7 @@ def test_the_table_of_gains():
 
 def test_the_table_of_misses():
     """A miss that is signed, of another base or of the share before; a tie that counts as won."""
-    _, _, misses, _ = map(parse, lesson.table(make_results()).split("\n\n"))
+    _, _, misses, _ = read_tables(lesson.table(make_results()))
     after = {base: mean(cell[4]) for base, cell in CELLS.items()}
     rules = {"bandit": {base: pair[0] for base, pair in PREDICTED.items()},
              "as RL": {base: pair[1] for base, pair in PREDICTED.items()},
@@ -210,7 +239,7 @@ def test_the_table_of_misses():
 
 def test_the_table_without_predictions():
     """--quick measures nothing beside the runs: no column of the bandits, no row, no crash."""
-    shares, _, misses, _ = map(parse, lesson.table(make_results(evidence=False)).split("\n\n"))
+    shares, _, misses, _ = read_tables(lesson.table(make_results(evidence=False)))
     assert not {"bandit", "as RL", "missed by"} & set(shares[0]) and len(shares) == 4
     assert [row["prediction"] for row in misses] == ["no change", "largest wins"]
 
@@ -231,7 +260,7 @@ def test_the_figure_draws_every_run():
     plt = pytest.importorskip("matplotlib.pyplot")
     results = make_results()
     results.evidence.append({"base": "good-code-prior0.1", "bandit": 0.08, "as RL": 0.09})
-    canvas = lesson.figure(results)
+    canvas = lesson.record_figure(results)
     bandit = {row["base"]: row["bandit"] for row in results.evidence}
     assert len(canvas.axes) == 2
     for axis, openers in zip(canvas.axes, (7, 1)):
@@ -256,7 +285,7 @@ def test_the_figure_draws_every_run():
 def test_the_figure_without_predictions():
     """--quick draws no bandit and says none."""
     plt = pytest.importorskip("matplotlib.pyplot")
-    canvas = lesson.figure(make_results(evidence=False))
+    canvas = lesson.record_figure(make_results(evidence=False))
     for axis in canvas.axes:
         assert ":" not in [line.get_linestyle() for line in axis.get_lines()]
         assert "bandit" not in [text.get_text() for text in axis.texts]
@@ -285,7 +314,7 @@ def make_volumes() -> Results:
 
 def test_the_table_of_volumes():
     """Of another row of the curve, of the other reward or base; the shortest pretraining first."""
-    found = lesson.tabulate_volumes(make_volumes(), "random")
+    found = volumes.tabulate_volumes(make_volumes(), "random")
     one, two = parse(found)
     assert one == {"random: steps": "200", "T = 1": "0.200", "greedy": "0.900",
                    "20 batches": "+2.0", "40 batches": "+4.5", "80 batches": "+9.5",
@@ -295,7 +324,7 @@ def test_the_table_of_volumes():
                    "20 batches": spread([1, 4], 1, "+"), "40 batches": spread([2.25, 9], 1, "+"),
                    "80 batches": spread([4.75, 19], 1, "+"), "evaluated": spread([10, 40], 1, "+"),
                    "greedy gain": spread([5, 8], 1, "+")}
-    assert len(parse(lesson.tabulate_volumes(make_volumes(), "correct"))) == 1
+    assert len(parse(volumes.tabulate_volumes(make_volumes(), "correct"))) == 1
 
 
 def test_runs_of_another_volume_stay_out_of_the_switch():
@@ -308,8 +337,160 @@ def test_runs_of_another_volume_stay_out_of_the_switch():
                                                 in volumes.curves.items()}, habits.evidence)
     parts = lesson.table(both).split("\n\n")
     assert parts[:3] == lesson.table(habits).split("\n\n")[:3] and len(parts) == 6
-    *_, axis = lesson.figure(both).axes
+    *_, axis = lesson.record_figure(both).axes
     dots = {(*dot,) for line in axis.lines if line.get_marker() == "o"
             for dot in line.get_xydata().round(6)}
     assert dots == {(1700, 4.75), (1700, 19), (1700, 14.25), (200, 9.5)}
     plt.close("all")
+
+
+# --- a phase transition, or a crossover
+
+
+def make_phase() -> Results:
+    """Two settings; a prior's runs that end in code: 1 of 4, 2, 3, 4 and 0, 0, 4, 4."""
+    rows = []
+    for name, counts in zip((phase.FEWEST, "2,048 rollouts, 20 batches"),
+                            ((1, 2, 3, 4), (0, 0, 4, 4))):
+        flags = {"reward": "random", "loss": "grpo", **phase.SETTINGS[name]}
+        for base, k in zip(phase.BASES, counts):
+            rows += [{"base": base, "reward": "random", "loss": "grpo",
+                      "flags": describe_flags(flags), "steps": 20.0, "seed": seed,
+                      "before_code_share": 0.5, "after_code_share": 0.9 if seed <= k else 0.3,
+                      "before_accuracy": 0.5, "after_accuracy": 0.6, "gain_total": 0.1}
+                     for seed in (1, 2, 3, 4)]
+    evidence = [{"base": base, "setting": phase.FEWEST, "p_code": p, "undecided": 0.02}
+                for base, p in zip(phase.BASES, (0.2, 0.4, 0.6, 0.8))]
+    return Results(rows, {}, evidence)
+
+
+def test_the_fit_finds_the_steepness_that_made_the_shares():
+    """A slope in priors, not in log-odds; a centre that is lost; k for n - k."""
+    logits = np.log(np.array(phase.PRIORS) / (1 - np.array(phase.PRIORS)))
+    for steepness, centre in ((2.5, 0.0), (4.0, 0.3)):
+        shares = 1 / (1 + np.exp(-steepness * (logits - centre)))
+        counts = {prior: (5000 * share, 5000) for prior, share in zip(phase.PRIORS, shares)}
+        best, low, high = phase.fit_steepness(counts)
+        assert best == pytest.approx(steepness, abs=0.06) and low <= best <= high
+        assert high - low < 0.4
+
+
+def test_two_settings_are_compared_by_their_steepness_alone():
+    """p of shares that only lie elsewhere is high, of shares that jump low."""
+    slow = {0.4: (50, 200), 0.5: (100, 200), 0.6: (145, 200), 0.7: (175, 200)}
+    moved = {0.4: (30, 200), 0.5: (70, 200), 0.6: (118, 200), 0.7: (158, 200)}
+    sudden = {0.4: (2, 200), 0.5: (100, 200), 0.6: (198, 200), 0.7: (200, 200)}
+    assert phase.compare_steepness(slow, slow) == 1
+    assert phase.compare_steepness(slow, moved) > 0.3
+    assert phase.compare_steepness(slow, sudden) < 1e-6
+
+
+def test_the_tables_of_the_transition():
+    """A run at another setting or prior; a share that counts as decided."""
+    first, second = phase.tabulate(make_phase())
+    rows = parse(first.split("\n", 1)[1])
+    assert [row["setting"] for row in rows] == [phase.FEWEST, "2,048 rollouts, 20 batches"]
+    assert [rows[0][f"at {prior}"] for prior in phase.PRIORS] == [
+        f"{k} of 4" for k in (1, 2, 3, 4)]
+    assert rows[1]["at 0.5"] == "0 of 4" and rows[1]["steepness (95%)"].startswith("20+ (")
+    assert float(rows[1]["p"]) < 0.05 and rows[0]["p"] == ""
+    row, = parse(second.split("\n", 1)[1])
+    assert row["at 0.7"] == "0.80" and row["undecided runs"] == "6 of 16"
+    assert row["undecided"] == "2.0%"
+
+
+def test_what_the_bandit_is_told_of_a_setting(monkeypatch):
+    """Rollouts and batches that are not the setting's; a share of 1/2 that counts as code."""
+    asked = []
+
+    def first_arm(arms, eps, batches, samples, updates, seeds):
+        asked.append((arms, eps, batches, samples, updates, seeds))
+        return np.array([[0.0] * 4, [0.5, 0.9, 0.1, 0.7]])
+
+    monkeypatch.setattr(phase, "first_arm", first_arm)
+    rows = phase.measure(phase.runs(1))
+    assert len(rows) == 16 and rows[0] == {"base": "good-code-prior0.4-openers1",
+                                           "setting": phase.FEWEST, "p_code": 0.5,
+                                           "undecided": 0.5}
+    assert asked[0] == ((0.4, 0.6), 0.4, 20, 512, 32, 2000)
+    assert [asked[i][2:4] for i in (0, 4, 8, 12)] == [(20, 512), (20, 1024), (20, 2048), (60, 512)]
+    assert phase.measure([{"base": "good-code"}]) == []
+
+
+# --- the best of three step sizes
+
+
+def make_heat() -> Results:
+    """Two seeds: the best step size of each is another; 20 rows of two batches."""
+    rows, curves = [], {}
+    gained = {(0.005, 1): 4, (0.01, 1): 8, (0.015, 1): 1, (0.005, 2): 2, (0.01, 2): 1,
+              (0.015, 2): 6}
+    for base in heat.BASES:
+        for reward in heat.REWARDS:
+            for (lr, seed), gain in gained.items():
+                curves[len(rows)] = [{"step": 2 * j + 1, "accuracy": 0.5 + gain * (j + 1) / 2000}
+                                     for j in range(20)]
+                flags = describe_flags({"reward": reward, "loss": "grpo", "lr": lr, "steps": 40})
+                rows.append({"base": base, "reward": reward, "loss": "grpo", "flags": flags,
+                             "steps": 40.0, "seed": seed, "before_accuracy": 0.5,
+                             "gain_total": gain / 50 + list(heat.BASES).index(base) / 10,
+                             "before_code_share": 0.5, "after_code_share": 0.5,
+                             "after_accuracy": 0.5})
+    return Results(rows, curves)
+
+
+def test_a_step_size_is_chosen_on_the_other_seeds():
+    """The best of a seed shown for itself, which is luck; a choice by the gain on new problems."""
+    best = heat.find_best(make_heat())
+    assert len(best) == 12
+    for (base, _), columns in best.items():
+        # Seed 1 is shown at what was best for seed 2, 0.015; seed 2 at 0.01.
+        assert [[lr for _, lr in column] for column in columns] == [[0.015, 0.01]] * 4
+        assert [column[0][0] for column in columns] == pytest.approx(
+            [0.225, 0.475, 0.975, 2 + 10 * list(heat.BASES).index(base)])
+    alone = {0.005: {1.0: [1.0, 2, 3, 4]}, 0.01: {1.0: [2.0, 1, 4, 1]}}
+    assert heat.pick_best(alone) == [[(2.0, 0.01)], [(2, 0.005)], [(4, 0.01)], [(1, 0.01)]]
+
+
+def test_shares_of_the_sum_of_squares():
+    """Of factors that add up, each has its own and nothing is left."""
+    values = np.array([0.0, 3.0])[:, None, None] + np.array([0.0, 1.0, 5.0])[:, None] + [0.0, 2.0]
+    shares = heat.split_squares(values)
+    assert sum(shares) == pytest.approx(1) and shares[3] == pytest.approx(0)
+    variances = [np.var([0, 3]), np.var([0, 1, 5]), np.var([0, 2])]
+    assert shares[:3] == pytest.approx(np.array(variances) / sum(variances))
+
+
+def test_the_tables_of_the_heat_map():
+    """A cell too few, a gain of another step size; no effects while a cell is missing."""
+    results = make_heat()
+    best, by_lr, effects = heat.tabulate(results)
+    rows = parse(best.split("\n", 1)[1])
+    assert len(rows) == 12 and rows[0]["steps"] == "400" and rows[-1]["steps"] == "1700"
+    assert rows[0]["new problems"] == "+2.0 ± 0.0" and rows[0]["step size"] == "0.015, 0.01"
+    assert parse(by_lr.split("\n", 1)[1])[0]["lr 0.01"] == spread([16, 2], 1, "+")
+    trained, new = parse(effects.split("\n", 1)[1])
+    assert trained["volume"] == "100%" and new["pretraining"] == "100%" and new["volume"] == ""
+    fewer = Results(results.runs[6:], {i - 6: curve for i, curve in results.curves.items()
+                                       if i >= 6})
+    assert len(heat.tabulate(fewer)) == 2
+
+
+# --- the page
+
+
+def test_the_page_is_made_from_whatever_is_there(stored):
+    """A table or a figure that needs all runs; rows of the new grids among those of the old."""
+    pytest.importorskip("matplotlib")
+    old = Results(stored.runs[:150], stored.curves, stored.evidence)
+    for other in (make_phase(), make_heat()):
+        both = Results(old.runs + other.runs,
+                       old.curves | {150 + i: curve for i, curve in other.curves.items()},
+                       old.evidence + other.evidence)
+        assert lesson.table(both).split("\n\n")[:5] == lesson.table(old).split("\n\n")[:5]
+        assert lesson.summary(both).rows == lesson.summary(old).rows
+        assert len(lesson.figure(both).axes) == 2
+    quick = Results([run for run in stored.runs if run["base"] in lesson.QUICK
+                     and run["seed"] == 1], {})
+    assert len(lesson.summary(quick).rows) == 1 + 1 and lesson.figure(quick).axes
+    assert max(map(len, show_summary(lesson.summary(quick)).splitlines())) <= 100

@@ -7,9 +7,9 @@ from statistics import mean, stdev
 import pytest
 
 from data.tokenizer import VOCABULARY_SIZE
-from lessons import report
-from lessons.report import Results, read_results
-from lessons.scale import lesson
+from lessons.report import Results, describe_flags, read_results
+from lessons.scale import adamw, lesson
+from lessons.summary import show_summary
 from model import ModelConfig, Transformer
 from pretrain import PretrainConfig
 from tests.helpers import ROOT
@@ -17,16 +17,28 @@ from tests.helpers import ROOT
 FOLDER = ROOT / "lessons/scale"
 
 
+def describe_run(run: dict) -> tuple[str, str, str, int]:
+    flags = {name: value for name, value in run.items() if name not in ("base", "seed")}
+    return run["base"], run["reward"], describe_flags({"loss": "grpo", **flags}), run["seed"]
+
+
 def test_the_grid_is_that_of_the_stored_runs():
-    """Four bases, two rewards, three seeds, no flag; a base's width is what its name says."""
-    planned = [(run["base"], run["reward"], run["seed"]) for run in lesson.runs()]
-    rows = read_results(FOLDER).runs
-    assert planned == [(row["base"], row["reward"], int(row["seed"])) for row in rows]
-    assert len(planned) == 24 and all(row["flags"] == "" for row in rows)
-    assert Counter(base for base, *_ in planned) == dict.fromkeys(lesson.BASES, 6)
+    """Four bases, two rewards, three seeds, no flag; a base's width is what its name says.
+
+    Then AdamW, of which whole seeds over all cells may be stored alone.
+    """
+    planned = [describe_run(run) for run in lesson.runs()]
+    rows = [(row["base"], row["reward"], row["flags"], int(row["seed"]))
+            for row in read_results(FOLDER).runs]
+    assert rows == [run for run in planned if run in rows] and rows[:24] == planned[:24]
+    assert len(set(planned)) == len(planned) == 24 + 27 + 18
+    assert all(flags == "" for _, _, flags, _ in planned[:24])
+    for bases, cells in ((adamw.WIDTHS, 9), (adamw.MIXED, 9)):
+        assert len([row for row in rows[24:] if row[0] in bases]) % cells == 0
+    assert Counter(base for base, *_ in planned[:24]) == dict.fromkeys(lesson.SGD, 6)
     widths = {"good-code": 64, "good-code-width128": 128, "good-code-width256": 256,
               "no-code-width128": 128}
-    assert {base: lesson.find_width(base) for base in lesson.BASES} == widths
+    assert {base: lesson.find_width(base) for base in lesson.SGD} == widths
     assert PretrainConfig().width == lesson.WIDTH
     assert [run["seed"] for run in lesson.runs(quick=True)] == [1, 1]
 
@@ -54,7 +66,7 @@ def make_results() -> Results:
 def test_every_number_of_the_table():
     rows = make_results().runs
     head, *lines = [re.split(r"\s{2,}", line)
-                    for line in lesson.table(Results(rows, {})).splitlines()]
+                    for line in lesson.table(Results(rows, {})).splitlines()[1:]]
     assert head == ["base", "reward", "size", "accuracy", "gain", "greedy gain", "code share",
                     "in code"]
     for line, start in zip(lines, range(0, 12, 3)):
@@ -73,13 +85,75 @@ def test_every_number_of_the_table():
     assert len(lines) == 4
 
 
-def test_the_figure_has_a_row_for_each_cell():
-    """Dots are the gains, the label says base, width and reward."""
+def test_the_figure_has_a_dot_for_each_run():
+    """A gain at another width, or of the other reward; no-code has no place in it."""
     pytest.importorskip("matplotlib")
-    report.can_draw()
-    axis, = lesson.figure(make_results()).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "good-code, width 256: random", "good-code, width 256: correct",
-        "no-code, width 128: random", "no-code, width 128: correct"]
-    dots = [list(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"]
-    assert dots[0] == pytest.approx([2, 4, 6]) and dots[3] == pytest.approx([-18, -16, -14])
+    rows = [{**row, "base": base} for row in make_results().runs[:6]
+            for base in ("good-code", "good-code-width256")]
+    canvas = lesson.figure(Results(rows + make_results().runs[6:], {}))
+    axis, = canvas.axes
+    dots = [list(map(tuple, line.get_xydata().round(6))) for line in axis.lines
+            if line.get_marker() == "o"]
+    assert dots == [[(-0.1, 2), (-0.1, 4), (-0.1, 6)], [(0.9, 2), (0.9, 4), (0.9, 6)],
+                    [(0.1, -28), (0.1, -26), (0.1, -24)], [(1.1, -28), (1.1, -26), (1.1, -24)]]
+
+
+# --- AdamW in the paper's shape
+
+
+def make_adamw() -> Results:
+    """The main recipe on one base; AdamW on three: gains by step size, programs right or not."""
+    rows = []
+    cells = {("good-code", 0.0001): ([2, 4, 6], 0.98), ("good-code", 0.001): ([12, 14, 16], 0.85),
+             ("good-code-width128", 0.0003): ([11, 12, 13], 0.95),
+             ("mixed-code", 0.0003): ([30, 20], 0.95), ("mixed-code-seed2", 0.0003): ([-5], 0.95)}
+    for (base, lr), (gained, in_code) in cells.items():
+        mixed = base in adamw.MIXED
+        flags = describe_flags({"reward": "random", "loss": "grpo", **adamw.PAPER, "lr": lr,
+                                **({"steps": 30} if mixed else {})})
+        rows += [{"base": base, "reward": "random", "loss": "grpo", "flags": flags,
+                  "seed": 1001 + i, "gain_total": (0 if mixed else gain) / 100,
+                  "before_accuracy": 0.7, "after_accuracy": 0.7 + gain / 100,
+                  "before_greedy_accuracy": 0.5,
+                  "after_greedy_accuracy": 0.5 + (gain if mixed else 0) / 100,
+                  "before_code_share": 0.6, "after_code_share": 0.8,
+                  "after_accuracy_code": in_code} for i, gain in enumerate(gained)]
+    main = [{**row, "base": "good-code", "flags": "", "reward": reward} for row in rows[:3]
+            for reward in ("random", "correct")]
+    return Results(main + rows, {})
+
+
+def test_a_window_needs_a_gain_and_intact_arithmetic():
+    """A gain at T = 1 on mixed-code, a greedy one elsewhere; one condition of the two alone."""
+    results = make_adamw()
+    assert adamw.list_windows(results) == ["good-code-width128", "mixed-code"]
+    best = adamw.pick_best(results)
+    assert {base: lr for base, (lr, _) in best.items()} == {
+        "good-code": 0.001, "good-code-width128": 0.0003, "mixed-code": 0.0003}
+    assert len(best["mixed-code"][1]) == 3                      # of all bases
+    assert adamw.rate_cell("mixed-code", best["mixed-code"][1])[0] == pytest.approx(15)
+    lost = [{**best["good-code"][1][0], "after_accuracy_code": None}]
+    assert adamw.rate_cell("good-code", lost)[1] == 0           # no program is left
+
+
+def test_the_tables_of_adamw():
+    """AdamW's rows among those of the main recipe, or the other way round."""
+    results = make_adamw()
+    main, by_step, by_seed = lesson.table(results).split("\n\n")
+    assert main.endswith("\n" + lesson.tabulate_main(Results(results.runs[:6], {})))
+    rows = [re.split(r"\s{2,}", line) for line in by_step.splitlines()[2:]]
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows] == [
+        ("good-code", "0.0001", "3", "no"), ("good-code", "0.001", "3", "no"),
+        ("good-code-width128", "0.0003", "3", "yes"), ("mixed-code", "0.0003", "3", "yes")]
+    assert "+30.0 +20.0" in by_seed and "mixed-code-seed2" in by_seed
+
+
+def test_the_page_is_made_from_whatever_is_there():
+    """A summary or a figure that needs AdamW's runs, or a second seed."""
+    pytest.importorskip("matplotlib")
+    results = make_adamw()
+    assert len(lesson.summary(results).rows) == 1 + 1 + 3 and len(lesson.figure(results).axes) == 2
+    quick = Results(results.runs[:2], {})
+    found = lesson.summary(quick)
+    assert len(found.rows) == 2 and len(lesson.figure(quick).axes) == 1
+    assert max(map(len, show_summary(found).splitlines())) <= 100

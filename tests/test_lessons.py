@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,6 +61,14 @@ def test_rows_say_the_pretraining_seed_of_their_base():
         [("base", "a-seed2"), ("base_seed", 2)], [("base", "a"), ("base_seed", 0)]]
     assert [row["reward"] for row in found] == ["x", "y"] and found[0]["command"] == "c"
     assert runner.add_base_seeds(rows, {"a": {}, "a-seed2": {"steps": 3}}) == rows
+
+
+def test_a_lesson_may_keep_the_curves_of_some_runs_alone():
+    """Those of other runs, or at other places; a lesson that says nothing keeps them all."""
+    runs, results = [{"seed": 1}, {"seed": 2}], report.Results([{}, {}], {0: ["a"], 1: ["b"]})
+    lesson = SimpleNamespace(follows=lambda run: run["seed"] == 2)
+    assert runner.drop_curves(lesson, runs, results).curves == {1: ["b"]}
+    assert runner.drop_curves(SimpleNamespace(), runs, results) == results
 
 
 def test_commands_have_every_flag_and_its_place():

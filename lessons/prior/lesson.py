@@ -1,9 +1,9 @@
 """How much of a habit does it take?
 
-Against seven rival openers all 5 seeds end in code from a share of 50% on, against one rival from
-70% on (one base a share); below that chance decides, or text wins. A bandit that knows only the
-shares is 0.07 off on average. A coin gains on no base of shorter pretraining. About 85 minutes on 2
-cores.
+The share of code sets the odds, and chance decides a run: against one rival 1 of 5 runs end in code
+at 40%, 7 of 15 at 50%, 12 of 15 at 60%, 5 of 5 at 70%. With four times the rollouts or three times
+the batches that is no steeper: a crossover, no phase transition. A coin gains on no base of shorter
+pretraining. About 140 minutes on 2 cores.
 """
 
 from math import sqrt
@@ -14,23 +14,23 @@ import numpy as np
 from data.corpus import OPENERS
 from lessons.bandit import EPS, first_arm
 from lessons.grid import base_grid, grid
+from lessons.prior import heat, phase, volumes
 from lessons.report import (
     BLUE,
     GREY,
-    ORANGE,
     RED,
     Results,
     add_bounds,
     align,
     gains,
-    greedy_gains,
     group_runs,
     is_split,
     open_canvas,
     show_change,
     show_seeds,
+    title_tables,
 )
-from pretrain import PretrainConfig
+from lessons.summary import Summary
 from rlvr import make_config
 
 # Shares of code in the corpus: from where text should win to where code should, in either kind.
@@ -40,10 +40,7 @@ HABITS = (base_grid(base=["good-code"], code_prior=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6
                       text_openers=[1])
           | base_grid(base=["good-code"], code_prior=[0.3, 0.4], seed=[1, 2])
           | base_grid(base=["good-code"], code_prior=[0.5, 0.6], text_openers=[1], seed=[1, 2]))
-# The same corpus, read for longer and longer.
-YOUNG = (base_grid(base=["good-code"], steps=[100, 200, 400, 800]) | base_grid(base=["good-code"]))
-BASES = HABITS | YOUNG
-VOLUMES = (20, 40, 80)   # rollout batches
+BASES = HABITS | volumes.BASES | phase.BASES | heat.BASES
 QUICK = ["good-code-prior0.2", "good-code-prior0.6",
          "good-code-prior0.2-openers1", "good-code-prior0.8-openers1"]
 
@@ -59,8 +56,12 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return grid(base=QUICK, reward="random", seed=[1])
     return (grid(base=list(HABITS), reward="random", seed=range(1, seeds + 1))
-            + grid(base=list(YOUNG), reward=["random", "correct"], steps=max(VOLUMES),
-                   seed=range(1, seeds + 1)))
+            + volumes.runs(seeds) + phase.runs(seeds) + heat.runs(seeds))
+
+
+def follows(run: dict) -> bool:
+    """Whether the curve of a run is stored: not of those that only end in code or in text."""
+    return "prompts" not in run
 
 
 def predict_share(openers: int, prior: float, *settings: float) -> float:
@@ -75,20 +76,24 @@ def describe_base(base: str) -> tuple[int, float]:
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """What both bandits predict for each share and kind of text."""
+    """What both bandits predict for each share and kind of text, and of a phase transition."""
     asked = {}
     for run in runs:
         if run["base"] in HABITS:
             asked.setdefault(describe_base(run["base"]), run["base"])
     return [{"base": base, **{name: predict_share(*key, *settings)
                               for name, settings in BANDITS.items()}}
-            for key, base in asked.items()]
+            for key, base in asked.items()] + phase.measure(runs)
 
 
 def group_cells(rows: list[dict]) -> Cells:
-    """The rows of all bases with one share and kind of text; bases of another kind are left out."""
+    """The rows of all bases with one share and kind of text, of runs with no flag or of evidence.
+
+    Bases of another kind are left out.
+    """
     cells = {}
-    for (base,), cell in group_runs(rows, "base").items():
+    for (base,), cell in group_runs([row for row in rows if not row.get("flags")
+                                     and not row.get("setting")], "base").items():
         if base in HABITS:
             cells.setdefault(describe_base(base), []).extend(cell)
     return cells
@@ -183,53 +188,74 @@ def tabulate_misses(cells: Cells, rules: dict) -> str:
     return align(lines)
 
 
-# --- pretraining, reward and volume
-
-def is_long(run: dict) -> bool:
-    """Whether a run is one of the volumes."""
-    return run["steps"] == max(VOLUMES)
-
-
-def follow_gains(results: Results, base: str, reward: str) -> list[list[float]]:
-    """Points gained at T = 1 after each of VOLUMES, a list a seed, on training prompts.
-
-    A row of a curve is the mean over four batches: the last four before a volume is reached.
-    """
-    found = []
-    for i, run in enumerate(results.runs):
-        if (run["base"], run["reward"]) == (base, reward) and is_long(run):
-            accuracy = {row["step"] + 1: row["accuracy"] for row in results.curves[i]}
-            found.append([100 * (accuracy[volume] - run["before_accuracy"]) for volume in VOLUMES])
-    return found
-
-
-def tabulate_volumes(results: Results, reward: str) -> str:
-    """A row for each length of pretraining. `evaluated`: at the end, on the evaluation problems."""
-    lines = [[f"{reward}: steps", "T = 1", "greedy", *(f"{volume} batches" for volume in VOLUMES),
-              "evaluated", "greedy gain"]]
-    for base, flags in YOUNG.items():
-        cell = [run for run in results.runs if (run["base"], run["reward"]) == (base, reward)]
-        if cell:
-            followed = zip(*follow_gains(results, base, reward))
-            lines.append([str(flags.get("steps", PretrainConfig.steps)),
-                          *(f"{mean(run[f'before_{name}'] for run in cell):.3f}"
-                            for name in ("accuracy", "greedy_accuracy")),
-                          *(show_seeds(list(values)) for values in followed),
-                          show_seeds(gains(cell)), show_seeds(greedy_gains(cell))])
-    return align(lines)
-
-
 def table(results: Results) -> str:
     """Shares of code and what the bandits say; accuracy and gain; how far predictions miss.
 
-    Then what lengths of pretraining, rewards and numbers of batches gain.
+    Then what lengths of pretraining, rewards and numbers of batches gain; whether more rollouts or
+    batches make the change from text to code steeper; gains at the best of three step sizes.
     """
     cells = group_cells(results.runs)
     rules = predict_all(cells, group_cells(results.evidence))
-    parts = [tabulate_shares(cells, rules), tabulate_gains(cells), tabulate_misses(cells, rules)]
-    if any(map(is_long, results.runs)):
-        parts += [tabulate_volumes(results, reward) for reward in ("random", "correct")]
+    parts = title_tables({
+        "Share of code before and after a coin, and what the bandits expect": tabulate_shares(
+            cells, rules),
+        "Accuracy before and after, and gain in points": tabulate_gains(cells),
+        "How far each prediction is from the mean share of code": tabulate_misses(cells, rules)})
+    if any(map(volumes.is_long, results.runs)):
+        parts += title_tables({f"Gain in points by steps of pretraining, reward {reward}":
+                               volumes.tabulate_volumes(results, reward)
+                               for reward in ("random", "correct")})
+    parts += phase.tabulate(results) + heat.tabulate(results)
     return add_bounds(parts, r"(\d+) of (\d+)")
+
+
+# --- for the page
+
+TITLE = "The odds change gradually, with more data too; a coin gains only after long pretraining"
+SHOWN = [(7, 0.2), (7, 0.3), (7, 0.4), (7, 0.5), (1, 0.4), (1, 0.5), (1, 0.6), (1, 0.7)]
+
+
+def show_accuracy(cell: list[dict], programs: bool) -> str:
+    """The mean accuracy after RL of the runs that end in programs, or of the others."""
+    found = [run["after_accuracy"] for run in cell if (run["after_code_share"] > 0.5) == programs]
+    return f"{mean(found):.2f}" if found else "none"
+
+
+def summary(results: Results) -> Summary:
+    """How a run ends, by the kind and number of rivals and the share of programs."""
+    cells = group_cells(results.runs)
+    predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
+    head = ["rivals", "programs", "bases", "runs in programs", "bandit",
+            "accuracy", "if in programs", "if in words"]
+    rows = []
+    for openers, prior in [key for key in SHOWN if key in cells]:
+        cell = cells[openers, prior]
+        k, n = phase.count_code(cell)
+        rows.append([str(openers), f"{prior:.0%}", str(len({run["base"] for run in cell})),
+                     f"{k} of {n}", f"{predicted[openers, prior]:.0%}" if predicted else "",
+                     f"{mean(run['before_accuracy'] for run in cell):.2f}",
+                     show_accuracy(cell, True), show_accuracy(cell, False)])
+    return Summary("A coin, 20 batches: how runs end, by the share of programs in pretraining",
+                   [head, *rows], conclude(results, cells))
+
+
+def conclude(results: Results, cells: Cells) -> str:
+    """One sentence: how many runs end undecided, and whether the change becomes steeper."""
+    counted = phase.count_cells(results)
+    if phase.FEWEST not in counted:
+        k, n = phase.count_code([run for cell in cells.values() for run in cell])
+        return (f"{k} of {n} runs end in programs. For each share there are few, so its odds are "
+                "known roughly.")
+    rows = [run for of_prior in phase.select_cells(results.runs).values()
+            for cell in of_prior.values() for run in cell]
+    undecided = sum(phase.is_undecided(run["after_code_share"]) for run in rows)
+    first = counted[phase.FEWEST]
+    others = {name: counts for name, counts in counted.items()
+              if name not in (phase.FEWEST, phase.MAIN)}
+    found = ", ".join(f"{phase.show_steepness(counts)} with {name}"
+                      for name, counts in others.items())
+    return (f"{undecided} of {len(rows)} runs against one rival end undecided. Steepness of the "
+            f"change:\n{phase.show_steepness(first)} with {phase.FEWEST},\n{found}.")
 
 
 def label_curve(axis, priors: list[float], shares: list[float], text: str, side: str,
@@ -261,39 +287,34 @@ def draw_panel(axis, openers: int, cells: Cells, predicted: dict) -> None:
         axis.plot([prior] * len(after), after, "o", color=BLUE, markersize=4, alpha=0.6)
 
 
-def draw_volumes(axis, results: Results) -> None:
-    """Gains against the length of pretraining: dashed after the fewest batches, solid the most."""
-    steps = {base: flags.get("steps", PretrainConfig.steps) for base, flags in YOUNG.items()}
-    for reward, color, named in (("correct", BLUE, 1), ("random", ORANGE, -2)):
-        followed = {base: follow_gains(results, base, reward) for base in YOUNG}
-        for at, style in ((0, "--"), (-1, "-")):
-            points = [(steps[base], mean(seed[at] for seed in seeds))
-                      for base, seeds in followed.items() if seeds]
-            axis.plot(*zip(*points), style, color=color)
-            axis.annotate(f"{reward}, {VOLUMES[at]}", points[named % len(points)],
-                          (-58, 2), color=color, fontsize=9, textcoords="offset points")
-        for base, seeds in followed.items():
-            axis.plot([steps[base]] * len(seeds), [seed[-1] for seed in seeds], "o", color=color,
-                      markersize=3)
-    axis.axhline(0, color=GREY, linewidth=0.8)
-    axis.set_xscale("log")
-    axis.set(title="reward, batches of RL", xlabel="pretraining steps",
-             ylabel="gain in accuracy (points)")
-
-
-def figure(results: Results):
+def record_figure(results: Results):
     """The final share of code against the prior, a panel a kind of text; gains by pretraining."""
     cells = group_cells(results.runs)
     predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
     kinds = sorted({openers for openers, _ in cells}, reverse=True)
-    has_volumes = any(map(is_long, results.runs))
+    has_volumes = any(map(volumes.is_long, results.runs))
     panels = len(kinds) + has_volumes
-    canvas, axes = open_canvas(1, panels, figsize=(4 * panels, 3.6), squeeze=False)
+    canvas, axes = open_canvas(1, panels, figsize=(3.3 * panels, 3.1), squeeze=False)
     for axis, openers in zip(axes[0], kinds):
         draw_panel(axis, openers, cells, predicted)
         axis.set(title=f"the rest is text on {name_text(openers)}", xlim=(0, 1),
                  ylim=(-0.03, 1.03), xlabel="share of code in the corpus")
     axes[0, 0].set_ylabel("share of code after RL (dot: a run)")
     if has_volumes:
-        draw_volumes(axes[0, -1], results)
+        volumes.draw_volumes(axes[0, -1], results)
+    return canvas
+
+
+def figure(results: Results):
+    """The chance to end in programs against the prior; gains by pretraining, reward and volume."""
+    if not phase.select_cells(results.runs):
+        return record_figure(results)   # --quick
+    canvas, axes = open_canvas(1, 2, figsize=(10, 3.8), width_ratios=[3.4, 6])
+    phase.draw_phase(axes[0], results)
+    if heat.follow_cells(results):
+        heat.draw_heat(axes[1], results)
+        axes[1].set_title("gain in accuracy (points), by reward\n")
+    else:
+        volumes.draw_volumes(axes[1], results)
+    canvas.suptitle(TITLE, x=0.01, ha="left", fontsize=12)
     return canvas
