@@ -335,10 +335,7 @@ def test_the_page_shows_the_table_of_the_stored_results(name):
         assert max(len(re.split(r"  +", line.strip())) for line in block.splitlines()) <= 8
 
 
-UNTITLED = ("prior", "scale")   # yet
-
-
-@pytest.mark.parametrize("name", [name for name in STORED if name not in UNTITLED])
+@pytest.mark.parametrize("name", STORED)
 def test_every_table_of_the_record_has_a_title(name):
     """A line of words above a head of columns; no two tables have the same."""
     table = runner.load_lesson(name).table(report.read_results(ROOT / "lessons" / name))
