@@ -72,13 +72,16 @@ def list_bases(runs: list[dict]) -> list[str]:
                               if kind in run))
 
 
-def plan_jobs(lesson: ModuleType, runs: list[dict], threads: int) -> list[Job]:
-    """What is missing of a lesson: bases first, then runs."""
+def plan_jobs(lesson: ModuleType, runs: list[dict]) -> list[Job]:
+    """What is missing of a lesson: bases first, then runs.
+
+    On one thread each, bases too: with another number a base rounds otherwise, and bases differ.
+    """
     jobs, slower, program = [], {}, locate_program(lesson)
     for name in list_bases(runs):
         flags, path = lesson.BASES[name], place_base(name)
         slower[name] = (flags.get("width", 64) / 64) ** 1.5
-        command = f"{write_pretrain_command(name, flags, program)} --threads {threads}"
+        command = f"{write_pretrain_command(name, flags, program)} --threads 1"
         jobs.append(Job(f"pretrain {name}", command, path, (), path.with_suffix(".log"),
                         0.075 * flags.get("steps", 1700) * slower[name]))
     for run in runs:
@@ -117,9 +120,8 @@ def teach(args) -> None:
         return show_stored(args.name, lesson, args.all)
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
     check_bases(lesson, runs)
-    bases = len([name for name in list_bases(runs) if not place_base(name).exists()])
     at_once = args.jobs or count_jobs()
-    jobs = plan_jobs(lesson, runs, max(1, at_once // max(1, bases)))
+    jobs = plan_jobs(lesson, runs)
     jobs += [] if args.quick else plan_evidence(lesson, runs)
     if args.commands:
         return print_commands(args.name, jobs)

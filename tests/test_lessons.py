@@ -200,17 +200,17 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     lesson = runner.load_lesson("template")
     runs = [{"base": "good-code", "reward": "code", "seed": 1},
             {"base": "good-code", "reward": "code", "seed": 2, "steps": 40, "group": 32}]
-    jobs = runner.plan_jobs(lesson, runs, 2)
+    jobs = runner.plan_jobs(lesson, runs)
     assert [job.needs for job in jobs] == [(), *[(Path("runs/bases/good-code.pt"),)] * 2]
-    assert jobs[0].command.endswith("--threads 2") and jobs[1].command.endswith("--threads 1")
+    assert all(job.command.endswith("--threads 1") for job in jobs)
     assert jobs[0].seconds == pytest.approx(127.5) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
     monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
-    assert runner.plan_jobs(lesson, runs, 2)[0].seconds == pytest.approx(12.75)
+    assert runner.plan_jobs(lesson, runs)[0].seconds == pytest.approx(12.75)
     for done in ("runs/bases/good-code.pt", "runs/good-code/code/seed1/summary.json"):
         Path(done).parent.mkdir(parents=True, exist_ok=True)
         Path(done).touch()
-    assert runner.plan_jobs(lesson, runs, 2) == jobs[2:]
+    assert runner.plan_jobs(lesson, runs) == jobs[2:]
 
 
 def test_what_a_lesson_measures_with_are_jobs_too(tmp_path, monkeypatch, capsys):
@@ -247,7 +247,7 @@ def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     assert runner.main(["prior", "--quick", "--commands", "--jobs", "8"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("rlvr.py pretrain") == 4 and "rlvr.py train" not in captured.out
-    assert captured.out.count("--threads 2") == 4     # eight cores for four bases
+    assert captured.out.count("--threads 1") == 4     # whatever the cores, the same base
     assert "then again" in captured.err
     Path("runs/bases").mkdir(parents=True)
     for base in runner.list_bases(runner.load_lesson("prior").runs(quick=True)):
