@@ -18,6 +18,9 @@ from model import BASE_FOLDER
 
 SHORT = {"code_prior": "prior", "text_openers": "openers", "code_on_sums": "sums",
          "code_on_products": "products", "rival": "", "on_rival": "rival"}  # in a base's name
+# How 2506.10947 updates, but for the step size; what else a lesson keeps is our own.
+PAPER_SHAPE = {"optimizer": "adamw", "updates": 8, "eps_low": 0.2, "eps_high": 0.2,
+               "max_grad_norm": 1.0}
 
 
 def as_list(value) -> list:

@@ -186,8 +186,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     write_results(out, found._replace(runs=add_base_seeds(found.runs, lesson.BASES)))
     results = read_results(out)  # what is stored is shown, to the last digit
     show_findings(lesson, results, args.all)
-    if doubt_seeds(results.runs):
-        print(doubt_seeds(results.runs))
+    if doubt := doubt_seeds(results.runs):
+        print(doubt)
     if args.quick:
         recall_stored(args.name, lesson)
     if args.store:

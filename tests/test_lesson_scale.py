@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import pytest
 
 from data.tokenizer import VOCABULARY_SIZE
+from lessons.grid import PAPER_SHAPE
 from lessons.report import Results, describe_flags, read_results
 from lessons.scale import adamw, lesson
 from lessons.summary import show_summary
@@ -109,7 +110,7 @@ def make_adamw() -> Results:
              ("mixed-code", 0.0003): ([30, 20], 0.95), ("mixed-code-seed2", 0.0003): ([-5], 0.95)}
     for (base, lr), (gained, in_code) in cells.items():
         mixed = base in adamw.MIXED
-        flags = describe_flags({"reward": "random", "loss": "grpo", **adamw.PAPER, "lr": lr,
+        flags = describe_flags({"reward": "random", "loss": "grpo", **PAPER_SHAPE, "lr": lr,
                                 **({"steps": 30} if mixed else {})})
         rows += [{"base": base, "reward": "random", "loss": "grpo", "flags": flags,
                   "seed": 1001 + i, "gain_total": (0 if mixed else gain) / 100,

@@ -16,7 +16,7 @@ from lessons.clips import walls
 from lessons.clips.kernel import Habit, measure_habit
 from lessons.clips.norms import cut_rows, pick_mode
 from lessons.drift import estimate_drift, wall_drift
-from lessons.grid import base_grid, grid, own_seeds, write_flags
+from lessons.grid import PAPER_SHAPE, base_grid, grid, own_seeds, write_flags
 from lessons.report import (
     BLUE,
     GREY,
@@ -47,7 +47,7 @@ CLIPS = {"both clips": {}, "PPO's alone": NO_NORM, "norm's alone": NO_PPO,
 FRESH = {"steps": 640, "prompts": 2, "updates": 1}   # an update sees only its own 32 rollouts
 ADAMW = {"optimizer": "adamw"}
 ENDS = ADAMW | {"trained": "ends"}       # embedding and head, which move the openers most
-RECIPE = ADAMW | {"lr": 0.0003, "updates": 8, "eps_low": 0.2, "eps_high": 0.2, "max_grad_norm": 1.0}
+RECIPE = PAPER_SHAPE | {"lr": 0.0003}
 
 
 def vary_p(name: str, flags: dict, ps: tuple[float, ...] = (0.1, 0.5, 0.9)) -> dict[str, dict]:

@@ -6,7 +6,7 @@ that moves the habit before noise breaks the arithmetic.
 
 from statistics import mean
 
-from lessons.grid import base_grid, grid
+from lessons.grid import PAPER_SHAPE, base_grid, grid
 from lessons.report import (
     BLUE,
     ORANGE,
@@ -21,7 +21,6 @@ from lessons.report import (
     show_spread,
 )
 
-PAPER = {"optimizer": "adamw", "updates": 8, "eps_low": 0.2, "eps_high": 0.2, "max_grad_norm": 1.0}
 LRS = 0.0001, 0.0003, 0.001
 WIDTHS = base_grid(base=["good-code"]) | base_grid(base=["good-code"], width=[128, 256])
 MIXED = base_grid(base=["mixed-code"]) | base_grid(base=["mixed-code"], seed=[1, 2])
@@ -37,13 +36,14 @@ def runs(seeds: int) -> list[dict]:
     return [run for bases, more, count in ((WIDTHS, {}, seeds), (MIXED, {"steps": MIXED_STEPS},
                                                                  mixed))
             for seed in range(FIRST_SEED, FIRST_SEED + count) for base in bases
-            for run in grid(base=base, reward="random", **PAPER | {"lr": list(LRS)}, **more,
+            for run in grid(base=base, reward="random", **PAPER_SHAPE | {"lr": list(LRS)}, **more,
                             seed=[seed])]
 
 
 def sort_cells(runs: list[dict]) -> dict[tuple[str, float], list[dict]]:
     """{(base or mixed-code, step size): rows}; the three bases of mixed-code are one cell."""
-    words = {describe_flags({"reward": "random", "loss": "grpo", **PAPER, "lr": lr, **more}): lr
+    coin = {"reward": "random", "loss": "grpo"} | PAPER_SHAPE
+    words = {describe_flags(coin | {"lr": lr} | more): lr
              for lr in LRS for more in ({}, {"steps": MIXED_STEPS})}
     found = {}
     for run in runs:

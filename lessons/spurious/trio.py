@@ -18,7 +18,7 @@ from lessons.bandit import OFF
 from lessons.chance import chance
 from lessons.context import BATCHES, MOVED, measure_context, predict
 from lessons.elicit import elicit_bases
-from lessons.grid import grid, name_base, own_seeds
+from lessons.grid import PAPER_SHAPE, grid, name_base, own_seeds
 from lessons.report import (
     BLUE,
     GREY,
@@ -37,9 +37,7 @@ KINDS = {"mixed-code": "the habit is right", "mixed-none": "no such mode",
          "mixed-bad": "the habit is wrong"}
 REWARDS = "correct", "majority", "incorrect", "format"
 NO_PPO = {"eps_low": OFF, "eps_high": OFF}
-# The paper's own shape, at the step size that gained most in a first look (lesson scale).
-PAPER = {"optimizer": "adamw", "lr": 0.0003, "updates": 8, "eps_low": 0.2, "eps_high": 0.2,
-         "max_grad_norm": 1.0}
+PAPER = PAPER_SHAPE | {"lr": 0.0003}   # which gained most in a first look (lesson scale)
 
 
 class Cell(NamedTuple):
