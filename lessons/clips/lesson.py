@@ -23,6 +23,7 @@ from lessons.report import (
     POINTS,
     RED,
     Results,
+    add_bounds,
     align,
     curves_of,
     describe_flags,
@@ -31,7 +32,7 @@ from lessons.report import (
     group_runs,
     open_canvas,
     parse_csv,
-    show_spread,
+    show_seeds,
     title_tables,
 )
 from lessons.summary import Summary
@@ -263,34 +264,45 @@ def show_mean(runs: list[dict], name: str, digits: int = 2) -> str:
     return f"{mean(run[name] for run in runs if run[name] is not None):.{digits}f}"
 
 
+def show_ends(runs: list[dict], name: str) -> str:
+    """A share over the seeds that have it: '0.65 ± 0.18', or how many end above a line if split."""
+    found = [run[name] for run in runs if run[name] is not None]
+    return show_seeds(found, 2, "", 1) if found else ""
+
+
 def tabulate_drifts(results: Results) -> str:
-    """A batch's drift and its interval; the bandit's; what became of it."""
-    drifts, predicted = estimate_drifts(results), read_predictions(results)
-    lines = [["", "drift", "bandit", "code", "gain", "greedy", "in code", "broken"],
-             ["before", "", "", show_mean(results.runs, "before_code_share"), "", "",
-              show_mean(results.runs, "before_accuracy_code"), ""]]
+    """A batch's drift and its interval; what two bandits expect; where the habit ends."""
+    drifts = estimate_drifts(results)
+    predicted = [read_predictions(results, norms) for norms in ("", "base_")]
+    lines = [["", "drift", "bandit", "base's norms", "code"],
+             ["before", "", "", "", show_mean(results.runs, "before_code_share")]]
+    for name, cell in sort_cells(results.runs).items():
+        lines.append([name, show_interval(*drifts[name]),
+                      *(f"{of_norms[name]:+.3f}" if name in of_norms else ""
+                        for of_norms in predicted), show_ends(cell, "after_code_share")])
+    return align(lines)
+
+
+def tabulate_ends(results: Results) -> str:
+    """What became of the runs: gains, what is right inside code, how many broke."""
+    lines = [["", "gain", "switch", "within", "greedy", "in code", "broken"],
+             ["before", "", "", "", "", show_mean(results.runs, "before_accuracy_code"), ""]]
     for name, cell in sort_cells(results.runs).items():
         broken = [find_break(curve) is not None for curve in curves_of(results, cell)]
-        lines.append([name, show_interval(*drifts[name]),
-                      f"{predicted[name]:+.3f}" if name in predicted else "",
-                      show_mean(cell, "after_code_share"), show_spread(gains(cell)),
-                      show_spread(greedy_gains(cell)),
-                      show_mean(cell, "after_accuracy_code"),
-                      f"{sum(broken)} of {len(cell)}"])
+        parts = [f"{mean(gains(cell, part)):+.1f}" for part in ("switch", "within")]
+        lines.append([name, show_seeds(gains(cell)), *parts, show_seeds(greedy_gains(cell)),
+                      show_ends(cell, "after_accuracy_code"), f"{sum(broken)} of {len(cell)}"])
     return align(lines)
 
 
 def tabulate_causes(results: Results) -> str:
     """KL: nats per response from the base. The clips are shares of all tokens."""
-    predicted = read_predictions(results, "base_")
-    lines = [["", "KL", "switch", "within", "clip high", "clip low", "entropy", "base's norms"],
-             ["before", "", "", "", "", "", show_mean(results.runs, "before_entropy", 3), ""]]
+    lines = [["", "KL", "clip high", "clip low", "entropy"],
+             ["before", "", "", "", show_mean(results.runs, "before_entropy", 3)]]
     for name, cell in sort_cells(results.runs).items():
-        parts = [f"{mean(gains(cell, part)):+.1f}" for part in ("switch", "within")]
         clips = [f"{mean(run[f'clip_{side}'] for run in cell):.3%}" for side in ("high", "low")]
-        lines.append([name, show_mean(cell, "after_kl_to_base"), *parts, *clips,
-                      show_mean(cell, "after_entropy", 3),
-                      f"{predicted[name]:+.3f}" if name in predicted else ""])
+        lines.append([name, show_mean(cell, "after_kl_to_base"), *clips,
+                      show_mean(cell, "after_entropy", 3)])
     return align(lines)
 
 
@@ -341,12 +353,11 @@ def tabulate_norms(evidence: list[dict]) -> str:
 
 
 def table(results: Results) -> str:
-    """Drifts and what became of them; distances and causes; widths; the bandit's agreement, norms.
-    """
+    """Drifts; what became of the runs; distances; widths; the bandit's agreement, norms."""
     parts = {
-        "Drift of the log-odds of code in a rollout batch, and what became of the runs, by cell":
-            tabulate_drifts(results),
-        "Distance from the base, parts of the gain, tokens clipped, and entropy, by cell":
+        "Drift of the log-odds of code in a rollout batch, by cell": tabulate_drifts(results),
+        "What became of the runs, by cell": tabulate_ends(results),
+        "Distance from the base at the end, tokens clipped, and entropy, by cell":
             tabulate_causes(results),
         "Drift of the log-odds of code in a batch by eps, the width of PPO's clip, at p = 0.5":
             tabulate_walls(results)}
@@ -356,7 +367,7 @@ def table(results: Results) -> str:
                 tabulate_agreement(results),
             "Squared norm of the gradient of one response, by mode":
                 tabulate_norms(results.evidence)}
-    return "\n\n".join(title_tables(parts))
+    return add_bounds(title_tables(parts))
 
 
 def summary(results: Results) -> Summary:
