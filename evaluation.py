@@ -258,9 +258,9 @@ def evaluate_command(args: argparse.Namespace) -> None:
                           (EVALUATION, args.seed), read_sampling(args))
     print(to_json(numbers), end="")
     say(f"accuracy {numbers['accuracy']:.3f} over {args.samples} samples of each of "
-        f"{len(problems)} problems, {numbers['greedy_accuracy']:.3f} decoded greedily\n"
-        f"next: python rlvr.py sample {shlex.quote(args.checkpoint)} "
-        f"'{render_problem(problems[0])}' -n 3")
+        f"{len(problems)} problems, {numbers['greedy_accuracy']:.3f} decoded greedily")
+    suggest(f"python rlvr.py sample {shlex.quote(args.checkpoint)} "
+            f"'{render_problem(problems[0])}' -n 3", show=say)
 
 
 def read_prompt(text: str, corpus: str) -> tuple[Problem, str]:

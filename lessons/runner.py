@@ -137,7 +137,8 @@ def show_runs(name: str, columns: list[str]) -> None:
     runs = read_results(locate_stored(name)).runs
     print(tabulate_runs(runs, columns))
     say(f"{len(runs)} runs, of {(locate_stored(name) / 'runs.csv').as_posix()}, whose first line "
-        f"has the names for --runs COLUMN; next: python -m lessons {name} --stored")
+        "has the names for --runs COLUMN")
+    suggest(f"python -m lessons {name} --stored", show=say)
 
 
 def show_stored(name: str, lesson: ModuleType, whole: bool) -> None:

@@ -42,14 +42,17 @@ def list_written(*paths: Path) -> None:
         print(f"wrote {(folder / names[0]).as_posix()}{''.join(f', {name}' for name in names[1:])}")
 
 
-def suggest(*commands: str) -> None:
-    """What to do next, the last lines of a command, as it has to be typed in this folder."""
+def suggest(*commands: str, show: Callable[[str], None] = print) -> None:
+    """What to do next, the last lines of a command, as it has to be typed in this folder.
+
+    show: where to; `say` for a command whose output is data.
+    """
     if Path.cwd() != ROOT:   # elsewhere `python -m` finds nothing of ours, and there is no train.sh
         program = shlex.quote((ROOT / "rlvr.py").as_posix())
         commands = [command.replace(" rlvr.py ", f" {program} ") for command in commands
                     if " -m " not in command and not command.startswith("./")]
     for i, command in enumerate(commands):
-        print(f"{'' if i else 'next:':5s} {command}")
+        show(f"{'' if i else 'next:':5s} {command}")
 
 
 def run_command(prog: str, command: Callable[[], None], resumes: bool = False) -> int:

@@ -54,6 +54,14 @@ def test_what_to_do_next_can_be_typed_where_one_is(tmp_path, monkeypatch, capsys
     assert len(said) == 1 and Path(shlex.split(said[0])[2]) == commands.ROOT / "rlvr.py"
 
 
+def test_beside_data_it_goes_where_it_is_shown(monkeypatch, capsys):
+    monkeypatch.chdir(commands.ROOT)
+    shown = []
+    commands.suggest("python rlvr.py sample a.pt", "python -m lessons", show=shown.append)
+    assert shown == ["next: python rlvr.py sample a.pt", "      python -m lessons"]
+    assert capsys.readouterr().out == ""
+
+
 def test_bad_input_is_one_line_whatever_is_in_it(capsys):
     """A name that a user typed may have line breaks."""
     def command():

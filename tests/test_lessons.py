@@ -639,7 +639,7 @@ def test_stored_results_where_nothing_can_be_written(name, flags, tmp_path, monk
     assert runner.main([name, *flags]) == 0
     lines = stream.buffer.getvalue().decode("ascii").splitlines()
     error = capsys.readouterr().err
-    assert len(lines) > 4 and ("next: python -m lessons" in error) == (flags == ["--runs"])
+    assert len(lines) > 4 and ("for --runs COLUMN" in error) == (flags == ["--runs"])
     assert lines[-1].startswith("no figure: cannot write to ") == (flags == ["--stored"])
 
 
