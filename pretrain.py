@@ -5,6 +5,7 @@ import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ from plumbing.machine import (
     describe_machine,
     keep_settings,
     note_changes,
+    share_threads,
     upload,
 )
 from plumbing.messages import InputError
@@ -76,7 +78,7 @@ class PretrainConfig:
     lr_adamw: float = option(0.008, "peak learning rate of AdamW (all the rest)", above=0)
     warmup: int = option(50, "steps of linear warm-up", least=0)
     decay: float = option(0.9, "share of the steps, at the end, of linear decay", above=0, most=1)
-    # the machine: it changes speed and memory, and of the base the last bits alone
+    # the machine: it changes speed and memory; of the base the last bits, but for the threads
     micro_batch: int | None = option(
         None, "documents per forward pass (default: 24; on a GPU 512)", least=1, group="machine")
     threads: int | None = THREADS
@@ -110,18 +112,27 @@ def make_pretraining_optimizers(model: Transformer, config: PretrainConfig) -> t
     return [muon, adamw], schedules
 
 
-def accumulate_gradient(model: Transformer, documents: list[tuple[str, str]],
-                        micro_batch: int) -> float:
-    """Add the gradient of the mean loss per response token, ending included; returns that loss."""
+def accumulate_gradient(model: Transformer, documents: list[tuple[str, str]], micro_batch: int,
+                        spread: Callable = map) -> float:
+    """Add the gradient of the mean loss per response token, ending included; returns that loss.
+
+    spread: calls a function on each micro-batch, as `map` does, or side by side.
+    """
     pairs = [(encode_prompt(prompt), encode(response) + [END]) for prompt, response in documents]
     # Rows of like length share a micro-batch: less padding.
     pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
     tokens, total = sum(len(response) for _, response in pairs), 0.0
-    for i in range(0, len(pairs), micro_batch):
+    parameters = list(model.parameters())
+
+    def differentiate(i: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         prompts, responses = zip(*pairs[i:i + micro_batch])
         loss = sum_cross_entropy(model, prompts, responses) / tokens
-        loss.backward()
-        total += loss.detach()
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    for loss, gradients in spread(differentiate, range(0, len(pairs), micro_batch)):
+        total += loss
+        for parameter, gradient in zip(parameters, gradients):   # always in the same order
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     return float(total)
 
 
@@ -181,10 +192,16 @@ class Pretraining:
     schedules: list
     step: int = 0
     loss: float = math.nan
+    spread: Callable = map     # how micro-batches are done: one after the other, or side by side
 
     @property
     def stateful(self) -> list:
         return [*self.optimizers, *self.schedules]
+
+    def describe_machine(self, device: torch.device) -> dict:
+        """What the last bits of the base depend on: not on the number of threads."""
+        described = describe_machine(self.config, device, MICRO_BATCH)
+        return {name: value for name, value in described.items() if name != "threads"}
 
 
 def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device) -> Pretraining:
@@ -197,7 +214,7 @@ def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device
     model, checkpoint = load_checkpoint(partial, device)
     work = Pretraining(config, model, *make_pretraining_optimizers(model, config))
     work.step, work.loss = checkpoint["step"], checkpoint["loss"]
-    note_changes(checkpoint.get("machine", {}), describe_machine(config, device, MICRO_BATCH))
+    note_changes(checkpoint.get("machine", {}), work.describe_machine(device))
     for thing, saved in zip(work.stateful, checkpoint["stateful"]):
         thing.load_state_dict(saved)
     return work
@@ -206,7 +223,7 @@ def open_pretraining(config: PretrainConfig, partial: Path, device: torch.device
 def take_step(work: Pretraining, documents: list[tuple[str, str]]) -> None:
     """One optimizer step on some documents."""
     micro_batch = choose_micro_batch(work.config, work.model.head.weight.device, MICRO_BATCH)
-    work.loss = accumulate_gradient(work.model, documents, micro_batch)
+    work.loss = accumulate_gradient(work.model, documents, micro_batch, work.spread)
     if not math.isfinite(work.loss):
         raise FloatingPointError(f"pretraining diverged at step {work.step}: loss {work.loss}")
     for optimizer, schedule in zip(work.optimizers, work.schedules):
@@ -255,7 +272,7 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
     rng = numpy_rng(CORPUS, config.seed)
     documents = write_documents(config.base, config.steps * config.batch, rng, **config.flags)
     bar = progress_bar(total=config.steps, initial=work.step, desc=f"pretrain {config.base}")
-    with stop_signals() as stopped, bar:
+    with stop_signals() as stopped, bar, share_threads(device) as work.spread:
         while work.step < config.steps:
             first = work.step * config.batch
             take_step(work, documents[first:first + config.batch])
@@ -265,7 +282,7 @@ def finish_pretraining(work: Pretraining, out: Path) -> None:
                 state = [thing.state_dict() for thing in work.stateful]
                 save_checkpoint(partial, work.model, corpus=config.base, step=work.step,
                                 pretrain=base_identity(config), loss=work.loss, stateful=state,
-                                machine=describe_machine(config, device, MICRO_BATCH))
+                                machine=work.describe_machine(device))
             if stopped:
                 raise KeyboardInterrupt
             if work.step in SHOWN_STEPS and work.step < config.steps:

@@ -72,16 +72,19 @@ def list_bases(runs: list[dict]) -> list[str]:
                               if kind in run))
 
 
-def plan_jobs(lesson: ModuleType, runs: list[dict]) -> list[Job]:
+def plan_jobs(lesson: ModuleType, runs: list[dict], at_once: int = 1) -> list[Job]:
     """What is missing of a lesson: bases first, then runs.
 
-    On one thread each, bases too: with another number a base rounds otherwise, and bases differ.
+    A run has one thread. Where bases are fewer than cores they share the cores, which changes
+    nothing of a base.
     """
     jobs, slower, program = [], {}, locate_program(lesson)
+    missing = sum(not place_base(name).exists() for name in list_bases(runs))
+    threads = max(1, at_once // max(1, missing))
     for name in list_bases(runs):
         flags, path = lesson.BASES[name], place_base(name)
         slower[name] = (flags.get("width", 64) / 64) ** 1.5
-        command = f"{write_pretrain_command(name, flags, program)} --threads 1"
+        command = f"{write_pretrain_command(name, flags, program)} --threads {threads}"
         jobs.append(Job(f"pretrain {name}", command, path, (), path.with_suffix(".log"),
                         0.075 * flags.get("steps", 1700) * slower[name]))
     for run in runs:
@@ -121,7 +124,7 @@ def teach(args) -> None:
     runs = lesson.runs(quick=args.quick, **({"seeds": args.seeds} if args.seeds else {}))
     check_bases(lesson, runs)
     at_once = args.jobs or count_jobs()
-    jobs = plan_jobs(lesson, runs)
+    jobs = plan_jobs(lesson, runs, at_once)
     jobs += [] if args.quick else plan_evidence(lesson, runs)
     if args.commands:
         return print_commands(args.name, jobs)

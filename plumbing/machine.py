@@ -1,6 +1,8 @@
 """The machine that a run is on: its threads and its device, and torch's settings on it."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -56,6 +58,28 @@ def choose_device(config) -> torch.device:
     # Apple's GPU only if asked for: nothing here has been run on one yet.
     chosen = "cuda" if present["cuda"] else "cpu"
     return torch.device(chosen if config.device == "auto" else config.device)
+
+
+@contextmanager
+def share_threads(device: torch.device):
+    """Yields a `map` that makes its calls side by side, one on each of torch's threads.
+
+    A call computes on one thread, so nothing depends on how many there are: where torch splits an
+    operation among them, sums are rounded in another order. On a GPU it is the plain `map`.
+    """
+    threads, interval = torch.get_num_threads(), sys.getswitchinterval()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    # A thread of Python that computes lets others go on after 5 ms only: ten of our operations.
+    sys.setswitchinterval(1e-4)
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+        sys.setswitchinterval(interval)
 
 
 def choose_micro_batch(config, device: torch.device, on_cpu: int) -> int:

@@ -251,12 +251,12 @@ def test_the_quick_door_is_a_part_of_the_full_grid():
     assert sum(trio.QUICK.values()) == len(quick)
 
 
-def test_the_base_does_not_depend_on_the_cores(tmp_path, monkeypatch, capsys):
-    """One thread, as the stored results have it: with two it rounds otherwise."""
+def test_the_base_has_all_cores(tmp_path, monkeypatch, capsys):
+    """It is the one job that there is at first."""
     monkeypatch.chdir(tmp_path)
     assert runner.main(["spurious", "--quick", "--commands", "--jobs", "2"]) == 0
     line, = capsys.readouterr().out.splitlines()
-    assert line.split()[4] == "mixed-code" and line.endswith("--threads 1")
+    assert line.split()[4] == "mixed-code" and line.endswith("--threads 2")
 
 
 def test_few_runs_are_set_beside_all_stored_ones(capsys):

@@ -207,6 +207,9 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
     monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
     assert runner.plan_jobs(lesson, runs)[0].seconds == pytest.approx(12.75)
+    alone, *others = runner.plan_jobs(lesson, runs, at_once=3)
+    assert alone.command.endswith("--threads 3")
+    assert all(job.command.endswith("--threads 1") for job in others)
     for done in ("runs/bases/good-code.pt", "runs/good-code/code/seed1/summary.json"):
         Path(done).parent.mkdir(parents=True, exist_ok=True)
         Path(done).touch()
@@ -247,7 +250,7 @@ def test_commands_are_the_bases_then_the_runs(tmp_path, monkeypatch, capsys):
     assert runner.main(["prior", "--quick", "--commands", "--jobs", "8"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("rlvr.py pretrain") == 4 and "rlvr.py train" not in captured.out
-    assert captured.out.count("--threads 1") == 4     # whatever the cores, the same base
+    assert captured.out.count("--threads 2") == 4     # of eight cores
     assert "then again" in captured.err
     Path("runs/bases").mkdir(parents=True)
     for base in runner.list_bases(runner.load_lesson("prior").runs(quick=True)):

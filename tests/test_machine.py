@@ -1,5 +1,7 @@
 """The machine: its device, and how much it takes at once."""
 
+import threading
+import time
 import types
 
 import pytest
@@ -41,3 +43,30 @@ def test_choose_micro_batch(asked, device, chosen):
     config = types.SimpleNamespace(micro_batch=asked)
     assert machine.choose_micro_batch(config, torch.device(device), 16) == chosen
     assert machine.MACHINE == ("threads", "device", "micro_batch")
+
+
+def test_calls_share_the_threads(monkeypatch):
+    """In the order of the calls whatever ends first; at once; each of them on one thread."""
+    together = threading.Barrier(3, timeout=20)     # broken unless three calls are at work at once
+
+    def call(i):
+        together.wait()
+        time.sleep(0.02 * (3 - i))
+        return i, torch.get_num_threads()
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with machine.share_threads(torch.device("cpu")) as spread:
+            assert list(spread(call, range(3))) == [(0, 1), (1, 1), (2, 1)]
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError), machine.share_threads(torch.device("cpu")) as spread:
+            list(spread(lambda i: 1 / i, range(3)))
+        assert torch.get_num_threads() == 3
+        with machine.share_threads(torch.device("meta")) as spread:
+            assert spread is map
+        torch.set_num_threads(1)
+        with machine.share_threads(torch.device("cpu")) as spread:
+            assert spread is map
+    finally:
+        torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ import errno
 import itertools
 import re
 import signal
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -362,6 +363,22 @@ def test_finished_work_is_kept(tmp_path, capsys):
         assert run(*COMMAND, "--out", path, *more) == 2
         assert "was pretrained with other flags" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_a_base_does_not_depend_on_the_threads(threads, tmp_path):
+    """Nor on when it is interrupted: the same weights, bit for bit, and torch's settings as before.
+
+    Catches threads inside an operation, and gradients that are added as they come.
+    """
+    flags = ["--base", "good-code", "--steps", 6, "--batch", 20, "--micro-batch", 3, "--layers", 2,
+             "--width", 32, "--heads", 2, "--warmup", 1]
+    before = torch.get_num_threads(), sys.getswitchinterval()
+    for name, count in (("one", 1), ("many", threads)):
+        assert run("pretrain", *flags, "--threads", count, "--out", tmp_path / f"{name}.pt") == 0
+    one, many = weights(tmp_path / "one.pt"), weights(tmp_path / "many.pt")
+    assert torch.equal(one, many)
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == before
 
 
 def test_a_base_goes_on_with_other_micro_batches(tmp_path, monkeypatch):
