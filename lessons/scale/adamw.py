@@ -18,7 +18,7 @@ from lessons.report import (
     greedy_gains,
     group_runs,
     show_change,
-    show_spread,
+    show_seeds,
 )
 
 LRS = 0.0001, 0.0003, 0.001
@@ -72,8 +72,8 @@ def tabulate_adamw(results: Results) -> str:
     """A row for each base and step size. `window`: by the rule that was written before the runs."""
     lines = [["base", "lr", "n", "gain", "greedy gain", "code share", "in code", "window"]]
     for (base, lr), cell in sort_cells(results.runs).items():
-        lines.append([base, f"{lr:g}", str(len(cell)), show_spread(gains(cell)),
-                      show_spread(greedy_gains(cell)), show_change(cell, "code_share"),
+        lines.append([base, f"{lr:g}", str(len(cell)), show_seeds(gains(cell)),
+                      show_seeds(greedy_gains(cell)), show_change(cell, "code_share"),
                       f"{rate_cell(base, cell)[1]:.3f}",
                       "yes" if is_window(base, cell) else "no"])
     return "A coin with AdamW, 8 updates a batch, clips at 1 ± 0.2\n" + align(lines)

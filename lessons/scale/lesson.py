@@ -19,7 +19,7 @@ from lessons.report import (
     group_runs,
     open_canvas,
     show_change,
-    show_spread,
+    show_seeds,
     title_tables,
 )
 from lessons.scale import adamw
@@ -75,7 +75,7 @@ def tabulate_main(results: Results) -> str:
         in_code = [run["after_accuracy_code"] for run in cell]
         millions = count_parameters(find_width(base)) / 1e6
         lines.append([base, reward, f"{millions:.2f}M", show_change(cell, "accuracy", 3),
-                      show_spread(gains(cell)), show_spread(greedy_gains(cell)),
+                      show_seeds(gains(cell)), show_seeds(greedy_gains(cell)),
                       show_change(cell, "code_share"),
                       "" if None in in_code or base.startswith("no-code")
                       else f"{mean(in_code):.3f}"])
@@ -86,8 +86,8 @@ def tabulate_main(results: Results) -> str:
 
 
 def show_after(cell: list[dict], greedy: str = "") -> str:
-    """The mean accuracy after RL and its spread over seeds."""
-    return show_spread([run[f"after_{greedy}accuracy"] for run in cell], 3, "")
+    """The mean accuracy after RL and its spread over seeds; of split runs, how many are above."""
+    return show_seeds([run[f"after_{greedy}accuracy"] for run in cell], 3, "", 1)
 
 
 def list_adamw(results: Results) -> list[list[str]]:
@@ -138,8 +138,9 @@ def show_nearest(results: Results) -> str:
     if "mixed-code" not in adamw.pick_best(results):
         return ""
     lr, cell = adamw.pick_best(results)["mixed-code"]
-    return (f"\nmixed-code, greedily: {show_spread(greedy_gains(cell))} points at {lr:g} "
-            f"({len(cell)} runs, {len({run['base'] for run in cell})} bases).")
+    gained = greedy_gains(cell)
+    return (f"\nmixed-code, greedily: {mean(gained):+.1f} points on average at {lr:g} "
+            f"({show_seeds(gained)}; {len({run['base'] for run in cell})} bases).")
 
 
 def draw_widths(axis, results: Results) -> None:
