@@ -99,7 +99,7 @@ def test_numbers_of_the_prose_are_on_record(name):
     page = read_page(name)
     records = [ROOT / "lessons" / each / "RESULTS.md" for each in
                (STORED if name == "README" else [name])]
-    blocks = re.findall(r"(?ms)^(?:`{3,4}|~~~).*?^(?:`{3,4}|~~~)\s*$", page)
+    blocks = [found[0] for found in re.finditer(r"(?ms)^(`{3,4}|~~~).*?^\1\s*$", page)]
     known = "\n".join([*(path.read_text("utf-8") for path in records), *blocks,
                        *("\n".join(lines) for lines in list_tables(page))]).replace("−", "-")
     known = " ".join(known.split())
