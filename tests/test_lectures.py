@@ -13,7 +13,8 @@ from tests.test_pages import list_tables, strip_markup
 
 FOLDER = copies.ROOT / "course/lectures"
 LECTURES = ["1", "2", "3", "4"]
-MARP = "---\nmarp: true\npaginate: true\n---\n"
+# Marp shows the end of a line as a break, unless it is told not to
+MARP = '---\nmarp: true\npaginate: true\nstyle: "section br { display: none; }"\n---\n'
 WORDS = 60
 every_lecture = pytest.mark.parametrize("name", LECTURES)
 
