@@ -204,7 +204,8 @@ def opened(tmp_path_factory) -> SimpleNamespace:
             "presets": [*by_name.values(), *others.values()]}
     folder = tmp_path_factory.mktemp("page")
     page = PAGE.replace("<head>", "<head>" + HEAD, 1)
-    page = page.replace("</body>", TAIL % (json.dumps(jobs).replace("</", "<\\/"), DRAWS) + "</body>", 1)
+    text = json.dumps(jobs).replace("</", "<\\/")   # the page is in there, with ends of scripts
+    page = page.replace("</body>", TAIL % (text, DRAWS) + "</body>", 1)
     (folder / "bandit.html").write_text(page, encoding="utf-8")
     done = open_page(folder / "bandit.html", "#equal")
     dom = done.stdout
@@ -324,7 +325,7 @@ def test_the_page_opens(opened):
 
 
 def test_the_first_view_is_one_where_the_formula_holds(opened):
-    """What is drawn without a choice: the mean keeps to the dashed line, the drift to its number."""
+    """What is drawn without a choice: the mean keeps to the dashed line, the drift to its own."""
     first = opened.first
     assert np.abs(np.mean(first["paths"], axis=0) - first["line"]).max() < 0.04
     found, error = first["drift"]

@@ -33,12 +33,12 @@ def list_links(text: str) -> list[str]:
 def is_there(link: str, folder: Path = FOLDER) -> bool:
     """Whether a link leads to a file, or to one that copies for students lack."""
     path = (folder / link.split("#")[0]).resolve()
-    return path.exists() or any(path.match(pattern) for pattern in copies.WITHHELD)
+    return path.exists() or any(map(path.match, copies.WITHHELD))
 
 
 @every_lecture
 def test_slides_are_few_and_short(name):
-    """One idea each: a heading, at most 60 words beside code and tables, and a note for who speaks."""
+    """One idea each: a heading, at most 60 words beside code and tables, a note for who speaks."""
     slides = read_slides(name)
     assert 12 <= len(slides) <= 18
     for slide in slides:
@@ -106,3 +106,18 @@ def test_the_overview_names_every_lecture():
         assert f"[{read_slides(name)[0].splitlines()[0][2:]}]({name}.md)" in page
     for link in list_links(page):
         assert link.startswith("https://") or is_there(link), link
+
+
+def test_the_course_has_all_parts():
+    """Every lecture and exercise once, and the other pages of the course; links lead somewhere."""
+    page = (copies.ROOT / "course/README.md").read_text("utf-8")
+    assert max(map(len, page.splitlines())) <= 100
+    links = list_links(page) + re.findall(r"(?m)^\[[^\]]+\]: (\S+)$", page)
+    assert not [link for link in links if not is_there(link, copies.ROOT / "course")]
+    assert [link for link in links if link.startswith("lectures/") and link[9].isdigit()] == [
+        f"lectures/{name}.md" for name in LECTURES]
+    written = " ".join(re.findall(r"(?s)\*\*Write\*\* (.*?)\n- ", page))
+    for exercise in (copies.ROOT / "course/exercises").glob("[a-z]*.md"):
+        assert len(re.findall(rf"\b{exercise.stem}\b", written)) == 1, exercise.stem
+    for part in ("exercises", "bughunt", "problems", "own", "lectures"):
+        assert f"{part}/README.md" in links
