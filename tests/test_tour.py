@@ -78,7 +78,7 @@ def run_setup(folder: Path, repository: str = "") -> subprocess.CompletedProcess
     if repository:
         source = re.sub(r'(?m)^REPOSITORY = ".*"', f"REPOSITORY = {repository!r}", source)
     return subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True,
-                          encoding="utf-8", timeout=120)
+                          encoding="utf-8")
 
 
 def list_needed() -> set[str]:
