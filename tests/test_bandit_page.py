@@ -28,7 +28,8 @@ def read_table(name: str, page: str = PAGE):
 
 
 CONTROLS, PRESETS = read_table("controls-table"), read_table("presets-table")
-by_name = {preset["name"]: {**PRESETS[0]["settings"], **preset["settings"]} for preset in PRESETS}
+DEFAULTS = next(preset["settings"] for preset in PRESETS if preset["name"] == "habit")
+by_name = {preset["name"]: {**DEFAULTS, **preset["settings"]} for preset in PRESETS}
 NORM = by_name["seldom-norm"]
 others = {"no coin": {**by_name["habit"], "p": 0},
           "small steps": {**by_name["habit"], "lr": 0.2},
@@ -70,6 +71,8 @@ NORMS = [([0.6, 0.4], [40.0, 400.0], 0.1, 400, 0.01),
          ([0.2, 0.3, 0.5], [1.0, 7.0, 2.0], 0.7, 32, 3)]
 COUNTS = {"pulls": (16, [0.6, 0.3, 0.1]), "wins": (7, 0.3)}
 DRAWS = 20_000
+ADDRESSES = ["#narrow&p=0.9&epsHigh=off&loss=grpo_masked&updates=8&random=3", "#narrow", "#nowhere",
+             "#narrow&p=2&rivals=many&loss=none&random=-1"]
 
 
 def record(case: dict) -> tuple[np.ndarray, dict]:
@@ -143,14 +146,26 @@ for (const values of jobs.presets) {
     }
   }
 }
+const first = expand(settingsOf(PRESETS[0]));
+const paths = Array.from({length: first.seeds}, (_, run) => firstArm(first, randomSource(1, run)));
+result.first = {paths, line: predict(first).line, drift: estimateDrift(paths)};
 result.pulls = tally(() => source.multinomial(n, probabilities));
 result.wins = tally(() => source.binomial(...jobs.counts.wins));
 result.streams = [[1, 0], [1, 1], [2, 0], [1, 0]].map(([seed, run]) => {
   const next = uniform(seed, run);
   return Array.from({length: 2000}, next);
 });
+// in a frame, since a headless window's size is not that of its page
+const frame720 = document.createElement("iframe");
+let framed = false;
+frame720.width = 1280;
+frame720.height = 720;
+frame720.style.border = 0;
+frame720.addEventListener("load", () => { framed = true; });
+frame720.srcdoc = jobs.page;
+document.body.append(frame720);
 const started = setInterval(() => {
-  if (find("count").textContent !== "100") return;
+  if (find("count").textContent !== "100" || !framed) return;
   clearInterval(started);
   const read = () => Object.fromEntries(["count", "mean", "range", "up", "drift", "dashed",
     "claim", "says", "epsHigh-number"].map(id => [id, find(id).textContent]));
@@ -159,8 +174,20 @@ const started = setInterval(() => {
   result.shown = read();
   result.pressed = document.querySelector("[aria-pressed=true]").id;
   find("epsHigh").value = 1;
-  find("epsHigh").dispatchEvent(new Event("input"));
+  for (const kind of ["input", "change"]) find("epsHigh").dispatchEvent(new Event(kind));
   result.moved = {...read(), hash: location.hash};
+  find("again").click();
+  result.again = location.hash;
+  result.heights = PRESETS.map(preset => {
+    frame720.contentWindow.choose(preset);
+    return frame720.contentDocument.documentElement.scrollHeight;
+  });
+  result.restored = jobs.addresses.map(address => {
+    history.replaceState(null, "", address);
+    readAddress();
+    writeAddress();
+    return {...readControls(), numbers, claim: find("claim").textContent, hash: location.hash};
+  });
   find("result").textContent = JSON.stringify(result);
 }, 50);
 </script>"""
@@ -173,10 +200,12 @@ def opened(tmp_path_factory) -> SimpleNamespace:
     jobs = {"cases": [{"settings": translate({**BASE, **CASES[name]}), **numbers}
                       for name, (_, numbers) in recorded.items()],
             "drifts": DRIFTS, "norms": NORMS, "counts": COUNTS, "paths": PATHS,
+            "addresses": ADDRESSES, "page": PAGE,
             "presets": [*by_name.values(), *others.values()]}
     folder = tmp_path_factory.mktemp("page")
     page = PAGE.replace("<head>", "<head>" + HEAD, 1)
-    page = page.replace("</body>", TAIL % (json.dumps(jobs), DRAWS) + "</body>", 1)
+    text = json.dumps(jobs).replace("</", "<\\/")   # the page is in there, with ends of scripts
+    page = page.replace("</body>", TAIL % (text, DRAWS) + "</body>", 1)
     (folder / "bandit.html").write_text(page, encoding="utf-8")
     done = open_page(folder / "bandit.html", "#equal")
     dom = done.stdout
@@ -295,10 +324,39 @@ def test_the_page_opens(opened):
     assert shown["dashed"] == "+0.000" and shown["epsHigh-number"] == "0.2"
 
 
+def test_the_first_view_is_one_where_the_formula_holds(opened):
+    """What is drawn without a choice: the mean keeps to the dashed line, the drift to its own."""
+    first = opened.first
+    assert np.abs(np.mean(first["paths"], axis=0) - first["line"]).max() < 0.04
+    found, error = first["drift"]
+    assert abs(found - drift.wall_drift(*[by_name[PRESETS[0]["name"]]["epsLow"]] * 2)) < 2 * error
+    assert 2 * error < found / 4
+
+
+def test_the_page_fits_a_small_screen(opened):
+    """1280 x 720, with any preset's sentences: nothing is below the window's edge."""
+    assert opened.heights == [720] * len(PRESETS)
+
+
 def test_a_moved_control_counts(opened):
-    """The preset's sentence and address go, and the largest eps reads off: nothing old is left."""
-    assert opened.moved["epsHigh-number"] == "off" and opened.moved["hash"] == ""
+    """The preset's sentence goes, the largest eps reads off, and the address has the change."""
+    assert opened.moved["epsHigh-number"] == "off"
     assert opened.moved["claim"] == "Your own settings."
+    assert opened.moved["hash"] == "#equal&epsHigh=off"
+    assert opened.again == "#equal&epsHigh=off&random=2"
+
+
+def test_the_address_keeps_the_settings(opened):
+    """They are those of the address, which stays as it was; what it cannot mean is left out."""
+    own, preset, unknown, odd = opened.restored
+    numbers = {"p": 0.9, "epsHigh": "off", "updates": 8, "loss": "grpo_masked"}
+    assert own == {**by_name["narrow"], **numbers, "numbers": 3, "claim": "Your own settings.",
+                   "hash": ADDRESSES[0]}
+    assert preset["claim"] != own["claim"] and preset["hash"] == "#narrow"
+    assert {key: preset[key] for key in DEFAULTS} == by_name["narrow"]
+    assert {key: unknown[key] for key in DEFAULTS} == by_name[PRESETS[0]["name"]]
+    assert odd["p"] == 1 and odd["numbers"] == 1
+    assert {key: odd[key] for key in ("rivals", "loss")} == {"rivals": 7, "loss": "grpo"}
 
 
 def test_every_control_has_a_label(opened):
