@@ -196,7 +196,7 @@ def check_numbers(number: int, words: list[str]) -> None:
                       "inside" if held else "OUTSIDE"])
     print(align(lines))
     outside = sum(line[-1] == "OUTSIDE" for line in lines)
-    print("All of them are what we find." if not outside else
+    print("These are the numbers that we find." if not outside else
           f"{outside} of {len(given)} are not what we find: which rows, flags, formula?")
     lacking = [f"{name}=NUMBER" for name in names if name not in given]
     suggest(f"python -m course.problems check {number} {' '.join(lacking)}" if lacking
