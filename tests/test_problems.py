@@ -148,7 +148,10 @@ def test_a_new_seed_is_inside_in_95_of_100_cases():
 def test_bounds_end_where_the_number_ends():
     """A share is at most 1; and equal seeds leave the slack of a base made elsewhere."""
     assert catalog.expect([0.9, 0.95, 1.0])[1:3] == (pytest.approx(0.7016, abs=1e-4), 1.0)
-    assert catalog.expect([0.5, 0.5, 0.5])[:3] == (0.5, 0.49, 0.51)
+    equal = catalog.expect([0.5, 0.5, 0.5])
+    assert equal[:3] == (0.5, 0.49, 0.51)
+    assert [equal.holds(value) for value in (0.485, 0.495, 0.505, 0.515)] == [
+        False, True, True, False]
 
 
 def test_tell_apart_has_the_level_and_the_power_of_a_t_test():
