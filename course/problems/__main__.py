@@ -153,8 +153,8 @@ def compare_twins(runs: list[StudentRun]) -> list[str]:
 
 def say_found(inside: int, of: int) -> str:
     if inside == of:
-        return (f"All {of} numbers lie where a new seed lies in 95 of 100 cases. Where the bounds are "
-                "wide, one\nrun decides nothing: compare the mean of several with the mean here.")
+        return (f"All {of} numbers lie where a new seed lies in 95 of 100 cases. Where bounds are "
+                "wide, one run\ndecides nothing: compare the mean of several with the mean here.")
     return (f"{of - inside} of {of} numbers lie where a new seed lies in 5 of 100 cases: check the "
             "base and the flags,\nthen run a second seed, and explain what you see if it stays.")
 
