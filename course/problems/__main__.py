@@ -68,7 +68,7 @@ def list_problems() -> None:
     print(align(lines))
     total = sum(sum(problem.points) for problem in PROBLEMS.values())
     print(f"{len(PROBLEMS)} problems in {len(PARTS)} parts, {total} points; minutes are of one "
-          "core, the base included")
+          "core, bases included")
     suggest("python -m course.problems check NUMBER RUNFOLDER ...    # when your runs are done")
 
 
@@ -153,7 +153,8 @@ def compare_twins(runs: list[StudentRun]) -> list[str]:
 
 def say_found(inside: int, of: int) -> str:
     if inside == of:
-        return f"All {of} numbers lie where a new seed lies in 95 of 100 cases."
+        return (f"All {of} numbers lie where a new seed lies in 95 of 100 cases. Where bounds are "
+                "wide, one run\ndecides nothing: compare the mean of several with the mean here.")
     return (f"{of - inside} of {of} numbers lie where a new seed lies in 5 of 100 cases: check the "
             "base and the flags,\nthen run a second seed, and explain what you see if it stays.")
 
