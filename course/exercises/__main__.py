@@ -3,7 +3,7 @@
     python -m course.exercises                       # which there are
     python -m course.exercises new FOLDER            # a copy in which their bodies are gone
     python -m course.exercises new FOLDER clip gae   # only those of two
-    python -m course.exercises grade FOLDER          # points, and what a failure stands for
+    python -m course.exercises grade FOLDER          # points, and what does not hold
     python -m course.exercises grade FOLDER clip --json
 
 Each has a page, course/exercises/NAME.md. All is graded with the tests of this checkout, not those
@@ -47,9 +47,9 @@ class Failure(NamedTuple):
     message: str    # which case, and the first line of what pytest says of it
 
     @property
-    def stands_for(self) -> str:
+    def broken(self) -> str:
         missing = "NotImplementedError" in self.message
-        return "a function that it goes through is not written" if missing else self.check.mistake
+        return "a function that it goes through is not written" if missing else self.check.holds
 
 
 class Grade(NamedTuple):
@@ -206,7 +206,7 @@ def print_grades(grades: list[Grade]) -> None:
         print(f"{grade.name:<11}{grade.points:3d} of {grade.most}"
               f"{'' if grade.begun else ', not begun'}")
         for failure in grade.failures if grade.begun else []:
-            print(f"   -{failure.check.points}  {failure.stands_for}\n"
+            print(f"   -{failure.check.points}  {failure.broken}\n"
                   f"       {failure.message[:93]}")
     print(f"{'total':<11}{sum(grade.points for grade in grades):3d} of "
           f"{sum(grade.most for grade in grades)}")
@@ -222,7 +222,7 @@ def describe_grades(grades: list[Grade]) -> dict:
                            "most": grade.most, "begun": grade.begun,
                            "failed": [{"test": failure.check.test,
                                        "points": failure.check.points,
-                                       "mistake": failure.stands_for, "message": failure.message}
+                                       "holds": failure.broken, "message": failure.message}
                                       for failure in grade.failures]}
                           for grade in grades]}
 
@@ -231,7 +231,7 @@ def describe_for_gradescope(grades: list[Grade]) -> dict:
     """Gradescope's results.json (gradescope-autograders.readthedocs.io): a test a check."""
     tests = []
     for grade in grades:
-        said = {failure.check: f"{failure.stands_for}\n{failure.message}"
+        said = {failure.check: f"{failure.broken}\n{failure.message}"
                 for failure in grade.failures}
         for check in EXERCISES[grade.name].checks:
             lost = check in said
