@@ -50,8 +50,8 @@ FLOORS = ["plumbing.limits", "plumbing.system", "plumbing.messages", "plumbing.f
           "lessons.context", "lessons", "lessons.runner",
           "lessons.__main__", "bench.bound", "bench.away", "bench.counts", "bench.bench",
           "bench.llama", "bench.contest", "bench.check", "bench.peers", "bench", "course.copies",
-          "course.exercises.catalog", "course.exercises", "course.bughunt.mutants",
-          "course.bughunt"]
+          "course.exercises.catalog", "course.exercises.probes", "course.exercises.mistakes",
+          "course.exercises.names", "course.exercises", "course.bughunt.mutants", "course.bughunt"]
 
 
 @pytest.mark.parametrize("name", LIMITS)

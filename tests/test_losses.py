@@ -114,10 +114,11 @@ def test_sign_advantages(loss, right, wrong, low, high):
 
 def test_a_middle_reward_has_no_sign():
     """Halfway between the least and the most a reward can pay is 0: no reason to move."""
-    rewards = torch.tensor([[-1.0, 0.0, 0.5, 1.0]], **f64)
-    close(adapters.advantages("reinforce", rewards, (-1.0, 1.0)), rewards)
-    close(adapters.advantages("psr", rewards, (-1.0, 1.0)), rewards.clamp(min=0))
-    close(adapters.advantages("nsr", rewards, (-1.0, 1.0)), rewards.clamp(max=0))
+    for row in ([-1.0, 0.0, 0.5, 1.0], [-0.5, 0.0, 0.25]):    # the range need not be reached
+        rewards = torch.tensor([row], **f64)
+        close(adapters.advantages("reinforce", rewards, (-1.0, 1.0)), rewards)
+        close(adapters.advantages("psr", rewards, (-1.0, 1.0)), rewards.clamp(min=0))
+        close(adapters.advantages("nsr", rewards, (-1.0, 1.0)), rewards.clamp(max=0))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 0.3, -7.7])

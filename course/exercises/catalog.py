@@ -3,7 +3,7 @@
 A test is one of tests/, as it guards the project. It counts if all of its cases pass.
 """
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 
 class Check(NamedTuple):
@@ -22,6 +22,11 @@ class Exercise(NamedTuple):
 
 def list_points(exercise: Exercise) -> int:
     return sum(check.points for check in exercise.checks)
+
+
+def replaces(function: str) -> Callable[[Callable], Callable]:
+    """Marks a wrong solution (course/exercises/mistakes): FILE:FUNCTION that it stands in for."""
+    return lambda wrong: wrong
 
 
 EXERCISES = {
