@@ -362,17 +362,20 @@ def test_sampler_frequencies_of_whole_responses():
         assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
 
 
-logit_rows = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(
+logit_rows = st.lists(st.floats(-20, 20) | st.integers(-1, 1).map(float), min_size=2,
+                      max_size=12).map(
     lambda row: torch.tensor(row, dtype=torch.float64))
 
 
 @given(logit_rows, st.floats(0.1, 3), st.integers(1, 12))
 def test_top_k(logits, temperature, k):
+    """The k likeliest, every one that is equal to the k-th, and what is left sums to 1."""
     logprobs = adapters.sampling_logprobs(logits, temperature, top_k=k)
     kept, k = torch.isfinite(logprobs), min(k, len(logits))
     assert kept.sum() >= k and abs(logprobs.exp().sum().item() - 1) < 1e-12
     scaled = logits / temperature            # equal after the division is a tie too
     assert set(scaled[kept].tolist()) == set(sorted(scaled.tolist(), reverse=True)[:k])
+    assert kept[logits >= logits.sort(descending=True).values[k - 1]].all()
     close(logprobs[kept], scaled[kept].log_softmax(-1))
 
 

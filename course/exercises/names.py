@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from course.copies import ROOT, find_functions, replace_functions
 from course.exercises.catalog import EXERCISES
+from course.exercises.probes import answer_probes, load_function
 from plumbing.files import read_text
 
 FOLDER = ROOT / "course/exercises/mistakes"
@@ -60,8 +61,8 @@ def isolate_function(exercise: str, function: str, solution: dict[str, str]) -> 
     return replace_functions(solution[file], read_text(ROOT / file), others)
 
 
-def run_probes(sources: dict[str, list[str]]) -> dict[str, list] | None:
-    """What each function gives in each of its sources (probes.py); None if the process fails."""
+def run_probes(sources: dict[str, str]) -> dict[str, list]:
+    """What each function gives in its source (probes.py); nothing if their process fails."""
     with tempfile.TemporaryDirectory() as temporary:
         found = Path(temporary, "answers.json")
         try:
@@ -69,8 +70,8 @@ def run_probes(sources: dict[str, list[str]]) -> dict[str, list] | None:
                            input=json.dumps(sources), encoding="utf-8", errors="replace",
                            capture_output=True, timeout=LONGEST)
         except subprocess.TimeoutExpired:
-            return None
-        return json.loads(read_text(found)) if found.exists() else None
+            return {}
+        return json.loads(read_text(found)) if found.exists() else {}
 
 
 def agree(a: Any, b: Any) -> bool:
@@ -113,18 +114,22 @@ def judge_answers(found: list, expected: list, known: dict[str, list]) -> str | 
     return f"{asked}: expected {show_answer(wanted)}, found {show_answer(gives)}"
 
 
-def name_mistakes(exercise: str, solution: dict[str, str]) -> list[str]:
-    """What is wrong with each function of a solution {file: its source}, a sentence each."""
-    functions, stored = EXERCISES[exercise].write, read_mistakes(exercise)
-    known = {function: [mistake for mistake in stored if mistake.function == function]
-             for function in functions}
-    sources = {function: [read_text(ROOT / function.split(":")[0]),
-                          *map(plant_mistake, known[function]),
-                          isolate_function(exercise, function, solution)]
-               for function in functions}
-    said = []
-    for function, (expected, *wrong, found) in (run_probes(sources) or {}).items():
-        answers = {mistake.said: given for mistake, given in zip(known[function], wrong)}
-        verdict = judge_answers(found, expected, answers)
+def name_mistakes(exercise: str, answers: dict[str, list]) -> list[str]:
+    """What is wrong with each function of a solution, by its answers, a sentence each."""
+    stored, said = read_mistakes(exercise), []
+    for function, found in answers.items():
+        def give_answers(source, function=function):
+            return answer_probes(function, load_function(function, source))
+        known = {mistake.said: give_answers(plant_mistake(mistake)) for mistake in stored
+                 if mistake.function == function}
+        expected = give_answers(read_text(ROOT / function.split(":")[0]))
+        verdict = judge_answers(found, expected, known)
         said += [f"{function.split(':')[1]}: {verdict}"] if verdict else []
     return said
+
+
+def explain_solution(exercise: str, solution: dict[str, str]) -> list[str]:
+    """What is wrong with each function of a solution {file: its source}, a sentence each."""
+    return name_mistakes(exercise, run_probes(
+        {function: isolate_function(exercise, function, solution)
+         for function in EXERCISES[exercise].write}))
