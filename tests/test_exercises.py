@@ -243,7 +243,8 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     assert play("grade", solved, "pass_at_k", "--json", "--gradescope", result) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"points": 5, "most": 5, "exercises": [
-        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "failed": []}]}
+        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "mistakes": [],
+         "failed": []}]}
     scored = json.loads(result.read_text("utf-8"))
     assert scored["score"] == 5 and [test["score"] for test in scored["tests"]] == [3, 2]
     assert {test["status"] for test in scored["tests"]} == {"passed"}
@@ -253,6 +254,7 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"^pass_at_k +2 of 5$", printed, re.MULTILINE)
     assert "-3  it is the share of all subsets of k that have a right sample" in printed
+    assert "pass_at_k: The samples are drawn with replacement." in printed
     assert "k > n, k < 1" not in printed
     assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
     assert re.search(r"^total +2 of 15$", printed, re.MULTILINE)
