@@ -414,6 +414,8 @@ def test_greedy_takes_the_most_likely():
     for token in rollouts.ids[0].tolist():
         assert token == adapters.full_logits(model, torch.tensor([ids]))[0, -1].argmax()
         ids.append(token)
+    equal = torch.tensor([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]], dtype=torch.float64)   # the first
+    assert adapters.sampling_logprobs(equal, 0.0).exp().tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 def test_entropy():

@@ -87,11 +87,11 @@ def agree(a: Any, b: Any) -> bool:
     return a == b
 
 
-def show_answer(answer: Any) -> str:
+def show_given(answer: Any) -> str:
     if isinstance(answer, list):
-        return f"[{', '.join(map(show_answer, answer))}]"
+        return f"[{', '.join(map(show_given, answer))}]"
     if isinstance(answer, dict):
-        return ", ".join(f"{name} {show_answer(value)}" for name, value in answer.items())
+        return ", ".join(f"{name} {show_given(value)}" for name, value in answer.items())
     if isinstance(answer, float):
         return f"{answer:.4g}"
     return str(answer)
@@ -111,7 +111,7 @@ def judge_answers(found: list, expected: list, known: dict[str, list]) -> str | 
             return said
     asked, gives, wanted = next((asked, gives, wanted) for (asked, gives), (_, wanted)
                                 in zip(found, expected) if not agree(gives, wanted))
-    return f"{asked}: expected {show_answer(wanted)}, found {show_answer(gives)}"
+    return f"{asked}: expected {show_given(wanted)}, found {show_given(gives)}"
 
 
 def name_mistakes(exercise: str, answers: dict[str, list]) -> list[str]:
