@@ -53,12 +53,15 @@ def plant_mistake(mistake: Mistake) -> str:
     return replace_functions(read_text(ROOT / file), source, {name})
 
 
-def isolate_function(exercise: str, function: str, solution: dict[str, str]) -> str:
-    """A file of a solution in which the exercise's other functions are the project's."""
-    file, name = function.split(":")
-    others = {other.split(":")[1] for other in EXERCISES[exercise].write
-              if other.startswith(f"{file}:")} - {name}
-    return replace_functions(solution[file], read_text(ROOT / file), others)
+def isolate_functions(exercise: str, solution: dict[str, str]) -> dict[str, str]:
+    """{FILE:FUNCTION: the solution's file, in which the exercise's other functions are ours}."""
+    write, isolated = EXERCISES[exercise].write, {}
+    for function in write:
+        file, name = function.split(":")
+        others = {other.split(":")[1] for other in write if other.startswith(f"{file}:")} - {name}
+        there = others & find_functions(solution[file]).keys()
+        isolated[function] = replace_functions(solution[file], read_text(ROOT / file), there)
+    return isolated
 
 
 def run_probes(sources: dict[str, str]) -> dict[str, list]:
@@ -130,6 +133,4 @@ def name_mistakes(exercise: str, answers: dict[str, list]) -> list[str]:
 
 def explain_solution(exercise: str, solution: dict[str, str]) -> list[str]:
     """What is wrong with each function of a solution {file: its source}, a sentence each."""
-    return name_mistakes(exercise, run_probes(
-        {function: isolate_function(exercise, function, solution)
-         for function in EXERCISES[exercise].write}))
+    return name_mistakes(exercise, run_probes(isolate_functions(exercise, solution)))
