@@ -31,9 +31,9 @@ class Mistake(NamedTuple):
 
 
 def read_mistakes(exercise: str) -> list[Mistake]:
-    """The wrong solutions of an exercise. They are read, not run."""
-    text = read_text(FOLDER / f"{exercise}.py")
-    mistakes = []
+    """The wrong solutions of an exercise; none in a student's copy. They are read, not run."""
+    path, mistakes = FOLDER / f"{exercise}.py", []
+    text = read_text(path) if path.exists() else ""
     for name, node in find_functions(text).items():
         function = node.decorator_list[0].args[0].value          # @replaces("FILE:FUNCTION")
         lines = text.splitlines(keepends=True)[node.lineno - 1:node.end_lineno]
