@@ -19,11 +19,12 @@ COPIED = ("*.py", "companions/*.py", "data/*", "plumbing/*.py", "lessons/*.*", "
           "course/*.*", "course/*/*", "tests/*.py", "*.md", "LICENSE", "pyproject.toml",
           "requirements.txt", "train.sh", ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
-WITHHELD = ("course/bughunt/*", "course/exercises/*.py", "course/problems/answers/*",
-            "lessons/bench.py", "lessons/bughunt.py",
+WITHHELD = ("course/bughunt/*", "course/exercises/*.py", "course/exercises/mistakes/*",
+            "course/problems/answers/*", "lessons/bench.py", "lessons/bughunt.py",
             "lessons/exercises.py", "lessons/clips/bandit.html",
             "tests/test_bench.py", "tests/test_bughunt.py", "tests/test_devices.py",
-            "tests/test_exercises.py", "tests/test_problems.py", "tests/test_bandit_page.py")
+            "tests/test_exercises.py", "tests/test_mistakes.py", "tests/test_problems.py",
+            "tests/test_bandit_page.py")
 RESULTS = (".csv", ".png")  # of lessons: megabytes, which a test of a function does not read
 
 

@@ -1,6 +1,9 @@
 """The bug hunt: every mutant is one line, is planted whole, and a fast test fails on it."""
 
 import ast
+import builtins
+import dis
+import importlib
 import json
 import random
 import re
@@ -57,6 +60,29 @@ def test_a_mutant_is_one_line(mutant):
     assert 40 <= len(mutant.said) <= 400
     file, function = mutant.killer.split("[")[0].split("::")
     assert "slow" not in "".join(map(ast.unparse, read_functions(file)[function].decorator_list))
+
+
+def find_globals(code) -> set[str]:
+    """The names that a program, and every function in it, looks for outside itself."""
+    found = {step.argval for step in dis.get_instructions(code)
+             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = [constant for constant in code.co_consts if hasattr(constant, "co_consts")]
+    return found.union(*map(find_globals, inner))
+
+
+@cache
+def read_known_names(file: str) -> set[str]:
+    """What a file may name: what is in it, what Python has, and what it names already."""
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    ours = compile((ROOT / file).read_text("utf-8"), file, "exec")
+    return {*vars(module), *vars(builtins)} | find_globals(ours)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_names_what_is_there(mutant):
+    """It trains on. Catches a bug that ends in a NameError, which is none to hunt."""
+    mutated = bughunt.mutate((ROOT / mutant.file).read_text("utf-8"), mutant)
+    assert find_globals(compile(mutated, mutant.file, "exec")) <= read_known_names(mutant.file)
 
 
 def test_seeds_go_through_all_of_them():

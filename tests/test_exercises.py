@@ -67,7 +67,7 @@ def test_functions_and_tests_of_the_catalog_are_there():
             file, function = check.test.split("::")
             node = copies.find_functions((ROOT / "tests" / file).read_text("utf-8"))[function]
             assert "slow" not in "".join(map(ast.unparse, node.decorator_list)), check.test
-            assert check.mistake and len(check.mistake) <= 85
+            assert check.holds and len(check.holds) <= 85
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -243,7 +243,8 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     assert play("grade", solved, "pass_at_k", "--json", "--gradescope", result) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"points": 5, "most": 5, "exercises": [
-        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "failed": []}]}
+        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "mistakes": [],
+         "failed": []}]}
     scored = json.loads(result.read_text("utf-8"))
     assert scored["score"] == 5 and [test["score"] for test in scored["tests"]] == [3, 2]
     assert {test["status"] for test in scored["tests"]} == {"passed"}
@@ -252,12 +253,13 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     assert play("grade", mistaken, "pass_at_k", "gae", "--gradescope", result) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^pass_at_k +2 of 5$", printed, re.MULTILINE)
-    assert "-3  drawn with replacement, or any of the first k" in printed
-    assert "k > n gives a number" not in printed
+    assert "-3  it is the share of all subsets of k that have a right sample" in printed
+    assert "pass_at_k: The samples are drawn with replacement." in printed
+    assert "k > n, k < 1" not in printed
     assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
     assert re.search(r"^total +2 of 15$", printed, re.MULTILINE)
     scored = json.loads(result.read_text("utf-8"))["tests"][0]
-    assert scored["status"] == "failed" and "with replacement" in scored["output"]
+    assert scored["status"] == "failed" and "share of all subsets" in scored["output"]
 
     for content, complaint in (("def pass_at_k(:\n", "line 1 is no Python"), ("", "no function")):
         (mistaken / "evaluation.py").write_text(content, encoding="utf-8")
@@ -281,12 +283,12 @@ def test_results_of_pytest_are_read(tmp_path):
         "test_a.py::test_z": ["tests/test_a.py::test_z: no"]}
 
 
-def test_what_a_failure_stands_for():
-    """The known mistake, unless nothing was written that could be one."""
+def test_what_is_said_of_a_failure():
+    """What does not hold, unless nothing was written that could be wrong."""
     check = EXERCISES["clip"].checks[0]
-    assert exercises.Failure(check, "test_x: assert 0").stands_for == check.mistake
+    assert exercises.Failure(check, "test_x: assert 0").broken == check.holds
     missing = exercises.Failure(check, "test_x: NotImplementedError")
-    assert missing.stands_for == "a function that it goes through is not written"
+    assert missing.broken == "a function that it goes through is not written"
 
 
 # Slow: three of them, others each time, also in CI. Full: all.
@@ -346,7 +348,7 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
 
 @each_choice
 def test_wrong_solutions_lose_points(count, handout, tmp_path):
-    """One of each exercise, and the failure stands for the mistake that was made."""
+    """One of each exercise, and the test that is there for it notices."""
     solutions = {}
     for name in choose_exercises(count):
         *change, _ = WRONG[name]

@@ -50,7 +50,8 @@ FLOORS = ["plumbing.limits", "plumbing.system", "plumbing.messages", "plumbing.f
           "lessons.context", "lessons", "lessons.runner",
           "lessons.__main__", "bench.bound", "bench.away", "bench.counts", "bench.bench",
           "bench.llama", "bench.contest", "bench.check", "bench.peers", "bench", "course.copies",
-          "course.exercises.catalog", "course.exercises", "course.bughunt.mutants",
+          "course.exercises.catalog", "course.exercises.probes", "course.exercises.mistakes",
+          "course.exercises.names", "course.exercises", "course.bughunt.mutants",
           "course.bughunt", "course.problems.catalog", "course.problems"]
 
 

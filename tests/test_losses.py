@@ -108,17 +108,17 @@ def test_sign_advantages(loss, right, wrong, low, high):
     paid = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], **f64)
     rewards = low + (high - low) * paid
     close(adapters.advantages(loss, rewards, (low, high)), right * paid + wrong * (1 - paid))
-    if loss == "w_reinforce":
-        close(adapters.advantages(loss, rewards, (low, high), psr_weight=1.0),
-              adapters.advantages("reinforce", rewards, (low, high)))
+    if loss == "w_reinforce":     # with both at 1 it is REINFORCE
+        close(adapters.advantages(loss, rewards, (low, high), psr_weight=1.0), 2 * paid - 1)
 
 
 def test_a_middle_reward_has_no_sign():
     """Halfway between the least and the most a reward can pay is 0: no reason to move."""
-    rewards = torch.tensor([[-1.0, 0.0, 0.5, 1.0]], **f64)
-    close(adapters.advantages("reinforce", rewards, (-1.0, 1.0)), rewards)
-    close(adapters.advantages("psr", rewards, (-1.0, 1.0)), rewards.clamp(min=0))
-    close(adapters.advantages("nsr", rewards, (-1.0, 1.0)), rewards.clamp(max=0))
+    for row in ([-1.0, 0.0, 0.5, 1.0], [-0.5, 0.0, 0.25]):    # the range need not be reached
+        rewards = torch.tensor([row], **f64)
+        close(adapters.advantages("reinforce", rewards, (-1.0, 1.0)), rewards)
+        close(adapters.advantages("psr", rewards, (-1.0, 1.0)), rewards.clamp(min=0))
+        close(adapters.advantages("nsr", rewards, (-1.0, 1.0)), rewards.clamp(max=0))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 0.3, -7.7])
@@ -130,17 +130,39 @@ def test_equal_rewards_give_exactly_zero(loss, value, size):
     assert adapters.advantages(loss, rewards).tolist() == [[0.0] * size] * 2
 
 
+@pytest.mark.parametrize("gap", [1.0, 2.0 ** -20, 2.0 ** -30, 2.0 ** -40])
+def test_nearly_equal_rewards_count_in_full(gap):
+    """Only equal rewards have no advantage. Catches a threshold below which a gap is none.
+
+    All sums of rewards are exact here, so hardly anything is lost to rounding.
+    """
+    row = [0.0, gap, gap, 2 * gap]
+    std = gap * math.sqrt(1 / 2)
+    expected = {"grpo": [(r - gap) / (std + 1e-9) for r in row], "dr_grpo": [-gap, 0, 0, gap],
+                "rloo": [-4 / 3 * gap, 0, 0, 4 / 3 * gap]}
+    for loss in GROUP_LOSSES:
+        found = adapters.advantages(loss, torch.tensor([row], **f64))[0].tolist()
+        assert found == pytest.approx(expected[loss], rel=1e-12, abs=0), loss
+
+
 def test_a_group_of_one_has_no_advantage():
     assert adapters.advantages("grpo", torch.tensor([[0.7]], **f64)).tolist() == [[0.0]]
 
 
-@pytest.mark.parametrize("loss", [loss for loss in adapters.LOSSES if loss != "ppo"])
-def test_every_token_of_a_response_has_its_number(loss):
+@pytest.mark.parametrize("loss, scale, numbers", [
+    ("grpo", 2 ** -0.5, [-2, 1, 1, 2, -1, -1]), ("dr_grpo", 1 / 3, [-2, 1, 1, 2, -1, -1]),
+    ("rloo", 1 / 2, [-2, 1, 1, 2, -1, -1]), ("reinforce", 1, [-1, 1, 1, 1, -1, -1]),
+    ("psr", 1, [0, 1, 1, 1, 0, 0]), ("nsr", 1, [-1, 0, 0, 0, -1, -1]),
+    ("w_reinforce", 0.1, [-10, 1, 1, 1, -10, -10])])
+def test_every_token_of_a_response_has_its_number(loss, scale, numbers):
     """(P, G) -> (N, T): row p * G + g is response g to prompt p; padding has 0."""
     rewards = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]], **f64)
-    mask = torch.arange(4) < torch.tensor([2, 4, 1, 3, 4, 2])[:, None]
+    lengths = [2, 4, 1, 3, 4, 2]
+    mask = torch.arange(4) < torch.tensor(lengths)[:, None]
     found = adapters.token_advantages(loss, adapters.make_batch(rewards, mask))
-    close(found, adapters.advantages(loss, rewards).flatten()[:, None] * mask)
+    for row, length, number in zip(found.tolist(), lengths, numbers):
+        assert row[:length] == pytest.approx([scale * number] * length, rel=1e-8, abs=0)
+        assert row[length:] == [0.0] * (4 - length)
 
 
 # --- policy losses: gradients on a categorical policy with logits z, one token per sample
@@ -464,8 +486,13 @@ def test_gspo(lengths, seed):
     ("grpo_unweighted", [True, False, False, False, True]),
     ("grpo_masked", [True, True, False, True, True]), ("rloo", [False] * 5)])
 def test_a_loss_says_what_it_clipped(name, dropped):
-    """Ratios above, below and inside, by both signs: outward alone, or both ways."""
+    """Ratios above, below and inside, by both signs: outward alone, or both ways.
+
+    Where A is 0 there is no gradient to take: `clipped` says so; `masked` does not look at A.
+    """
     old, A = torch.zeros(5, **f64), torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0], **f64)
     new = torch.tensor([1.5, 0.5, 1.1, 1.5, 0.5], **f64).log()
     function = bind(losses.LOSSES[name].policy_loss, {"eps_low": 0.2, "eps_high": 0.3})
-    assert function(new, old, A, torch.zeros(5, dtype=torch.long))[1].tolist() == dropped
+    rows = torch.zeros(5, dtype=torch.long)
+    assert function(new, old, A, rows)[1].tolist() == dropped
+    assert name == "grpo_masked" or not function(new, old, 0 * A, rows)[1].any()

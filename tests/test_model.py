@@ -207,16 +207,35 @@ def test_cache_takes_several_tokens_at_once():
 
 
 def test_left_padding_changes_nothing():
-    """A prompt alone gives what the same prompt gives in a mixed batch."""
+    """The shortest prompt, alone or in a mixed batch: what a plain forward pass gives."""
     model, one = make(), random_tokens(1, 5)
-    results = []
-    for prompts in ([PROMPTS[2]], PROMPTS):
+    prompt = PROMPTS[2]
+    expected = adapters.full_logits(model, torch.cat((torch.tensor([prompt]), one), dim=1))[0]
+    for prompts in ([prompt], PROMPTS):
         cache, logits = adapters.make_cache(model, prompts)
-        results.append((logits, adapters.continue_cache(model, cache,
-                                                        one.expand(len(prompts), -1))))
-    (first, alone), (of_all, mixed) = results
-    close(of_all[2], first[0])
-    close(mixed[2], alone[0])
+        row = prompts.index(prompt)
+        close(logits[row], expected[len(prompt) - 1])
+        continued = adapters.continue_cache(model, cache, one.expand(len(prompts), -1))
+        close(continued[row], expected[len(prompt):])
+
+
+def test_which_keys_a_query_sees():
+    """The mask by hand: 0 from a row's first real token to the query's own column, else -inf.
+
+    Padding sees something: a softmax over nothing is 0 / 0. Some versions of torch make 0 of it,
+    so logits would not show it.
+    """
+    model, starts = make(layers=1), [0, 3, 1]
+    cache = project.KVCache(model.config, torch.tensor(starts), like=model.head.weight)
+    for T in (4, 1, 2):
+        used = cache.used + T
+        mask = model.cache_mask(cache, T)
+        assert mask.shape == (3, 1, T, used)
+        for start, rows in zip(starts, mask[:, 0].tolist()):
+            for query, row in enumerate(rows, cache.used):
+                expected = [0.0 if start <= key <= query else -math.inf for key in range(used)]
+                assert row == expected if query >= start else 0.0 in row
+        cache.used = used
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 1], [1, 1, 0, 1], [2], [1, 0, 2, 3]])
@@ -319,7 +338,9 @@ def test_sampler_frequencies(options):
     model, n = make(), 20_000
     rollouts = adapters.sample(model, [[3, 4, 5]], n, END, seed=6, max_new_tokens=1, **options)
     logits = adapters.full_logits(model, torch.tensor([[3, 4, 5]]))[0, -1]
-    p = adapters.sampling_logprobs(logits, **options).exp()
+    p = (logits / options.get("temperature", 1)).softmax(-1)
+    p = p * (p >= p.sort(descending=True).values[options.get("top_k", VOCABULARY) - 1])
+    p = p / p.sum()
     observed = torch.bincount(rollouts.ids[:, 0], minlength=VOCABULARY) / n
     assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()  # p = 0 never occurs
 
@@ -341,17 +362,20 @@ def test_sampler_frequencies_of_whole_responses():
         assert ((observed - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
 
 
-logit_rows = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(
+logit_rows = st.lists(st.floats(-20, 20) | st.integers(-1, 1).map(float), min_size=2,
+                      max_size=12).map(
     lambda row: torch.tensor(row, dtype=torch.float64))
 
 
 @given(logit_rows, st.floats(0.1, 3), st.integers(1, 12))
 def test_top_k(logits, temperature, k):
+    """The k likeliest, every one that is equal to the k-th, and what is left sums to 1."""
     logprobs = adapters.sampling_logprobs(logits, temperature, top_k=k)
     kept, k = torch.isfinite(logprobs), min(k, len(logits))
     assert kept.sum() >= k and abs(logprobs.exp().sum().item() - 1) < 1e-12
     scaled = logits / temperature            # equal after the division is a tie too
     assert set(scaled[kept].tolist()) == set(sorted(scaled.tolist(), reverse=True)[:k])
+    assert kept[logits >= logits.sort(descending=True).values[k - 1]].all()
     close(logprobs[kept], scaled[kept].log_softmax(-1))
 
 
@@ -390,6 +414,8 @@ def test_greedy_takes_the_most_likely():
     for token in rollouts.ids[0].tolist():
         assert token == adapters.full_logits(model, torch.tensor([ids]))[0, -1].argmax()
         ids.append(token)
+    equal = torch.tensor([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]], dtype=torch.float64)   # the first
+    assert adapters.sampling_logprobs(equal, 0.0).exp().tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 def test_entropy():

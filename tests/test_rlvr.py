@@ -519,13 +519,18 @@ def test_update_is_the_policy_gradient():
 
 
 def test_nothing_after_the_ending_matters():
-    """Catches a mask with an off-by-one: the padding behind an ending may hold anything."""
-    model, c = tiny(), config(updates=1)
+    """Catches a mask with an off-by-one: the padding behind an ending may hold anything.
+
+    The update is that of plain forward passes of one row each, which have no padding.
+    """
+    model, c = tiny(), config(updates=1, max_grad_norm=1e9)
     batch = hand_made_batch(model)
     other = batch._replace(ids=torch.where(batch.mask, batch.ids, 77),
                            old_logprobs=torch.where(batch.mask, batch.old_logprobs, -3.0))
     a, b = parameters_after(model, batch, c)[0], parameters_after(model, other, c)[0]
-    close(a, b)
+    expected = flat(model.parameters()) + c.lr * policy_gradient(model, batch, "sequences")
+    close(a, expected)
+    close(b, expected)
     changed = batch._replace(ids=torch.where(batch.ids == END, 77, batch.ids))
     assert (parameters_after(model, changed, c)[0] - a).abs().max() > 1e-6  # the ending matters
 
@@ -552,25 +557,31 @@ def test_the_loss_of_some_rows():
 
 
 def test_clip_fractions_and_kl_count_over_all_updates():
-    """Replay the updates by hand and count the tokens whose gradient the clip removed."""
-    model, c = tiny(), config(updates=3, lr=0.1, eps_low=0.05, eps_high=0.1, seed=4)
+    """Replay the updates by hand and count the tokens whose gradient the clip removed.
+
+    By hand: the gradient of a token is -A w, and none beyond the bound that A pushes towards.
+    """
+    model, c = tiny(), config(updates=3, lr=0.1, eps_low=0.05, eps_high=0.1, seed=4,
+                              max_grad_norm=1e9)
     batch = hand_made_batch(model, (3, 4, 3, 6, 5, 2), (1.0, -1.0, 0.5, 2.0, -0.7, -1.2))
     _, metrics = parameters_after(model, batch, c)
     copied, high, low, kl = copy.deepcopy(model), 0, 0, 0.0
     order = numpy_rng(streams.SHUFFLE, 4, 0).permutation(6).reshape(3, 2)
     for rows in order:
+        gain = 0.0
         for i in rows:
             ids, old = batch.ids[i][batch.mask[i]], batch.old_logprobs[i][batch.mask[i]]
             ratio = (token_logprobs(copied, batch.prompts[i], ids) - old).exp()
-            high += int(((ratio > 1.1) & (batch.advantages[i, 0] > 0)).sum())
-            low += int(((ratio < 0.95) & (batch.advantages[i, 0] < 0)).sum())
+            A = batch.advantages[i, 0]
+            too_high, too_low = (ratio > 1.1) & (A > 0), (ratio < 0.95) & (A < 0)
+            high, low = high + int(too_high.sum()), low + int(too_low.sum())
             # The samples are the old policy's: this estimates KL(old || new).
             kl += (ratio - 1 - ratio.log()).sum().item()
-        part = batch._replace(prompts=[batch.prompts[i] for i in rows], **{
-            name: getattr(batch, name)[rows]
-            for name in ("ids", "mask", "old_logprobs", "advantages")})
-        optimizer = torch.optim.SGD(copied.parameters(), lr=c.lr)
-        adapters.update(copied, [optimizer], part, config(**{**vars(c), "updates": 1}))
+            gain = gain + (A * ratio)[~(too_high | too_low)].sum() / len(rows)
+        parameters = list(copied.parameters())
+        with torch.no_grad():
+            for parameter, slope in zip(parameters, torch.autograd.grad(gain, parameters)):
+                parameter += c.lr * slope
     tokens = int(batch.mask.sum())
     assert high > 0 and low > 0 and high != low
     assert metrics["clip_high"] == pytest.approx(high / tokens)
@@ -589,6 +600,23 @@ def test_clips_are_counted_at_the_losses_own_bounds(temperature):
     ratio = torch.tensor([1.6, 1.4, 0.85, 0.95], **f64)[:, None]
     metrics = parameters_after(model, batch._replace(old_logprobs=now - ratio.log()), c)[1]
     assert metrics["clip_high"] == metrics["clip_low"] == 3 / 12
+
+
+@pytest.mark.parametrize("dropped", [
+    [True, True, True, True, True, True], [False] * 6, [True, False, True, False, False, True]])
+def test_what_is_counted_of_some_tokens(dropped):
+    """Sums by hand: KL(old || new) by k3, and what the loss says that it dropped, by the sign of A.
+
+    A token without advantage had no gradient to lose. A loss that never clips drops nothing,
+    however far the ratio is from 1.
+    """
+    ratio = torch.tensor([1.5, 0.5, 3.0, 0.2, 1.0, 4.0], **f64)
+    A, old = [1.0, -1.0, 0.0, 0.0, 2.0, -0.5], torch.linspace(-3, -1, 6, **f64)
+    sums = rlvr.diagnose(old + ratio.log(), old, torch.tensor(A, **f64), torch.tensor(dropped))
+    assert sums["trained"] == 6
+    assert sums["approx_kl"] == pytest.approx(sum(w - 1 - math.log(w) for w in ratio.tolist()))
+    assert sums["clip_high"] == sum(a > 0 for a, gone in zip(A, dropped) if gone)
+    assert sums["clip_low"] == sum(a < 0 for a, gone in zip(A, dropped) if gone)
 
 
 def test_metrics_of_trained_tokens():

@@ -47,7 +47,7 @@ MUTANTS = (
            "tests/test_losses.py::test_equal_rewards_give_exactly_zero"),
     Mutant("dr-grpo-with-std", "losses.py",
            "return to_tokens(center_rewards(batch.rewards), batch)",
-           "return grpo(batch, config)",
+           "return grpo(batch)",
            "losses",
            "Dr. GRPO is GRPO again. The std was dropped since it blows up groups of nearly equal "
            "rewards: a std of 0.06 becomes advantages of 0.8, and a prompt solved 2% of the time "

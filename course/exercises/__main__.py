@@ -3,7 +3,7 @@
     python -m course.exercises                       # which there are
     python -m course.exercises new FOLDER            # a copy in which their bodies are gone
     python -m course.exercises new FOLDER clip gae   # only those of two
-    python -m course.exercises grade FOLDER          # points, and what a failure stands for
+    python -m course.exercises grade FOLDER          # points, and what does not hold
     python -m course.exercises grade FOLDER clip --json
 
 Each has a page, course/exercises/NAME.md. All is graded with the tests of this checkout, not those
@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 from argparse import RawDescriptionHelpFormatter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,7 @@ from course.copies import (
     run_tests,
 )
 from course.exercises.catalog import EXERCISES, Check, Exercise, list_points
+from course.exercises.names import explain_solution
 from lessons.jobs import count_jobs
 from plumbing.commands import Parser, run_command, suggest
 from plumbing.files import check_writable, read_text, to_json, write
@@ -47,15 +49,16 @@ class Failure(NamedTuple):
     message: str    # which case, and the first line of what pytest says of it
 
     @property
-    def stands_for(self) -> str:
+    def broken(self) -> str:
         missing = "NotImplementedError" in self.message
-        return "a function that it goes through is not written" if missing else self.check.mistake
+        return "a function that it goes through is not written" if missing else self.check.holds
 
 
 class Grade(NamedTuple):
     name: str
     begun: bool
     failures: list[Failure]
+    mistakes: list[str] = []   # what is wrong with each function (names.py)
 
     @property
     def most(self) -> int:
@@ -196,7 +199,15 @@ def grade_side_by_side(solutions: dict[str, dict[str, str] | Grade]) -> list[Gra
 
 def grade_folder(folder: Path, names: list[str]) -> list[Grade]:
     names = names or read_marked(folder)
-    return grade_side_by_side({name: read_solution(name, folder) for name in names})
+    solutions = {name: read_solution(name, folder) for name in names}
+    return [explain_grade(grade, solutions[grade.name]) for grade in grade_side_by_side(solutions)]
+
+
+def explain_grade(grade: Grade, solution: dict[str, str] | Grade) -> Grade:
+    """With what is wrong with each function, if a check failed."""
+    if isinstance(solution, Grade) or not grade.failures:
+        return grade
+    return grade._replace(mistakes=explain_solution(grade.name, solution))
 
 
 # --- what is said of it
@@ -205,8 +216,10 @@ def print_grades(grades: list[Grade]) -> None:
     for grade in grades:
         print(f"{grade.name:<11}{grade.points:3d} of {grade.most}"
               f"{'' if grade.begun else ', not begun'}")
+        for mistake in grade.mistakes:
+            print(textwrap.fill(mistake, 100, initial_indent="   ", subsequent_indent="     "))
         for failure in grade.failures if grade.begun else []:
-            print(f"   -{failure.check.points}  {failure.stands_for}\n"
+            print(f"   -{failure.check.points}  {failure.broken}\n"
                   f"       {failure.message[:93]}")
     print(f"{'total':<11}{sum(grade.points for grade in grades):3d} of "
           f"{sum(grade.most for grade in grades)}")
@@ -220,9 +233,10 @@ def describe_grades(grades: list[Grade]) -> dict:
             "most": sum(grade.most for grade in grades),
             "exercises": [{"name": grade.name, "points": grade.points,
                            "most": grade.most, "begun": grade.begun,
+                           "mistakes": grade.mistakes,
                            "failed": [{"test": failure.check.test,
                                        "points": failure.check.points,
-                                       "mistake": failure.stands_for, "message": failure.message}
+                                       "holds": failure.broken, "message": failure.message}
                                       for failure in grade.failures]}
                           for grade in grades]}
 
@@ -231,7 +245,7 @@ def describe_for_gradescope(grades: list[Grade]) -> dict:
     """Gradescope's results.json (gradescope-autograders.readthedocs.io): a test a check."""
     tests = []
     for grade in grades:
-        said = {failure.check: f"{failure.stands_for}\n{failure.message}"
+        said = {failure.check: "\n".join([failure.broken, *grade.mistakes, failure.message])
                 for failure in grade.failures}
         for check in EXERCISES[grade.name].checks:
             lost = check in said
