@@ -10,7 +10,9 @@ from pathlib import Path
 from statistics import mean
 from textwrap import fill
 
+from data.corpus import CODE_OPENER
 from lessons.feedback.hints import measure_hint
+from lessons.feedback.imitate import PROGRAM as IMITATE
 from lessons.grid import base_grid, locate_run, place_base, repeat_cells, write_train_command
 from lessons.report import (
     BLUE,
@@ -46,7 +48,12 @@ FORMS = {"scalar": {"loss": "grpo"}, "token": {"loss": "directive"},
          "scalar + token": {"loss": "grpo_directive"},
          "JSD": {"loss": "distill"}, "forward KL": {"loss": "distill", "distill": "forward"},
          "reverse KL": {"loss": "distill", "distill": "reverse"},
-         "scalar + JSD": {"loss": "grpo_distill"}}
+         "scalar + JSD": {"loss": "grpo_distill"},
+         # Two that name the mode without a teacher's scores: a reward for every program; and
+         # imitation of right answers that were sampled with the hint (imitate.py).
+         "code reward": {"loss": "grpo", "reward": "code"},
+         "imitation": {"loss": "distill", "directive_weight": 0.0}}
+RIVALS = "code reward", "imitation"
 STEP_SIZES = (0.005, 0.015, 0.045, 0.135)
 # Chosen by accuracy on training prompts, over all batches of the sweep, on seeds of its own.
 BEST = {
@@ -58,11 +65,16 @@ BEST = {
             "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045},
     0.0: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
           "forward KL": 0.015, "reverse KL": 0.045, "scalar + JSD": 0.135}}
+BEST[0.02] |= {"code reward": 0.045, "imitation": 0.045}
+BEST[0.005] |= {"code reward": 0.045, "imitation": 0.045}
+BEST[0.0] |= {"code reward": 0.045, "imitation": 0.045}
 SWEEP_SEEDS = (101, 102)
+UNSWEPT = (0.0, "code reward")    # nothing to pay, so nothing to choose by: the scalar's step
 EVIDENCE_SECONDS = 8    # of a run of the sweep, about
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
 SHOWN = ("", " #code", " #careful", " #tip")      # hints that the table of the bases has
+FORCED = "forced token"                           # no hint: the answer is made to begin a program
 CONTROLS = {"token": ("none", "huh", "tip", "words", "random", "answer", "wrong", "other"),
             "JSD": ("tip", "answer")}
 
@@ -112,6 +124,19 @@ def list_controls(form: str) -> dict[str, dict]:
     return cells | {hint: rare_cell(form, hint=hint) for hint in CONTROLS[form]}
 
 
+def list_imitations() -> dict[str, dict]:
+    """{name: flags} of what the imitated answers are: all of them, or those behind another hint."""
+    return {"right": rare_cell("imitation"),
+            "all": rare_cell("imitation", reward="random", p=1.0),
+            "right, tip": rare_cell("imitation", hint="tip")}
+
+
+def list_rivals() -> list[dict]:
+    """What is of the two rivals beside their main cells."""
+    anew = [main_cell(0.0, "imitation") | {"base": base} for base in OTHERS]
+    return [main_cell(*UNSWEPT), *list_imitations().values(), *anew]
+
+
 def list_others() -> list[dict]:
     named = [list_complements(SLIPPING), list_complements(RARE, hint="careful"), list_teachers(),
              list_controls("token"), list_controls("JSD")]
@@ -123,30 +148,42 @@ def list_others() -> list[dict]:
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return repeat_cells([rare_cell("scalar"), rare_cell("token")], [], 1)
-    cells = [main_cell(prior, form) for prior in PRIORS for form in FORMS]
+    listed = [(prior, form) for prior in PRIORS for form in BEST[prior]]
+    cells = [main_cell(prior, form) for prior, form in listed if form not in RIVALS]
     others = [cell for cell in list_others() if cell not in cells]
     others = [cell for i, cell in enumerate(others) if cell not in others[:i]]
-    return repeat_cells(cells, others, seeds)
+    rivals = [main_cell(prior, form) for prior, form in listed
+              if form in RIVALS and (prior, form) != UNSWEPT]
+    few = [cell for cell in list_rivals() if cell not in rivals]
+    return repeat_cells(cells, others, seeds) + repeat_cells(rivals, few, seeds)
 
 
 def list_sweep() -> list[tuple[float, str, float, dict]]:
     """(prior, form, step size, run) of what the step sizes are chosen by."""
     return [(prior, form, lr, sweep_cell(prior, form, lr) | {"seed": seed}) for prior in PRIORS
-            for form in FORMS for lr in STEP_SIZES for seed in SWEEP_SEEDS]
+            for form in BEST[prior] if (prior, form) != UNSWEPT for lr in STEP_SIZES
+            for seed in (SWEEP_SEEDS[:1] if form == "imitation" else SWEEP_SEEDS)]
+
+
+def choose_program(run: dict) -> str:
+    """What makes a run: imitation has its own updates, and the flags of no other form."""
+    return IMITATE if FORMS["imitation"].items() <= run.items() else "rlvr.py"
 
 
 def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
     """The runs of the sweep: the command, the file that it makes, and the base."""
-    return [(f"{write_train_command(run)} --threads 1", locate_run(run) / "summary.json",
-             run["base"]) for _, _, _, run in list_sweep()]
+    return [(f"{write_train_command(run, choose_program(run))} --threads 1",
+             locate_run(run) / "summary.json", run["base"]) for _, _, _, run in list_sweep()]
 
 
 def measure(runs: list[dict]) -> list[dict]:
-    """Rows of the bases, by hint; of the sweep: accuracy on training prompts, the mean over all
-    batches of a run.
+    """Rows of the bases, by hint, and with a forced first token; of the sweep: accuracy on training
+    prompts, the mean over all batches of a run.
     """
     rows = [{"base": base, "hint": hint, **measure_hint(place_base(base), hint)}
             for base in BASES for hint in SHOWN]
+    rows += [{"base": base, "hint": FORCED, **measure_hint(place_base(base), "", CODE_OPENER)}
+             for base in BASES]
     for prior, form, lr, run in list_sweep():
         batches = read_run(locate_run(run))[1]
         rows.append({"prior": prior, "form": form, "step": lr, "seed": run["seed"],
@@ -189,7 +226,7 @@ def tabulate_forms(results: Results) -> str:
     """A row a prior and form, at its best step: rollouts until batches are right; evaluated."""
     lines = [["code unasked", "form", "step", "rollouts to 0.5", "to 0.9", "evaluated"]]
     for prior in PRIORS:
-        for form in FORMS:
+        for form in BEST[prior]:
             cell = select_runs(results.runs, main_cell(prior, form))
             if cell:
                 accuracies = find_accuracies(results, cell)
@@ -204,7 +241,7 @@ def tabulate_seeds(results: Results) -> str:
     """Never sampled, on bases of other pretraining seeds: code comes, and how right it is."""
     lines = [["never sampled", "form", "code share", "evaluated", "seeds"]]
     for base in (name_policy(0.0), *OTHERS):
-        for form in ("token", "JSD", "forward KL", "reverse KL"):
+        for form in ("token", "JSD", "forward KL", "reverse KL", "imitation"):
             cell = select_runs(results.runs, main_cell(0.0, form) | {"base": base})
             if cell:
                 lines.append([base.removeprefix("hinted-code-") if form == "token" else "", form,
@@ -221,13 +258,14 @@ def measure_sweep(results: Results, prior: float, form: str, lr: float) -> float
 
 def tabulate_bases(results: Results) -> str:
     """A row a base: its share of code and its accuracy, without a hint and with some."""
-    lines = [["base: code, accuracy", *(hint.strip() or "no hint" for hint in SHOWN)]]
+    shown = (*SHOWN, FORCED)
+    lines = [["base: code, accuracy", *(hint.strip() or "no hint" for hint in shown)]]
     for base in BASES:
         rows = {(row["hint"] or "").strip(): row for row in results.evidence
                 if row.get("base") == base}
         lines.append([base.removeprefix("hinted-code-"),
                       *(f"{row['code_share']:.4f}, {row['accuracy']:.3f}"
-                        for row in (rows[hint.strip()] for hint in SHOWN))])
+                        for row in (rows[hint.strip()] for hint in shown))])
     return align(lines)
 
 
@@ -235,11 +273,12 @@ def tabulate_sweep(results: Results) -> str:
     """A row a prior and form, a column a step size: the sweep's accuracy; * the best."""
     lines = [["code unasked", "form", *(f"step {lr:g}" for lr in STEP_SIZES)]]
     for prior in PRIORS:
-        for form in FORMS:
+        for form in BEST[prior]:
             scores = {lr: measure_sweep(results, prior, form, lr) for lr in STEP_SIZES}
-            lines.append([f"{100 * prior:g}%" if form == "scalar" else "", form,
-                          *(f"{score:.3f}" + "*" * (lr == BEST[prior][form])
-                            for lr, score in scores.items())])
+            if None not in scores.values():
+                lines.append([f"{100 * prior:g}%" if form == "scalar" else "", form,
+                              *(f"{score:.3f}" + "*" * (lr == BEST[prior][form])
+                                for lr, score in scores.items())])
     return align(lines)
 
 
@@ -287,6 +326,18 @@ def tabulate_controls(results: Results) -> str:
     return align(lines)
 
 
+def tabulate_imitations(results: Results) -> str:
+    """What is imitated: rollouts until batches are right, accuracy and code share after RL."""
+    lines = [["imitated answers", "rollouts to 0.5", "to 0.9", "evaluated", "code share"]]
+    for name, flags in list_imitations().items():
+        cell = select_runs(results.runs, flags)
+        if cell:
+            accuracies = find_accuracies(results, cell)
+            lines.append([name, *(show_rollouts(accuracies, level) for level in (0.5, 0.9)),
+                          show_after(cell), show_after(cell, "code_share")])
+    return align(lines)
+
+
 def table(results: Results) -> str:
     """Forms by prior; the sweep; two that complement each other; teachers; controls."""
     parts = {"Forms of feedback: rollouts until a batch is right so often, and accuracy after RL":
@@ -303,7 +354,9 @@ def table(results: Results) -> str:
                 tabulate_complements(results),
             "Who is the teacher: accuracy by batch, code, gradient norm, and accuracy after RL":
                 tabulate_teachers(results),
-            "Other hints: accuracy and share of code after RL": tabulate_controls(results)}
+            "Other hints: accuracy and share of code after RL": tabulate_controls(results),
+            "Imitation of other answers: rollouts until a batch is right, then as above":
+                tabulate_imitations(results)}
     return add_bounds(title_tables(parts), r"(\d+) of (\d+)")
 
 
