@@ -60,21 +60,23 @@ BEST = {
     0.2: {"scalar": 0.015, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
           "forward KL": 0.045, "reverse KL": 0.135, "scalar + JSD": 0.015},
     0.02: {"scalar": 0.045, "token": 0.015, "scalar + token": 0.015, "JSD": 0.135,
-           "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045},
+           "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045,
+           "code reward": 0.045, "imitation": 0.135},
     0.005: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
-            "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045},
+            "forward KL": 0.045, "reverse KL": 0.045, "scalar + JSD": 0.045,
+            "code reward": 0.045, "imitation": 0.135},
     0.0: {"scalar": 0.045, "token": 0.045, "scalar + token": 0.045, "JSD": 0.135,
-          "forward KL": 0.015, "reverse KL": 0.045, "scalar + JSD": 0.135}}
-BEST[0.02] |= {"code reward": 0.045, "imitation": 0.045}
-BEST[0.005] |= {"code reward": 0.045, "imitation": 0.045}
-BEST[0.0] |= {"code reward": 0.045, "imitation": 0.045}
+          "forward KL": 0.015, "reverse KL": 0.045, "scalar + JSD": 0.135,
+          "code reward": 0.045, "imitation": 0.135}}
 SWEEP_SEEDS = (101, 102)
-UNSWEPT = (0.0, "code reward")    # nothing to pay, so nothing to choose by: the scalar's step
+# Not swept, to save time: these have the step of the next larger prior.
+UNSWEPT = (0.005, "imitation"), (0.0, "imitation"), (0.0, "code reward")
 EVIDENCE_SECONDS = 8    # of a run of the sweep, about
 BARE = {"eval_problems": 50, "eval_samples": 1}   # a sweep looks at training prompts alone
 OFF = {"directive_batches": 3}                    # then the teacher goes
 SHOWN = ("", " #code", " #careful", " #tip")      # hints that the table of the bases has
 FORCED = "forced token"                           # no hint: the answer is made to begin a program
+FORCED_ON = ("hinted-code-prior0.02", "hinted-code-prior0.005", "hinted-code-prior0.0")
 CONTROLS = {"token": ("none", "huh", "tip", "words", "random", "answer", "wrong", "other"),
             "JSD": ("tip", "answer")}
 
@@ -127,14 +129,9 @@ def list_controls(form: str) -> dict[str, dict]:
 def list_imitations() -> dict[str, dict]:
     """{name: flags} of what the imitated answers are: all of them, or those behind another hint."""
     return {"right": rare_cell("imitation"),
+            "right, slower": rare_cell("imitation", lr=0.015),
             "all": rare_cell("imitation", reward="random", p=1.0),
             "right, tip": rare_cell("imitation", hint="tip")}
-
-
-def list_rivals() -> list[dict]:
-    """What is of the two rivals beside their main cells."""
-    anew = [main_cell(0.0, "imitation") | {"base": base} for base in OTHERS]
-    return [main_cell(*UNSWEPT), *list_imitations().values(), *anew]
 
 
 def list_others() -> list[dict]:
@@ -152,17 +149,16 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     cells = [main_cell(prior, form) for prior, form in listed if form not in RIVALS]
     others = [cell for cell in list_others() if cell not in cells]
     others = [cell for i, cell in enumerate(others) if cell not in others[:i]]
-    rivals = [main_cell(prior, form) for prior, form in listed
-              if form in RIVALS and (prior, form) != UNSWEPT]
-    few = [cell for cell in list_rivals() if cell not in rivals]
-    return repeat_cells(cells, others, seeds) + repeat_cells(rivals, few, seeds)
+    rivals = [main_cell(prior, form) for prior, form in listed if form in RIVALS]
+    rivals += [cell for cell in list_imitations().values() if cell not in rivals]
+    return repeat_cells(cells, others, seeds) + repeat_cells([], rivals, seeds)
 
 
 def list_sweep() -> list[tuple[float, str, float, dict]]:
     """(prior, form, step size, run) of what the step sizes are chosen by."""
     return [(prior, form, lr, sweep_cell(prior, form, lr) | {"seed": seed}) for prior in PRIORS
-            for form in BEST[prior] if (prior, form) != UNSWEPT for lr in STEP_SIZES
-            for seed in (SWEEP_SEEDS[:1] if form == "imitation" else SWEEP_SEEDS)]
+            for form in BEST[prior] if (prior, form) not in UNSWEPT for lr in STEP_SIZES
+            for seed in SWEEP_SEEDS]
 
 
 def choose_program(run: dict) -> str:
@@ -183,7 +179,7 @@ def measure(runs: list[dict]) -> list[dict]:
     rows = [{"base": base, "hint": hint, **measure_hint(place_base(base), hint)}
             for base in BASES for hint in SHOWN]
     rows += [{"base": base, "hint": FORCED, **measure_hint(place_base(base), "", CODE_OPENER)}
-             for base in BASES]
+             for base in FORCED_ON]
     for prior, form, lr, run in list_sweep():
         batches = read_run(locate_run(run))[1]
         rows.append({"prior": prior, "form": form, "step": lr, "seed": run["seed"],
@@ -264,8 +260,8 @@ def tabulate_bases(results: Results) -> str:
         rows = {(row["hint"] or "").strip(): row for row in results.evidence
                 if row.get("base") == base}
         lines.append([base.removeprefix("hinted-code-"),
-                      *(f"{row['code_share']:.4f}, {row['accuracy']:.3f}"
-                        for row in (rows[hint.strip()] for hint in shown))])
+                      *(f"{row['code_share']:.4f}, {row['accuracy']:.3f}" if row else ""
+                        for row in (rows.get(hint.strip()) for hint in shown))])
     return align(lines)
 
 
@@ -328,12 +324,13 @@ def tabulate_controls(results: Results) -> str:
 
 def tabulate_imitations(results: Results) -> str:
     """What is imitated: rollouts until batches are right, accuracy and code share after RL."""
-    lines = [["imitated answers", "rollouts to 0.5", "to 0.9", "evaluated", "code share"]]
+    lines = [["imitated", "step", "rollouts to 0.5", "to 0.9", "evaluated", "code share"]]
     for name, flags in list_imitations().items():
         cell = select_runs(results.runs, flags)
         if cell:
             accuracies = find_accuracies(results, cell)
-            lines.append([name, *(show_rollouts(accuracies, level) for level in (0.5, 0.9)),
+            lines.append([name, f"{flags['lr']:g}",
+                          *(show_rollouts(accuracies, level) for level in (0.5, 0.9)),
                           show_after(cell), show_after(cell, "code_share")])
     return align(lines)
 
@@ -362,18 +359,21 @@ def table(results: Results) -> str:
 
 # --- the page
 
-HEARD = {"scalar": "right or wrong", "token": "a hint, on sampled tokens",
-         "forward KL": "a hint, on all tokens"}   # what a form learns from, in a reader's words
+# What a form learns from, in a reader's words.
+HEARD = {"scalar": "right or wrong", "code reward": "program or not",
+         "token": "a hint, on sampled tokens", "forward KL": "a hint, on all tokens",
+         "imitation": "right answers with the hint"}
 PAGE_PRIORS = (0.02, 0.005, 0.0)
 
 
 def list_page_rows() -> list[tuple[float, str, list[dict]]]:
-    """(prior, what is learnt from, cells): the page's rows; the last has the two other bases."""
-    rare, never = ([(prior, heard, [main_cell(prior, form)]) for form, heard in HEARD.items()]
-                   for prior in (0.02, 0.0))
-    nothing = (0.02, "a hint that means nothing", [list_controls("token")["tip"]])
-    anew = [main_cell(0.0, "forward KL") | {"base": base} for base in OTHERS]
-    return [*rare, nothing, *never, (0.0, HEARD["forward KL"], anew)]
+    """(prior, what is learnt from, cells): the page's rows; the last two are of all three bases."""
+    rare = [(0.02, heard, [main_cell(0.02, form)]) for form, heard in HEARD.items()]
+    never = [(0.0, HEARD[form], [main_cell(0.0, form) | {"base": base} for base in bases])
+             for form, bases in (("scalar", [name_policy(0.0)]),
+                                 ("forward KL", [name_policy(0.0), *OTHERS]),
+                                 ("imitation", [name_policy(0.0), *OTHERS]))]
+    return rare + never
 
 
 def show_reached(results: Results, found: list[dict]) -> str:
@@ -396,7 +396,7 @@ def summary(results: Results) -> Summary:
             rows.append([f"{100 * prior:g}%" if prior else "none read", heard,
                          str(len({run["base"] for run in found})), str(len(found)), reached,
                          f"{before:.2f} -> {show_after(found)}"])
-            said += [(heard, reached, len(found))] if prior and heard in HEARD.values() else []
+            said += [(heard, reached, len(found))] if prior else []
     return Summary("Rollouts until 0.9 of a batch is right; accuracy on new problems, before and "
                    "after", rows, say_reached(said))
 
