@@ -112,10 +112,10 @@ def test_table_by_hand():
 def test_summary_of_few_runs():
     """Only what was run has a row, and one seed claims nothing."""
     found = lesson.summary(make_results())
-    assert [row[:4] for row in found.rows[1:]] == [
-        ["2%", lesson.HEARD[form], "1", "2"] for form in ("scalar", "token")]
-    assert found.rows[1][4:] == ["3328", "0.10 -> 0.92 ± 0.01"]
-    assert "2 seeds" in found.sentence
+    assert [row[:3] for row in found.rows[1:]] == [
+        ["2%", lesson.HEARD[form], "2"] for form in ("scalar", "token")]
+    assert found.rows[1][3:] == ["3328", "0.10 -> 0.92 ± 0.01"]
+    assert "One base, 2 seeds" in found.sentence
     results = make_results()
     one = Results([results.runs[0]], {0: results.curves[0]})
     assert lesson.summary(one).sentence.endswith("not to claim it.")
@@ -123,9 +123,11 @@ def test_summary_of_few_runs():
 
 
 def test_summary_of_the_stored_results():
-    """Eight rows; the last pools two bases, and says how many of their runs came to 0.9."""
-    *_, first, last = lesson.summary(read_results(FOLDER)).rows
-    assert first[1:4] == [last[1], "1", "5"] and last[2:5] == ["2", "6", "4608 (1 of 6)"]
+    """Eight rows; where not all runs came to 0.9 a row says how many; seeds are not all five."""
+    found = lesson.summary(read_results(FOLDER))
+    rows = {(row[0], row[1]): row[2:4] for row in found.rows[1:]}
+    assert len(rows) == 8 and rows["2%", "program or not"] == ["3", "2048 (2 of 3)"]
+    assert "3 to 5 seeds" in " ".join(found.sentence.split())
 
 
 def test_figure_of_few_runs():
@@ -135,7 +137,7 @@ def test_figure_of_few_runs():
     axis, = lesson.figure(make_results()).axes
     assert {text.get_text() for text in axis.texts} == {"right or wrong", "hint, sampled tokens"}
     panels = lesson.figure(read_results(FOLDER)).axes
-    assert [len(panel.texts) for panel in panels] == [0, 0, 3]
+    assert [len(panel.texts) for panel in panels] == [0, 0, 5]
 
 
 def test_record_figure_of_one_prior():
