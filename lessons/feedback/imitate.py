@@ -5,7 +5,8 @@
 A run as rlvr.py makes it, but for its updates. What the policy says is measured, as in every run,
 and then put away. It learns from what the teacher says to the same prompts, having read the hint:
 cross-entropy on those answers that the reward pays. With `--reward correct` these are the right
-ones (rejection sampling), with `--reward random --p 1` they are all.
+ones (rejection sampling), with `--reward random --p 1` they are all. Of the loss a run has the
+teacher and its flags, such as `--hint`; the divergence is left out, as its weight says.
 """
 
 import shlex
