@@ -81,6 +81,7 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], at_once: int = 1) -> list[Jo
     jobs, slower, program = [], {}, locate_program(lesson)
     missing = sum(not place_base(name).exists() for name in list_bases(runs))
     threads = max(1, at_once // max(1, missing))
+    choose_program = getattr(lesson, "choose_program", lambda run: program)
     for name in list_bases(runs):
         flags, path = lesson.BASES[name], place_base(name)
         slower[name] = (flags.get("width", 64) / 64) ** 1.5
@@ -90,7 +91,8 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], at_once: int = 1) -> list[Jo
     for run in runs:
         folder, needs = locate_run(run), tuple(map(place_base, list_bases([run])))
         rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
-        jobs.append(Job(str(folder), f"{write_train_command(run, program)} --threads 1",
+        command = write_train_command(run, choose_program(run))
+        jobs.append(Job(str(folder), f"{command} --threads 1",
                         folder / "summary.json", needs, folder / "log.txt",
                         18 * rollouts / 20480 * slower[run["base"]]))
     return [job for job in jobs if not job.makes.exists()]
