@@ -51,7 +51,7 @@ FLOORS = ["plumbing.limits", "plumbing.system", "plumbing.messages", "plumbing.f
           "lessons.__main__", "bench.bound", "bench.away", "bench.counts", "bench.bench",
           "bench.llama", "bench.contest", "bench.check", "bench.peers", "bench", "course.copies",
           "course.exercises.catalog", "course.exercises", "course.bughunt.mutants",
-          "course.bughunt"]
+          "course.bughunt.strip", "course.bughunt.hunts", "course.bughunt"]
 
 
 @pytest.mark.parametrize("name", LIMITS)
