@@ -117,8 +117,8 @@ def plant(folder: Path, seed: int, tests: bool) -> None:
     make_copy(folder, {**sources, MARK: mark, "HUNT.md": write_page(hunt),
                        "clean.csv": write_clean(hunt)}, tests)
     where = shlex.quote(folder.as_posix())
-    print(f"One line of the code in {folder} is wrong. {folder / 'HUNT.md'} says what to run there "
-          "and what to\nhand in; it takes about a minute of one core.")
+    print(f"One line of the code in {folder} is wrong. HUNT.md there says what to run, which takes "
+          "about a\nminute of one core, and what to hand in.")
     suggest(f"cd {where} && cat HUNT.md", f"python -m course.bughunt compare {where}",
             f"python -m course.bughunt check {where} FILE:LINE --kind KIND")
 
