@@ -52,6 +52,8 @@ HUNTS = {
     "prompt-without-newline": Hunt("mismatch", "on-policy", "approx_kl"),
     "pads-are-seen": Hunt("mismatch", "on-policy", "approx_kl"),
     "positions-restart": Hunt("mismatch", "on-policy", "approx_kl"),
+    "scored-at-one": Hunt("mismatch", "on-policy", "approx_kl"),
+    "one-number-a-row": Hunt("luck", "on-policy", "code_share before"),
     "repeat-for-interleave": Hunt("mixed", "on-policy", "approx_kl"),
     # rewards and advantages
     "answer-anywhere": Hunt("pay", "on-policy", "accuracy_code before"),
@@ -65,6 +67,7 @@ HUNTS = {
     "min-of-ratios": Hunt("limit", "coin", "approx_kl"),
     "ratio-always-one": Hunt("limit", "coin", "clip_high"),
     "clipped-whatever-the-sign": Hunt("report", "coin", "clip_high"),
+    "last-micro-batch-logged": Hunt("report", "coin", "clip_high"),
     # metrics and evaluation
     "surprise-as-entropy": Hunt("report", "on-policy", "entropy"),
     "greedy-is-sampled": Hunt("report", "on-policy", "greedy_code_share before"),
