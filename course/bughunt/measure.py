@@ -1,6 +1,6 @@
 """Measure what each bug of the hunt shows, beside clean runs: writes clean.csv and symptoms.csv.
 
-    python -m course.bughunt.measure        # about ten minutes of one core
+    python -m course.bughunt.measure        # about five minutes of one core
 
 Each bug is planted in a copy of the project, and the command that a student gets is run there, on
 several seeds. What is in --work is not run again. Do it anew after a change of what is measured.
@@ -39,8 +39,9 @@ PROGRAM = "import sys, rlvr; sys.exit(max(rlvr.main(line.split('\\t')) for line 
 def run_lines(folder: Path, lines: list[str]) -> None:
     """Run some commands `python rlvr.py ...` one after another, in a copy of the project."""
     arguments = ["\t".join(line.split()[2:]) for line in lines]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=folder, text=True,
-                          capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=folder,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
+                          encoding="utf-8", errors="replace")
     if done.returncode:
         raise WorkError(f"{lines[0]} ended with {done.returncode}: {done.stderr[-300:]}")
 
