@@ -1,9 +1,9 @@
-"""Bugs to hunt: one line each, planted in a copy of the project (course/bughunt/__main__.py).
+"""Bugs of one line each, which train on without a word; the tests of the project find all of them.
 
 Every one is near to a bug of published RL code, or is what a misunderstanding of one of the lessons
-looks like. It trains on without a word. What it does is in `said`, the test that fails on it in
-`killer`: both are hidden from whoever hunts it. tests/test_bughunt.py says whether the lines are
-still there.
+looks like. What it does is in `said`, the test that fails on it in `killer`: both are hidden from
+whoever hunts it. Those that show in a short run are dealt out (course/bughunt/hunts.py).
+tests/test_bughunt.py says whether the lines are still there.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,22 @@ class Mutant(NamedTuple):
     lesson: str   # the one that it breaks; bench: speed, numbers, machinery
     said: str     # what it does, why it is wrong, how it shows
     killer: str   # a fast test that fails on it
+
+
+def find_line(source: str, line: str) -> int:
+    """The number of the only line, counted from 1, that is `line` but for its indentation."""
+    numbers = [i for i, text in enumerate(source.splitlines(), 1) if text.strip() == line]
+    if len(numbers) != 1:
+        raise ValueError(f"{len(numbers)} lines are {line!r}")
+    return numbers[0]
+
+
+def mutate(source: str, mutant: Mutant) -> str:
+    """The source with the mutant's line in place of ours, indented alike."""
+    lines = source.splitlines(keepends=True)
+    i = find_line(source, mutant.old) - 1
+    lines[i] = lines[i].replace(mutant.old, mutant.new)
+    return "".join(lines)
 
 
 MUTANTS = (
@@ -33,9 +49,9 @@ MUTANTS = (
            "centered = rewards - rewards.mean(dim=1, keepdim=True)",
            "centered = rewards - rewards.mean()",
            "losses",
-           "One baseline for the whole batch: each group is no longer compared with itself. A "
-           "prompt that is always solved is pushed up, one that never is pushed down, though "
-           "neither says which answer was better. no_signal stays near 0 when it should rise.",
+           "One baseline for the whole batch: each group is no longer compared with itself. An "
+           "advantage then says how easy the prompt is as well as which answer is better. "
+           "no_signal does not show it: groups of equal rewards keep the advantage 0.",
            "tests/test_losses.py::test_group_advantages"),
     Mutant("rounded-zero", "losses.py",
            "equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)",
