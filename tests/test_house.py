@@ -52,8 +52,8 @@ FLOORS = ["plumbing.limits", "plumbing.system", "plumbing.messages", "plumbing.f
           "bench.llama", "bench.contest", "bench.check", "bench.peers", "bench", "course.copies",
           "course.exercises.catalog", "course.exercises.probes", "course.exercises.mistakes",
           "course.exercises.names", "course.exercises", "course.bughunt.mutants",
-          "course.bughunt.strip", "course.bughunt.hunts", "course.bughunt", "course.problems.catalog",
-          "course.problems"]
+          "course.bughunt.strip", "course.bughunt.hunts", "course.bughunt",
+          "course.problems.catalog", "course.problems"]
 
 
 @pytest.mark.parametrize("name", LIMITS)
