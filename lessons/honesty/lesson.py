@@ -1,8 +1,9 @@
 """Does a third outcome, I do not know, buy honesty?
 
-On two of three bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
-cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the third
-nothing is learnt (3 seeds). All controls are on the first. About 30 minutes on 2 cores.
+On two of six bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
+cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the four
+others nothing is learnt (1 to 3 seeds), nor on any by the binary reward; without the std in 1 of 12
+runs. About 45 minutes on 2 cores.
 """
 
 from statistics import mean
