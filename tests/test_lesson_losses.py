@@ -409,6 +409,19 @@ def test_figure_draws_further_bases_thin(rows):
     assert not [line for line in second.lines if line.get_linewidth() == 0.8]
 
 
+def test_bases_are_counted_by_their_interval(rows):
+    """Below 0 as a whole, for several seeds; of one seed its number decides."""
+    def row(base, loss, seed, change):
+        return make_row(base, loss, HARD + STEPS[0.0015], seed, [0.5] * 9, [0.5 + change] * 9)
+
+    made = [row(base, "nsr", seed, change) for base, changes in
+            {"a": (-0.10, -0.11, -0.12), "b": (-0.01, -0.20, -0.01), "c": (0.1, 0.1, 0.1),
+             "d": (-0.01,)}.items() for seed, change in enumerate(changes)]
+    cells = group_cells([*made, row("b", "psr", 1, -0.1)])
+    assert lesson.count_fallen(cells, "nsr") == (2, 4)
+    assert lesson.count_fallen(cells, "psr") == (1, 1)
+
+
 def test_record_figure_draws_pass_at_k(rows):
     """PSR and NSR at two step sizes: means, seeds and labels, on the panel of their base."""
     pytest.importorskip("matplotlib").use("Agg")
