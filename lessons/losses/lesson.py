@@ -5,13 +5,13 @@ For pass@1 where the base can solve the problems: NSR gains 29.6 points, every o
 base from k = 8 or 64 on (two bases). About 30 minutes on 2 cores.
 """
 
-from statistics import mean
+from statistics import mean, stdev
 from textwrap import fill
 
 import numpy as np
 
 from data.corpus import CORPORA
-from lessons.chance import bound_mean, show_mean
+from lessons.chance import find_student, show_mean
 from lessons.grid import base_grid, grid
 from lessons.losses.cells import (
     BOTH,
@@ -316,8 +316,9 @@ def count_fallen(cells: Cells, loss: str, k: int = 256) -> tuple[int, int]:
     """On how many bases pass@k falls at STEP, its 95% interval being below 0; (those, all)."""
     found = [raised(of_cell, k) for cell, of_cell in cells.items()
              if cell.mixed and cell.loss == loss and cell.step == STEP]
-    highest = [(bound_mean(points) or (0.0, mean(points)))[1] for points in found]
-    return sum(high < 0 for high in highest), len(found)
+    halves = [find_student(len(points)) * stdev(points) / len(points) ** 0.5
+              if len(points) > 1 else 0.0 for points in found]
+    return sum(mean(points) + half < 0 for points, half in zip(found, halves)), len(found)
 
 
 def figure(results: Results):
