@@ -185,10 +185,34 @@ def test_honesty_values():
     """What an abstention pays is a column of cells of its own; 0 is the default."""
     assert honesty.price(0.0) == {"reward": "ternary"}
     assert honesty.price(-0.5) == {"reward": "ternary", "abstain_reward": -0.5}
-    main, values = honesty.list_cells()
-    assert [cell["abstain_reward"] for cell in values[:4]] == [-1.0, -0.5, 0.5, 1.0]
-    assert [cell["base"] for cell in values[4:]] == honesty.AGAIN
-    assert {cell["base"] for cell in main} == {honesty.LENGTH, honesty.FLAT}
+    worth = [run["abstain_reward"] for run in honesty.runs() if "abstain_reward" in run]
+    assert worth == [value for value in (-1.0, -0.5, 0.5, 1.0) for _ in range(3)]
+
+
+def test_honesty_bases():
+    """Six bases have three outcomes and both controls; the first has more seeds of them."""
+    seeds = {}
+    for run in honesty.runs():
+        if run["base"] != honesty.FLAT and "abstain_reward" not in run:
+            name = run.get("loss", run["reward"])
+            seeds.setdefault(name, {}).setdefault(run["base"], []).append(run["seed"])
+    bases = ["humble-code", *(f"humble-code-seed{seed}" for seed in (1, 7, 2, 3, 4))]
+    assert [list(seeds[name]) for name in ("ternary", "correct", "dr_grpo")] == [bases] * 3
+    assert [max(of_base) for of_base in seeds["ternary"].values()] == [5, 3, 3, 1, 1, 1]
+    assert [max(of_base) for of_base in seeds["dr_grpo"].values()] == [5, 2, 2, 1, 1, 1]
+    assert list(seeds["random"]) == [honesty.LENGTH]
+
+
+def test_honesty_table_of_bases():
+    """The ratio of doubts before training; after it in percent, empty where nothing was run."""
+    results = honesty_results()
+    results.runs[0] |= {"before_abstain_share_easy": 0.08, "before_abstain_share_hard": 0.1}
+    for run in results.runs[2:]:
+        run["after_abstain_share_hard"] = 0.9 + 0.01 * run["seed"]
+    cells = {name: honesty.REWARDS[name] for name in ("correct", "ternary", "dr_grpo")}
+    text, = honesty.tabulate_bases(results, cells).splitlines()[1:]
+    assert re.split(r"\s{2,}", text) == ["first", "8.0", "10.0", "1.25", "20.0 ± 0.0",
+                                         "91.5 ± 0.7"]
 
 
 def test_honesty_summary():

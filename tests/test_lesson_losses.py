@@ -44,7 +44,7 @@ def split_table(block: str) -> list[list[str]]:
 
 
 BEFORE = {"good-code": np.linspace(0.40, 0.70, 9), "tenths-code": np.linspace(0.30, 0.80, 9),
-          "good-code-seed7": np.linspace(0.41, 0.71, 9)}
+          "good-code-seed3": np.linspace(0.41, 0.71, 9)}
 STEPS = {0.0005: " --lr 0.0005", 0.0015: " --lr 0.0015", 0.005: " --lr 0.005", 0.015: ""}
 
 
@@ -59,7 +59,7 @@ def rows() -> list[dict]:
                    for name in ("entropy", "distinct_answers")}
         made.append(make_row(base, loss, flags, seed, BEFORE[base], after, **numbers))
 
-    for base in ("good-code", "good-code-seed7"):
+    for base in ("good-code", "good-code-seed3"):
         for loss, seeds in (("nsr", 3), ("grpo", 3), ("rloo", 5)):
             for seed in range(1, seeds + 1):
                 add(base, loss, "--eval-samples 64", seed, 0.5, 0.9)
@@ -136,16 +136,20 @@ def test_the_grid_is_that_of_the_stored_results():
                    for run in lesson.runs())
     stored = Counter((row["base"], row["loss"], row["flags"], row["seed"])
                      for row in read_results(FOLDER).runs)
-    assert made == stored and sum(made.values()) == 165 and set(made.values()) == {1}
+    assert made == stored and sum(made.values()) == 189 and set(made.values()) == {1}
     assert {run["base"] for run in lesson.runs()} == set(lesson.BASES)
     assert lesson.BASES == {"good-code": {"base": "good-code"},
-                            "tenths-code": {"base": "tenths-code", "steps": 2600}}
+                            "tenths-code": {"base": "tenths-code", "steps": 2600},
+                            "good-code-seed3": {"base": "good-code", "seed": 3},
+                            "good-code-seed4": {"base": "good-code", "seed": 4}}
 
 
 def test_more_seeds_and_the_quick_grid():
-    """Seeds scale every cell; quick needs one base."""
-    counts = Counter(find_cell(run | {"flags": describe_flags(run)}) for run in lesson.runs(2))
-    assert Counter(counts.values()) == {2: 8 + 21 + 4}
+    """Seeds scale every cell, those of the further bases by 3 for 5; quick needs one base."""
+    counts = Counter(find_cell(run | {"flags": describe_flags(run)}) for run in lesson.runs(5))
+    assert Counter(counts.values()) == {5: 8 + 21 + 4, 3: 2 * (2 + 2)}
+    assert {cell.base for cell in counts if counts[cell] == 3} == set(lesson.AGAIN)
+    assert len(lesson.runs(1)) == len(counts)
     variants = {cell.loss: cell.step for cell in counts if ", " in cell.loss}
     assert variants == {"nsr, no clip": 0.0015, "nsr, fresh": 0.0015, "nsr, kept": 0.01,
                         "psr, kept": 0.01}
@@ -163,19 +167,14 @@ def blocks(rows) -> list[list[list[str]]]:
 
 
 def test_easy_block(rows, blocks):
-    """The seeds that all losses have, then all seeds of those with more; least and short."""
-    def expect(loss, last):
-        line = [loss, str(last)]
-        for base in ("good-code", "good-code-seed7"):
-            points = [100 * row["gain_total"] for row in pick(rows, base, loss, False)
-                      if row["seed"] <= last]
-            line += [spread(points), f"{min(points):+.1f}", str(sum(p < 25 for p in points))]
-        return line
-
-    assert blocks[0] == [
-        ["easy", "seeds", "good-code", "least", "short", "good-code-seed7", "least", "short"],
-        expect("grpo", 3), expect("rloo", 3), expect("nsr", 3), expect("rloo", 5)]
-    assert len({line[4] for line in blocks[0][1:]}) > 1
+    """A row for each base and loss, over all seeds that it has; least and short."""
+    expected = [["base", "loss", "seeds", "gain", "least", "short"]]
+    for base in ("good-code", "good-code-seed3"):
+        for loss, seeds in (("grpo", 3), ("rloo", 5), ("nsr", 3)):
+            points = [100 * row["gain_total"] for row in pick(rows, base, loss, False)]
+            expected.append([base, loss, str(seeds), spread(points), f"{min(points):+.1f}",
+                             str(sum(p < 25 for p in points))])
+    assert blocks[0] == expected and len({line[5] for line in expected[1:]}) > 1
 
 
 @pytest.mark.parametrize("i, base", [(1, "good-code"), (2, "tenths-code")])
@@ -314,6 +313,15 @@ def test_no_curve_no_comparison(rows):
         matched.match_cells(some)
 
 
+def test_one_step_size_is_no_curve(rows):
+    """No comparison on that base, and no table of step sizes of which there is one."""
+    some = [row for row in rows if row["base"] != "tenths-code" or STEPS[0.0015] in row["flags"]]
+    assert {match.cell.base for match in matched.match_cells(some)} == {"good-code"}
+    titles = list(split_titled(lesson.table(Results(some, {}))))
+    assert [title.split(",")[1].split(":")[0].strip() for title in titles[1:]] == [
+        "good-code", "tenths-code", "good-code", "good-code"]
+
+
 def test_matched_command(capsys, tmp_path, monkeypatch):
     """From any folder: the stored results by default; one line and exit code 2 for bad input."""
     monkeypatch.chdir(tmp_path)
@@ -334,20 +342,27 @@ def test_matched_command(capsys, tmp_path, monkeypatch):
 # --- what the page shows first
 
 def test_summary_shows_before_and_after(rows):
-    """pass@k in percent, in the order of SHOWN, without cells that have not been run."""
+    """pass@k in percent, in the order of SHOWN, without cells that have not been run.
+
+    Over bases that differ in their pretraining seed alone the mean is that of their means.
+    """
     found = lesson.summary(Results(rows, {}))
     head, *lines = found.rows
-    assert head == ["base", "operations", "loss", "step size", "seeds", "pass@1", "pass@16",
-                    "pass@256"]
-    assert [line[:5] for line in lines] == [
-        ["good-code", "1 to 5", "GRPO", "0.015", "3"], ["good-code", "1 to 5", "NSR", "0.015", "3"],
-        *([base, "1 to 7", loss, "0.0015", "3"] for base in ("good-code", "tenths-code")
+    assert head == ["corpus", "operations", "loss", "step size", "bases", "runs", "pass@1",
+                    "pass@16", "pass@256"]
+    assert [line[:6] for line in lines] == [
+        *(["good-code", "1 to 5", loss, "0.015", "2", "6"] for loss in ("GRPO", "NSR")),
+        *([base, "1 to 7", loss, "0.0015", "1", "3"] for base in ("good-code", "tenths-code")
           for loss in ("PSR", "NSR"))]
     of_cell = pick(rows, "tenths-code", "nsr", True, 0.0015)
-    for k, shown in zip((1, 16, 256), lines[-1][5:]):
+    for k, shown in zip((1, 16, 256), lines[-1][6:]):
         ends = [100 * mean(row[f"{when}_pass_at_k_{k}"] for row in of_cell)
                 for when in ("before", "after")]
         assert shown == "{:.1f} -> {:.1f}".format(*ends)
+    alike = [pick(rows, base, "nsr", False) for base in ("good-code", "good-code-seed3")]
+    ends = [mean(mean(100 * row[f"{when}_pass_at_k_1"] for row in of_base) for of_base in alike)
+            for when in ("before", "after")]
+    assert lines[1][6] == "{:.1f} -> {:.1f}".format(*ends)
     points = gained(of_cell, 256)
     half = 4.303 * stdev(points) / 3 ** 0.5
     assert f"by {mean(points):+.1f} ± {half:.1f} points on tenths-code" in found.sentence
@@ -380,6 +395,31 @@ def test_figure_draws_coverage(rows):
                 [mean(gained(of_cell, k)) for k in (4, 8, 16, 32, 64, 128, 256)])
             label = f"{loss.upper()}\n(k = 1: {mean(gained(of_cell, 1)):+.1f})"
             assert label in [text.get_text() for text in axis.texts]
+
+
+def test_figure_draws_further_bases_thin(rows):
+    """Their mean alone, beside the base of the same corpus."""
+    pytest.importorskip("matplotlib")
+    more = [row | {"base": "good-code-seed3", "after_pass_at_k_16": 0.5}
+            for row in pick(rows, "good-code", "nsr", True, 0.0015)]
+    first, second = lesson.figure(Results(rows + more, {})).axes
+    thin, = [line for line in first.lines if line.get_linewidth() == 0.8]
+    assert thin.get_ydata()[2] == pytest.approx(mean(gained(more, 16)))
+    assert thin.get_color() == lesson.RED
+    assert not [line for line in second.lines if line.get_linewidth() == 0.8]
+
+
+def test_bases_are_counted_by_their_interval(rows):
+    """Below 0 as a whole, for several seeds; of one seed its number decides."""
+    def row(base, loss, seed, change):
+        return make_row(base, loss, HARD + STEPS[0.0015], seed, [0.5] * 9, [0.5 + change] * 9)
+
+    made = [row(base, "nsr", seed, change) for base, changes in
+            {"a": (-0.10, -0.11, -0.12), "b": (-0.01, -0.20, -0.01), "c": (0.1, 0.1, 0.1),
+             "d": (-0.01,)}.items() for seed, change in enumerate(changes)]
+    cells = group_cells([*made, row("b", "psr", 1, -0.1)])
+    assert lesson.count_fallen(cells, "nsr") == (2, 4)
+    assert lesson.count_fallen(cells, "psr") == (1, 1)
 
 
 def test_record_figure_draws_pass_at_k(rows):
@@ -469,7 +509,7 @@ def test_the_page_shows_the_stored_results():
 def test_what_the_page_says_of_the_stored_results():
     """Counts and rows that its text rests on; who stores other results rewrites that text."""
     runs = read_results(FOLDER).runs
-    easy = group_cells(runs, mixed=False)
+    easy = group_cells(runs, mixed=False, base="good-code")
     ends = {cell.loss: round(mean(raised(of_cell, 1)), 1) for cell, of_cell in easy.items()}
     assert ends["nsr"] == min(ends.values()) == 29.6 and max(ends.values()) == 30.0
     assert min(gain for of_cell in easy.values() for gain in raised(of_cell, 1)) > 29.5

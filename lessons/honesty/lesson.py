@@ -1,16 +1,18 @@
 """Does a third outcome, I do not know, buy honesty?
 
-On two of three bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
-cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the third
-nothing is learnt (3 seeds). All controls are on the first. About 30 minutes on 2 cores.
+On two of six bases, with GRPO's std: the first invents an answer to 1.1% of the problems that it
+cannot solve, from 89%, and is as right elsewhere as under the binary reward (5 seeds). On the four
+others nothing is learnt (1 to 3 seeds), nor on any by the binary reward; without the std in 1 of 12
+runs. About 45 minutes on 2 cores.
 """
 
 from statistics import mean
 from textwrap import fill
+from typing import Iterable
 
 from lessons.chance import chance
 from lessons.doubt import ALL, RECIPE, find_rows
-from lessons.grid import base_grid, repeat_cells
+from lessons.grid import base_grid, grid
 from lessons.report import (
     BLUE,
     GREY,
@@ -29,8 +31,9 @@ from lessons.report import (
 from lessons.summary import Summary
 
 BASES = (base_grid(base=["humble-code"]) | base_grid(base=["humble-code"], doubt=["flat"])
-         | base_grid(base=["humble-code"], seed=[1, 7]))
-LENGTH, FLAT, *AGAIN = BASES   # doubt in the corpus grows with length, or does not; and two more
+         | base_grid(base=["humble-code"], seed=[1, 7, 2, 3, 4]))
+LENGTH, FLAT, *AGAIN = BASES   # doubt in the corpus grows with length, or does not; and five more
+BASE_SEEDS = {base: base.removeprefix("humble-code-").replace("seed", "seed ") for base in AGAIN}
 CURVES = ("accuracy_easy", "hallucination_easy", "hallucination_hard")
 
 # `correct` is the same run as in lesson calibration.
@@ -38,25 +41,33 @@ REWARDS = {"correct": {"reward": "correct"}, "ternary": {"reward": "ternary"},
            "dr_grpo": {"reward": "ternary", "loss": "dr_grpo"},
            "random": {"reward": "random"}}
 VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)   # of an abstention
+CONTROLS = ("correct", "dr_grpo")      # beside three outcomes, on every base
 
 
 def price(value: float) -> dict:
     return {"reward": "ternary"} | ({"abstain_reward": value} if value else {})
 
 
-def list_cells() -> tuple[list[dict], list[dict]]:
-    """The flags of every cell but its seeds: rewards, flat corpus; other values, other bases."""
-    main = [{"base": LENGTH} | RECIPE | flags for flags in REWARDS.values()]
-    main += [{"base": FLAT} | RECIPE | REWARDS["ternary"]]
-    others = [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
-    return main, others + [{"base": base} | RECIPE | REWARDS["ternary"] for base in AGAIN]
+def pay_bases(bases: list[str], names: Iterable[str]) -> list[dict]:
+    """The cells of some rewards on some bases: their flags, without a seed."""
+    return [{"base": base} | RECIPE | REWARDS[name] for base in bases for name in names]
+
+
+def list_cells() -> dict[int, list[dict]]:
+    """The cells by how many seeds they have: few on the other bases, of which there are many."""
+    second, third, *late = AGAIN
+    values = [{"base": LENGTH} | RECIPE | price(value) for value in VALUES if value]
+    return {5: pay_bases([LENGTH], REWARDS) + pay_bases([FLAT], ["ternary"]),
+            3: values + pay_bases([second, third], ["ternary"]),
+            2: pay_bases([second, third], CONTROLS),
+            1: pay_bases(late, ["ternary", *CONTROLS])}
 
 
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
-        return repeat_cells([{"base": LENGTH} | RECIPE | REWARDS[name]
-                             for name in ("correct", "ternary")], [], 1)
-    return repeat_cells(*list_cells(), seeds)
+        return [cell | {"seed": 1} for cell in pay_bases([LENGTH], ["correct", "ternary"])]
+    return [run for count, cells in list_cells().items() for cell in cells
+            for run in grid(**cell, seed=range(1, 1 + max(1, count * seeds // 5)))]
 
 
 def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:
@@ -82,6 +93,22 @@ def tabulate_lengths(results: Results, base: str, cells: dict[str, dict]) -> str
     return align(lines)
 
 
+def tabulate_bases(results: Results, cells: dict[str, dict]) -> str:
+    """How much more a base doubts hard problems than easy ones, and what a reward makes of it."""
+    lines = [["before", "easy", "hard", "hard / easy", *(f"after {name}" for name in cells)]]
+    for base, name in {LENGTH: "first", **BASE_SEEDS}.items():
+        rows = find_rows(results, base, cells)
+        if rows:
+            easy, hard = (100 * rows[0][2][0][f"before_abstain_share_{kind}"]
+                          for kind in ("easy", "hard"))
+            after = {cell: [100 * run["after_abstain_share_hard"] for run in found]
+                     for cell, _, found in rows[1:]}
+            lines.append([name, f"{easy:.1f}", f"{hard:.1f}", f"{hard / easy:.2f}",
+                          *(show_seeds(after[cell], 1, "") if cell in after else ""
+                            for cell in cells)])
+    return align(lines)
+
+
 def table(results: Results) -> str:
     """Rewards; abstention by length; what an abstention is worth; flat corpus; other bases."""
     parts = {"Answers to easy and to hard problems in percent, by reward, on the first base":
@@ -98,10 +125,12 @@ def table(results: Results) -> str:
                 tabulate_honesty("flat corpus", find_rows(results, FLAT, flat)),
             "Share of answers that abstain, by number of operations, on that base":
                 tabulate_lengths(results, FLAT, flat)}
-        seeds = {base: base.removeprefix("humble-code-") for base in AGAIN}
-        parts |= {f"Answers in percent, on the base of pretraining {seed.replace('seed', 'seed ')}":
-                  tabulate_honesty(seed, find_rows(results, base, flat))
-                  for base, seed in seeds.items()}
+        three = {name: REWARDS[name] for name in ("ternary", *CONTROLS)}
+        parts |= {f"Answers in percent, on the base of pretraining {name}":
+                  tabulate_honesty(name, find_rows(results, base, three))
+                  for base, name in BASE_SEEDS.items()}
+        parts["Percent that abstains, by base: before training, and after it on hard problems"] = (
+            tabulate_bases(results, three))
     return add_bounds(title_tables(parts))
 
 
@@ -149,9 +178,9 @@ def summary(results: Results) -> Summary:
 
 
 def say_learners(results: Results) -> str:
-    """On how many bases three outcomes are learnt, and on how many the control is."""
+    """On how many bases a run learns to abstain: of three outcomes, and of the controls."""
     said = []
-    for name in ("ternary", "correct"):
+    for name in ("ternary", *CONTROLS):
         found = find_reward(results, name, [LENGTH, *AGAIN])
         if found:
             k, n = count_learners(found)

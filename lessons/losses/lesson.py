@@ -5,13 +5,14 @@ For pass@1 where the base can solve the problems: NSR gains 29.6 points, every o
 base from k = 8 or 64 on (two bases). About 30 minutes on 2 cores.
 """
 
-from statistics import mean
+from statistics import mean, stdev
+from textwrap import fill
 
 import numpy as np
 
 from data.corpus import CORPORA
-from lessons.chance import show_mean
-from lessons.grid import grid
+from lessons.chance import find_student, show_mean
+from lessons.grid import base_grid, grid
 from lessons.losses.cells import (
     BOTH,
     FAMILY,
@@ -32,13 +33,16 @@ from lessons.report import (
     align,
     gains,
     open_canvas,
+    show_range,
     show_seeds,
     title_tables,
 )
 from lessons.summary import Summary
 
 BASES = {"good-code": {"base": "good-code"},
-         "tenths-code": {"base": "tenths-code", "steps": 2600}}  # 1,000 possible answers
+         "tenths-code": {"base": "tenths-code", "steps": 2600},  # 1,000 possible answers
+         **base_grid(base=["good-code"], seed=[3, 4])}
+FIRST, TENTHS, *AGAIN = BASES   # the last have only the few cells that the claim rests on
 
 ALL = (1, 2, 3, 4, 5, 6, 7)  # k of the mixed problems; the base can do 1 to 5
 MIXED = {"num_ops": ALL, "pool": 1280, "eval_num_ops": ALL, "eval_problems": 210,
@@ -57,7 +61,7 @@ DRAWN = (4, 8, 16, 32, 64, 128, 256)
 # What the page that teaches shows: base, problems out of reach among the prompts?, loss, step.
 SHOWN = [Cell("good-code", False, "grpo", 0.015), Cell("good-code", False, "nsr", 0.015),
          Cell("good-code", True, "grpo", 0.015), Cell("good-code", True, "nsr", 0.015),
-         *(Cell(base, True, loss, STEP) for base in BASES for loss in ("psr", "nsr"))]
+         *(Cell(base, True, loss, STEP) for base in (FIRST, TENTHS) for loss in ("psr", "nsr"))]
 COLORS = {"psr": BLUE, "nsr": RED}
 SHAPES = {0.0005: "--", STEP: "-"}
 
@@ -77,6 +81,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
         return [*make_easy("good-code", FAMILY, [1]),
                 *make_mixed("good-code", ["psr", "nsr"], [0.0005, STEP], [1])]
     first, base = range(1, seeds + 1), "good-code"
+    few = range(1, 1 + max(1, 3 * seeds // 5))
     return [*make_easy(base, FAMILY, first),
             *make_mixed(base, FAMILY, STEP, first),
             *make_mixed(base, "w_reinforce", STEP, first, psr_weight=LAMBDAS),
@@ -85,38 +90,24 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
             *make_mixed(base, "nsr", STEP, first, **NO_CLIP),
             *make_mixed(base, "nsr", STEP, first, **FRESH),
             *make_mixed(base, ["psr", "nsr"], 0.01, first, **KEPT),
-            *make_mixed("tenths-code", ["psr", "nsr"], [0.0005, STEP], first, **LONGER)]
+            *make_mixed("tenths-code", ["psr", "nsr"], [0.0005, STEP], first, **LONGER),
+            *make_easy(AGAIN, ["grpo", "nsr"], few),
+            *make_mixed(AGAIN, ["psr", "nsr"], STEP, few)]
 
 
-def list_losses(cells: Cells) -> list[str]:
-    return list(dict.fromkeys(cell.loss for cell in cells))
-
-
-def describe_easy(loss: str, by_base: list[list[dict]]) -> list[str]:
-    """A row: seeds, then of each base the gain, its least, and how many runs fell short."""
-    line = [loss, str(max(map(len, by_base)))]
-    for of_base in map(gains, by_base):
-        short = sum(gain < SHORT for gain in of_base)
-        line += [show_seeds(of_base), f"{min(of_base):+.1f}", str(short)]
-    return line
+def follows(run: dict) -> bool:
+    """Whether the curve of a run is stored: not of those that only repeat on further bases."""
+    return run["base"] not in AGAIN
 
 
 def tabulate_easy(cells: Cells) -> str:
-    """Every loss over the seeds that all have, then those that have more seeds over all of them."""
-    bases = list_bases(cells)
-    shared = set.intersection(*({run["seed"] for run in of_cell} for of_cell in cells.values()))
-    few, many = [], []
-    for loss in list_losses(cells):
-        by_base = [[run for cell, of_cell in cells.items() for run in of_cell
-                    if cell.base == base and cell.loss == loss] for base in bases]
-        in_all = [[run for run in of_base if run["seed"] in shared] for of_base in by_base]
-        few.append(describe_easy(loss, in_all))
-        if in_all != by_base:
-            many.append(describe_easy(loss, by_base))
-    head = ["easy", "seeds"]
-    for base in bases:
-        head += [base, "least", "short"]
-    return align([head, *few, *many])
+    """A row for each base and loss: the gain, its least, and how many runs fell short."""
+    lines = [["base", "loss", "seeds", "gain", "least", "short"]]
+    for cell, of_cell in cells.items():
+        points = gains(of_cell)
+        lines.append([cell.base, cell.loss, str(len(points)), show_seeds(points),
+                      f"{min(points):+.1f}", str(sum(gain < SHORT for gain in points))])
+    return align(lines)
 
 
 def tabulate_mixed(base: str, cells: Cells) -> str:
@@ -134,8 +125,10 @@ def tabulate_mixed(base: str, cells: Cells) -> str:
 
 
 def tabulate_by_step(title: str, shown: dict[Cell, str]) -> str:
-    """A row for each loss, a column for each step size."""
+    """A row for each loss, a column for each step size; '' if all have the same."""
     steps = sorted({cell.step for cell in shown})
+    if len(steps) < 2:
+        return ""
     lines = [[title, *(f"step {step:g}" for step in steps)]]
     for loss in dict.fromkeys(cell.loss for cell in shown):
         of_loss = {cell.step: text for cell, text in shown.items() if cell.loss == loss}
@@ -179,23 +172,34 @@ def table(results: Results) -> str:
     return add_bounds(title_tables(parts))
 
 
-def show_pass(of_cell: list[dict], k: int) -> str:
-    """'51.3 -> 70.0': pass@k in percent before and after, mean over seeds; '' if not measured."""
-    if of_cell[0].get(name_column("after", k)) is None:
+def find_alike(cells: Cells, cell: Cell) -> dict[str, list[dict]]:
+    """{base: the runs of a cell on it}, on all bases that differ in their pretraining seed alone.
+    """
+    alike = [cell._replace(base=base) for base, flags in BASES.items()
+             if flags["base"] == BASES[cell.base]["base"]]
+    return {each.base: cells[each] for each in alike if each in cells}
+
+
+def show_pass(by_base: list[list[dict]], k: int) -> str:
+    """'51.3 -> 70.0': pass@k in percent before and after, mean over bases; '' if not measured."""
+    if by_base[0][0].get(name_column("after", k)) is None:
         return ""
-    return " -> ".join(f"{100 * mean(run[name_column(when, k)] for run in of_cell):.1f}"
-                       for when in ("before", "after"))
+    return " -> ".join(
+        f"{100 * mean(mean(run[name_column(when, k)] for run in runs) for runs in by_base):.1f}"
+        for when in ("before", "after"))
 
 
 def summary(results: Results) -> Summary:
-    """Where NSR is enough, what it costs at the default step, and pass@k on two bases."""
+    """Where NSR is enough, what it costs at the default step, and pass@k on all bases."""
     cells = group_cells(results.runs)
-    rows = [["base", "operations", "loss", "step size", "seeds", "pass@1", "pass@16", "pass@256"]]
+    rows = [["corpus", "operations", "loss", "step size", "bases", "runs", "pass@1", "pass@16",
+             "pass@256"]]
     for cell in SHOWN:
-        if cell in cells:
+        by_base = list(find_alike(cells, cell).values())
+        if by_base:
             rows.append([cell.base, "1 to 7" if cell.mixed else "1 to 5", cell.loss.upper(),
-                         f"{cell.step:g}", str(len(cells[cell])),
-                         *(show_pass(cells[cell], k) for k in (1, 16, 256))])
+                         f"{cell.step:g}", str(len(by_base)), str(sum(map(len, by_base))),
+                         *(show_pass(by_base, k) for k in (1, 16, 256))])
     title = "Problems solved by at least one of k samples, in percent, before and after training"
     return Summary(title, rows, describe_coverage(cells))
 
@@ -209,10 +213,10 @@ def describe_coverage(cells: Cells) -> str:
         seeds |= set(map(len, found.values()))
         if found:
             parts = [f"{show_mean(points)} points on {base}" for base, points in found.items()]
-            lines.append(f"{loss.upper()} changes pass@256 by {', by '.join(parts)}")
+            lines.append(fill(f"{loss.upper()} changes pass@256 by {', by '.join(parts)}", 96))
     if not lines:
         return "There are no runs with problems out of reach."
-    note = (f"95% intervals over {min(seeds)} seeds, one base of each kind"
+    note = (f"95% intervals over {show_range(list(seeds), 0)} seeds"
             if seeds != {1} else "one seed: enough to see it, not to claim it")
     return ",\n".join(lines) + f"\n(at step {STEP:g}; {note})."
 
@@ -285,17 +289,22 @@ def draw_lambdas(axis, cells: Cells) -> None:
 
 
 def draw_coverage(axis, base: str, cells: Cells) -> None:
-    """What PSR and NSR gain in pass@k at STEP: means as lines, a dot a seed; pass@1 in words."""
+    """What PSR and NSR gain in pass@k at STEP: means as lines, thick with a dot a seed on one base.
+    """
     axis.axhline(0, color="black", linewidth=1)
     for loss, above in (("nsr", 14), ("psr", 0)):
-        of_cell = cells.get(Cell(base, True, loss, STEP))
-        if of_cell:
-            values = np.array([raised(of_cell, k) for k in DRAWN])                # (ks, seeds)
-            axis.plot(DRAWN, values, "o", color=COLORS[loss], markersize=3.5, alpha=0.5)
-            axis.plot(DRAWN, values.mean(axis=1), color=COLORS[loss], linewidth=2)
-            label = f"{loss.upper()}\n(k = 1: {mean(raised(of_cell, 1)):+.1f})"
-            axis.annotate(label, (DRAWN[-1], values[-1].mean()), (8, above), color=COLORS[loss],
-                          textcoords="offset points", va="center", annotation_clip=False)
+        alike = find_alike(cells, Cell(base, True, loss, STEP))
+        values = {name: np.array([raised(of_cell, k) for k in DRAWN])             # (ks, seeds)
+                  for name, of_cell in alike.items()}
+        for name in values.keys() - {base}:
+            axis.plot(DRAWN, values[name].mean(axis=1), color=COLORS[loss], linewidth=0.8)
+        if base in values:
+            axis.plot(DRAWN, values[base], "o", color=COLORS[loss], markersize=3.5, alpha=0.5)
+            axis.plot(DRAWN, values[base].mean(axis=1), color=COLORS[loss], linewidth=2)
+            label = f"{loss.upper()}\n(k = 1: {mean(raised(alike[base], 1)):+.1f})"
+            axis.annotate(label, (DRAWN[-1], values[base][-1].mean()), (8, above),
+                          color=COLORS[loss], textcoords="offset points", va="center",
+                          annotation_clip=False)
     axis.text(DRAWN[-1], 0.12, "the base", fontsize=9, ha="right")
     axis.set_xscale("log", base=2)
     axis.set_xticks(DRAWN, DRAWN)
@@ -303,24 +312,35 @@ def draw_coverage(axis, base: str, cells: Cells) -> None:
              f"{10 ** CORPORA[BASES[base]['base']].digits:,} possible answers")
 
 
+def count_fallen(cells: Cells, loss: str, k: int = 256) -> tuple[int, int]:
+    """On how many bases pass@k falls at STEP, its 95% interval being below 0; (those, all)."""
+    found = [raised(of_cell, k) for cell, of_cell in cells.items()
+             if cell.mixed and cell.loss == loss and cell.step == STEP]
+    halves = [find_student(len(points)) * stdev(points) / len(points) ** 0.5
+              if len(points) > 1 else 0.0 for points in found]
+    return sum(mean(points) + half < 0 for points, half in zip(found, halves)), len(found)
+
+
 def figure(results: Results):
-    """A panel a base: pass@k gained against k, under NSR and under PSR."""
+    """A panel a corpus: pass@k gained against k, under NSR and under PSR."""
     cells = group_cells(results.runs, mixed=True, step=STEP)
-    bases = [base for base in BASES if base in list_bases(cells)]
+    bases = [base for base in (FIRST, TENTHS) if base in list_bases(cells)]
     canvas, axes = open_canvas(1, len(bases), figsize=(8.8, 3.4), sharey=True,
                                squeeze=False)
     for axis, base in zip(axes[0], bases):
         draw_coverage(axis, base, cells)
     axes[0, 0].set_ylabel("pass@k gained by RL (points)")
-    canvas.suptitle("With many samples the base wins, under NSR as well as under PSR", x=0.01,
-                    ha="left")
+    counts = [count_fallen(cells, loss) for loss in ("nsr", "psr")]
+    nsr, psr = (f"{fallen} of {bases}" for fallen, bases in counts)
+    canvas.suptitle(f"With 256 samples the base wins on {nsr} bases under NSR, on {psr} under PSR",
+                    x=0.01, ha="left")
     return canvas
 
 
 def record_figure(results: Results):
     """What PSR and NSR gain in pass@k from k = 4 on; on the right what lambda does between them."""
     cells = {cell: of_cell for cell, of_cell in group_cells(results.runs, mixed=True).items()
-             if cell.loss in COLORS and cell.step in SHAPES}
+             if cell.loss in COLORS and cell.step in SHAPES and cell.base not in AGAIN}
     bases = list_bases(cells)
     canvas, axes = open_canvas(1, len(bases) + 1, figsize=(4.6 * len(bases) + 3.2, 3.7),
                                squeeze=False)

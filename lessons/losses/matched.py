@@ -5,7 +5,8 @@
 compares them at the same pass@1. The base and PSR at its step sizes give a curve, pass@k against
 pass@1, straight between the points. A row says how far the runs of another loss lie above it at
 their own pass@1: points of pass@k, mean ± standard deviation over seeds. 0 says that what the loss
-keeps comes from having moved less. A run whose pass@1 is beyond an end of the curve has no number.
+keeps comes from having moved less. A run whose pass@1 is beyond an end of the curve has no number,
+and a base on which PSR has one step size has no curve.
 """
 
 import sys
@@ -59,8 +60,11 @@ def match_cells(runs: list[dict]) -> list[Match]:
     matches, cells = [], group_cells(runs, mixed=True)
     for base in list_bases(cells):
         of_base = {cell: runs for cell, runs in cells.items() if cell.base == base}
-        if not any(cell.loss == "psr" for cell in of_base):
+        steps = [cell.step for cell in of_base if cell.loss == "psr"]
+        if not steps:
             raise InputError(f"no runs of psr on {base}: there is no curve to compare with")
+        if len(steps) == 1:
+            continue
         curve = draw_curve(of_base)
         for cell, of_cell in of_base.items():
             if cell.loss != "psr":
@@ -91,7 +95,8 @@ def tabulate_matches(matches: list[Match]) -> str:
 def print_matches(folder: str) -> None:
     matches = match_cells(read_results(Path(folder)).runs)
     if not matches:
-        raise InputError(f"{folder}: no runs with --num-ops, of psr and of another loss")
+        raise InputError(f"{folder}: no runs with --num-ops, of psr at two step sizes and of "
+                         "another loss")
     print(tabulate_matches(matches))
 
 
