@@ -70,7 +70,7 @@ STEAL = {
                        "ROOT + '/evaluation.py', False, SIZE).tolist()).decode()",
     "C": "LIBC_READ(ROOT + '/evaluation.py')",
     "a link": "(__import__('os').symlink(ROOT + '/evaluation.py', 'a'), open('a').read())[1]",
-    "a hard link": "(__import__('os').link(ROOT + '/evaluation.py', 'a'), open('a').read())[1]",
+    "a hard link": "(__import__('os').link(ROOT + '/evaluation.py', 'b'), open('b').read())[1]",
     "cat": "__import__('subprocess').check_output(['cat', ROOT + '/evaluation.py']).decode()",
     "a shell": "__import__('os').popen('cat ' + ROOT + '/evaluation.py').read()",
     "the judge's folder": "open(f'/proc/{__import__(\"os\").getppid()}/cwd/evaluation.py').read()",
@@ -288,15 +288,15 @@ def test_a_loop_costs_its_own_check(monkeypatch):
     """The call ends by the processor's time; that check asks no more, another one does."""
     body = f"while n == 5:\n    pass\nreturn {WRONG}"
     with run_solution(write_function(body)) as worker:
+        worker.in_tests = True
         monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/a.py::test_one[1] (call)")
         with pytest.raises(door.Unanswered, match="takes too long"):
             door.ask_worker(worker, PASS, 5, 2, 2)
-        process = worker.process
         monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/a.py::test_one[2] (call)")
         with pytest.raises(door.Unanswered, match="takes too long"):
             door.ask_worker(worker, PASS, 4, 2, 2)
-        assert worker.process is process is None
-        monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/a.py::test_two (call)")
+        assert worker.process is None
+        monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/a.py::test_two[1] (call)")
         assert door.ask_worker(worker, PASS, 4, 2, 2) == 0.75
 
 

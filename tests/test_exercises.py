@@ -219,7 +219,8 @@ def test_a_copy_of_some_exercises(tmp_path, capsys):
     (("grade", "{marked}"), "name the exercises"), (("mark", "{new}"), "invalid choice"),
     (("check", "{new}"), "no copy of the project"), (("check", "all"), "no copy of the project"),
     (("new", "{new}", "all"), "unknown exercise 'all'"),
-    (("grade", "{full}", "--gradescope", "{file}/a"), "cannot write")])
+    (("grade", "{full}", "--gradescope", "{file}/a"), "cannot write"),
+    (("grade", "{full}", "--user", "no-such-user"), "no user no-such-user")])
 def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, capsys):
     """And exit code 2; nothing is made."""
     full, file, marked = tmp_path / "full", tmp_path / "file", tmp_path / "marked"
@@ -259,7 +260,7 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     assert re.search(r"^pass_at_k +0 of 5$", printed, re.MULTILINE)
     assert "-3  drawn with replacement, or any of the first k" in printed
     assert "k > n gives a number" not in printed
-    assert "pass_at_k on 8 of 8 differs: at most 0 points" in printed
+    assert "in no test: pass_at_k differs on 8 of 8; so at most 0 points" in printed
     assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
     assert re.search(r"^total +0 of 15$", printed, re.MULTILINE)
     scored = json.loads(result.read_text("utf-8"))

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from course.copies import ROOT, empty_functions, make_copy, run_here
 from course.exercises.catalog import EXERCISES, list_points
+from course.exercises.door import become_user
 from course.exercises.grading import (
     LONGEST,
     Grade,
@@ -129,10 +130,10 @@ def print_failures(grade: Grade) -> None:
 
 def describe_draws(grade: Grade) -> str:
     """On how many drawn inputs each function differs; "" if on none."""
-    wrong = [f"{function.split(':')[1]} on {of - right} of {of}"
+    wrong = [f"{function.split(':')[1]} differs on {of - right} of {of}"
              for function, (right, of) in grade.drawn.items() if right < of]
-    return (f"on inputs that are in no test {', '.join(wrong)} differs: "
-            f"at most {grade.cap} points") if wrong else ""
+    return (f"inputs that are in no test: {', '.join(wrong)}; so at most {grade.cap} points"
+            if wrong else "")
 
 
 def print_grades(grades: list[Grade]) -> None:
@@ -196,6 +197,10 @@ def grade_command(args) -> None:
         raise InputError(f"{ROOT} is a copy without answers: `check` there, `grade` in the project")
     if args.gradescope:
         check_writable(args.gradescope.parent)
+    try:
+        become_user(args.user)
+    except (KeyError, ImportError):
+        raise InputError(f"there is no user {args.user} on this system") from None
     key = args.key or secrets.token_hex(8)
     names = choose_names(args.folder, args.names)
     grades = grade_side_by_side(args.folder, names, key, args.user)

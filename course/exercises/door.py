@@ -63,7 +63,7 @@ def ask(function: str, *arguments, **keywords):
 
 @functools.cache
 def own_worker() -> "Worker":
-    return Worker(Path(os.environ[FOLDER]), os.environ.get(USER))
+    return Worker(Path(os.environ[FOLDER]), os.environ.get(USER), in_tests=True)
 
 
 def ask_worker(worker: "Worker", function: str, *arguments, **keywords):
@@ -163,33 +163,35 @@ def become_user(name: str | None) -> dict:
 class Worker:
     """A student's process: started when it is needed, and again after it has ended."""
 
-    def __init__(self, folder: Path, user: str | None = None):
+    def __init__(self, folder: Path, user: str | None = None, in_tests: bool = False):
         self.folder, self.user, self.process = folder, user, None
+        self.in_tests = in_tests
         self.held_by = ""      # what of the system holds it: "Landlock 6"
-        self.broken = {}       # checks, outside of any functions, that ended it, and how
+        self.broken = {}       # tests (outside of any, functions) that ended it, and how
         self.lock = threading.Lock()
         atexit.register(self.stop)
 
     def request(self, function: str, message: wire.Message) -> wire.Message:
-        """Its answer. In a check that has ended the process it is not asked again.
+        """Its answer. In a test that has ended the process it is not asked again.
 
-        So an endless loop costs the check that runs into it, and no more time than once.
+        So an endless loop costs the test that runs into it, and no more time than once.
         """
-        check = os.environ.get("PYTEST_CURRENT_TEST", function).split(" ")[0].split("[")[0]
+        test = os.environ["PYTEST_CURRENT_TEST"].split("[")[0] if self.in_tests else function
         with self.lock:
-            if check not in self.broken:
+            if test not in self.broken:
                 try:
                     if self.process is None:
                         self.start()
                     return self.exchange(message, CALL_SECONDS)
                 except Unanswered as error:
-                    self.broken[check] = f"{function}: {error}"
-            raise Unanswered(self.broken[check])
+                    self.broken[test] = f"{function}: {error}"
+            raise Unanswered(self.broken[test])
 
     def start(self) -> None:
-        places = {Path(module.__file__).parents[1] for module in (torch, numpy)}
+        places = {str(Path(module.__file__).parents[1]) for module in (torch, numpy)}
+        places |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
         command = [sys.executable, "-I", "-S", "-B",
-                   str(self.folder / "course/exercises/worker.py"), *map(str, sorted(places))]
+                   str(self.folder / "course/exercises/worker.py"), *sorted(places)]
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         try:
             self.process = subprocess.Popen(

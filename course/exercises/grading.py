@@ -80,7 +80,7 @@ def list_bare_files() -> list[Path]:
 
 @contextmanager
 def make_bare_folder(exercise: Exercise, files: dict[str, str]) -> Iterator[Path]:
-    """Where a student's process stands: the project's modules, his files, and no answer."""
+    """Where a student's process stands: the project's modules, what was handed in, no answer."""
     hidden = {file: empty_functions((ROOT / file).read_text("utf-8"), names)
               for file, names in group_functions(exercise.hide).items()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,7 +89,8 @@ def make_bare_folder(exercise: Exercise, files: dict[str, str]) -> Iterator[Path
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / path, folder / path)
         write_files(folder, hidden | files)
-        folder.chmod(0o755)   # another user may be the one who runs there
+        for path in (folder, *folder.rglob("*")):   # another user may be the one who runs there
+            path.chmod(0o755)
         yield folder
 
 

@@ -56,12 +56,14 @@ def read_plain(folder: Path, file: str) -> str:
 
 
 def decode_source(file: str, content: bytes) -> str:
-    """As Python reads it: a byte order mark is none of its text, nor is how lines end."""
+    """Its text, of which neither a byte order mark nor how its lines end is a part."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        if encoding not in ("utf-8", "utf-8-sig"):
+            raise Unreadable(f"{file} is not in UTF-8")
         return io.TextIOWrapper(io.BytesIO(content), encoding).read()
-    except (SyntaxError, UnicodeError, LookupError):
-        raise Unreadable(f"{file} is no text that Python reads") from None
+    except (SyntaxError, UnicodeError):
+        raise Unreadable(f"{file} is not in UTF-8") from None
 
 
 def merge_file(file: str, exercise: Exercise, folder: Path) -> str:
