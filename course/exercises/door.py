@@ -11,10 +11,12 @@ import ast
 import atexit
 import builtins
 import functools
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy
@@ -165,7 +167,7 @@ class Worker:
 
     def __init__(self, folder: Path, user: str | None = None, in_tests: bool = False):
         self.folder, self.user, self.process = folder, user, None
-        self.in_tests = in_tests
+        self.in_tests, self.deadline = in_tests, math.inf
         self.held_by = ""      # what of the system holds it: "Landlock 6"
         self.broken = {}       # tests (outside of any, functions) that ended it, and how
         self.lock = threading.Lock()
@@ -198,6 +200,7 @@ class Worker:
                 command, cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, start_new_session=True, **become_user(self.user),
                 env={**kept, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"})
+            threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
             self.held_by = str(read_answer(self.exchange(None, START_SECONDS)))
         except (Unanswered, OSError, KeyError, ImportError) as error:
             user = f" as {self.user}" if self.user else ""
@@ -206,21 +209,25 @@ class Worker:
 
     def exchange(self, message: wire.Message | None, seconds: float) -> wire.Message:
         """Send a message, if there is one, and wait for the next; a process that fails is ended."""
-        process, late = self.process, threading.Event()
-        clock = threading.Timer(seconds, lambda: (late.set(), end_group(process)))
-        clock.daemon = True
-        clock.start()
+        process, self.deadline = self.process, time.monotonic() + seconds
         try:
             if message is not None:
                 wire.send(process.stdin, message)
             return wire.receive(process.stdout)
         except (wire.Ended, OSError, wire.NotData) as error:
-            code = self.stop()
-            if late.is_set() or code == -24:     # SIGXCPU: its processor time is over
+            late, code = time.monotonic() > self.deadline, self.stop()
+            if late or code == -24:     # SIGXCPU: its processor time is over
                 raise Unanswered("takes too long") from None
             raise Unanswered(str(error) or f"the process ended (exit code {code})") from None
         finally:
-            clock.cancel()
+            self.deadline = math.inf
+
+    def watch(self, process: subprocess.Popen) -> None:
+        """In a thread: end a process that is late with an answer."""
+        while process.poll() is None:
+            if time.monotonic() > self.deadline:
+                end_group(process)
+            time.sleep(0.2)
 
     def stop(self) -> int | None:
         """End the process and what it started; its exit code if it had ended by itself."""
