@@ -333,8 +333,9 @@ def test_a_solution_sees_nothing_of_ours():
 # --- whole grades
 
 WHOLE = {
-    "a test that is replaced": PATCH + "import _pytest.runner, sys\n"
-                                       "_pytest.runner.pytest_runtest_protocol = always\n",
+    "a test that is replaced": "import _pytest.runner\n"
+        "always = lambda *a, **k: True\n"
+        "_pytest.runner.pytest_runtest_protocol = torch.testing.assert_close = always\n",
     "a report that is written": "import glob, os\n"
         "for path in glob.glob('/tmp/*/') + ['/tmp/', './']:\n"
         "    for name in ('results.xml', 'results.json'):\n"
@@ -348,16 +349,22 @@ WHOLE = {
 
 @pytest.mark.parametrize("how", WHOLE)
 def test_a_wrong_grpo_stays_wrong(how, tmp_path):
-    """Its honest part is worth what it is without the cheat: grpo alone is wrong."""
+    """Its honest part is worth what it is without the cheat: grpo alone is wrong.
+
+    Who forges messages spoils his own: each is read as the answer to the next question.
+    """
     source = (ROOT / "losses.py").read_text("utf-8")
     right = "batch.rewards.std(dim=1, correction=0, keepdim=True)"
     assert source.count(right) == 1
     wrong = source.replace(right, "batch.rewards.std(dim=1, correction=1, keepdim=True)")
     (tmp_path / "losses.py").write_text(wrong + "\n\n" + WHOLE[how] + "\n", encoding="utf-8")
     grade = grading.grade_exercise("advantages", tmp_path, "key")
-    assert grade.drawn["losses.py:grpo"] == (0, 8) and grade.drawn["losses.py:rloo"] == (8, 8)
+    assert grade.drawn["losses.py:grpo"] == (0, 8)
     assert "test_group_advantages" in "".join(failure.message for failure in grade.failures)
-    assert 0 < grade.points <= 6, grade
+    if how == "a forged message":
+        assert grade.points == 0, grade
+    else:
+        assert grade.drawn["losses.py:rloo"] == (8, 8) and 0 < grade.points <= 6, grade
 
 
 def test_trivial_solutions_have_no_points(tmp_path):
