@@ -5,6 +5,7 @@ A function is named by its file and its name in it: `losses.py:grpo`, `model.py:
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,11 @@ COPIED = ("*.py", "companions/*.py", "data/*", "plumbing/*.py", "lessons/*.*", "
           "course/*.*", "course/*/*", "tests/*.py", "*.md", "LICENSE", "pyproject.toml",
           "requirements.txt", "train.sh", ".gitattributes")
 # What would give an answer away: our own solutions written once more, mutants, wrong solutions.
-WITHHELD = ("course/bughunt/*", "course/exercises/*.py", "course/exercises/mistakes/*",
-            "course/problems/answers/*", "lessons/bench.py", "lessons/bughunt.py",
-            "lessons/exercises.py", "lessons/clips/bandit.html",
-            "tests/test_bench.py", "tests/test_bughunt.py", "tests/test_devices.py",
-            "tests/test_exercises.py", "tests/test_mistakes.py", "tests/test_problems.py",
+WITHHELD = ("course/bughunt/*", "course/exercises/mistakes/*", "course/problems/answers/*",
+            "lessons/bench.py", "lessons/bughunt.py", "lessons/exercises.py",
+            "lessons/clips/bandit.html", "tests/test_bench.py", "tests/test_bughunt.py",
+            "tests/test_devices.py", "tests/test_exercises.py", "tests/test_grading.py",
+            "tests/test_cheats.py", "tests/test_mistakes.py", "tests/test_problems.py",
             "tests/test_bandit_page.py")
 RESULTS = (".csv", ".png")  # of lessons: megabytes, which a test of a function does not read
 
@@ -81,21 +82,28 @@ def make_copy(folder: Path, changed: dict[str, str], tests: bool = True) -> None
 
 
 def run_tests(changed: dict[str, str], arguments: list[str], results: bool = True,
-              timeout: float | None = None) -> subprocess.CompletedProcess:
+              timeout: float | None = None, environment: dict[str, str] | None = None
+              ) -> subprocess.CompletedProcess:
     """pytest with some arguments in a copy of the project in which some files are others.
 
     On one thread, with the same examples each time, as in CI, and without the caller's own options
     of pytest and of Python: which tests are run is ours to say.
     """
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("PYTEST", "PYTHON")) or name == "PYTHONHOME"}
-    environment = {**kept, "CI": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as temporary:
         copy_project(Path(temporary), results)
         write_files(Path(temporary), changed)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        return subprocess.run(command, cwd=temporary, env=environment, timeout=timeout,
-                              capture_output=True, encoding="utf-8", errors="replace")
+        return run_here(Path(temporary), arguments, timeout, environment)
+
+
+def run_here(folder: Path, arguments: list[str], timeout: float | None = None,
+             environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    """pytest with some arguments in a copy of the project, as `run_tests` runs it."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTEST", "PYTHON")) or name == "PYTHONHOME"}
+    kept |= {"CI": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=folder, env=kept, timeout=timeout,
+                          capture_output=True, encoding="utf-8", errors="replace")
 
 
 # --- functions in a source
@@ -119,17 +127,27 @@ def is_empty(node: ast.FunctionDef) -> bool:
 
 def empty_functions(source: str, names: set[str]) -> str:
     """`source` without the bodies of some functions, all of which have a docstring."""
-    lines, nodes = source.splitlines(keepends=True), find_functions(source)
-    for node in sorted((nodes[name] for name in names), key=lambda node: -node.lineno):
-        docstring = node.body[0]
-        indent = " " * docstring.col_offset
-        lines[docstring.end_lineno:node.end_lineno] = [f"{indent}raise NotImplementedError\n"]
+    return write_bodies(source, {name: ["raise NotImplementedError"] for name in names})
+
+
+def write_bodies(source: str, bodies: dict[str, list[str]]) -> str:
+    """`source` with other lines below the docstrings of some functions: {name: lines}."""
+    lines, nodes = split_lines(source), find_functions(source)
+    for name in sorted(bodies, key=lambda name: -nodes[name].lineno):
+        docstring = nodes[name].body[0]
+        lines[docstring.end_lineno:nodes[name].end_lineno] = [
+            f"{' ' * docstring.col_offset}{line}\n" for line in bodies[name]]
     return "".join(lines)
+
+
+def split_lines(source: str) -> list[str]:
+    """Lines as Python counts them: a form feed, for example, ends none."""
+    return [*re.findall(r".*?\n|.+", source, re.DOTALL)]
 
 
 def replace_functions(source: str, other: str, names: set[str]) -> str:
     """`source` with some functions as they are in `other`; KeyError if it lacks one."""
-    lines, theirs = source.splitlines(keepends=True), other.splitlines(keepends=True)
+    lines, theirs = split_lines(source), split_lines(other)
     nodes, others = find_functions(source), find_functions(other)
     for node, new in sorted(((nodes[name], others[name]) for name in names),
                             key=lambda pair: -pair[0].lineno):

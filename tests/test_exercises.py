@@ -14,6 +14,7 @@ import pytest
 
 from course import copies
 from course.exercises import __main__ as exercises
+from course.exercises import grading, handin
 from course.exercises.catalog import EXERCISES, list_points
 from tests.helpers import call
 
@@ -164,8 +165,8 @@ def test_a_copy_lacks_the_solutions(handout):
             assert copies.is_empty(node) and ast.get_docstring(node), function
     there = {str(path.relative_to(handout)) for path in handout.rglob("*") if path.is_file()}
     assert not {name for name in there if "bench" in name or "bughunt" in name
-                or name.startswith("course/exercises/") and name.endswith(".py")
-                or name in ("tests/test_exercises.py", "lessons/clips/bandit.html")}
+                or name in ("tests/test_exercises.py", "tests/test_cheats.py",
+                            "lessons/clips/bandit.html")}
     assert {"rlvr.py", "tests/adapters.py", "data/vocab.tiktoken", "course/exercises/clip.md",
             "lessons/spurious/runs.csv", "train.sh", "pyproject.toml"} <= there
     lines = " ".join((handout / name).read_text("utf-8") for name in there if name.endswith(".py")
@@ -216,7 +217,10 @@ def test_a_copy_of_some_exercises(tmp_path, capsys):
     (("new", "{file}/a"), "cannot write"), (("new", "{new}", "gea"), "unknown exercise 'gea'"),
     (("new",), "FOLDER"), (("grade", "{new}"), "no copy of the project"),
     (("grade", "{marked}"), "name the exercises"), (("mark", "{new}"), "invalid choice"),
-    (("grade", "{full}", "--gradescope", "{file}/a"), "cannot write")])
+    (("check", "{new}"), "no copy of the project"), (("check", "all"), "no copy of the project"),
+    (("new", "{new}", "all"), "unknown exercise 'all'"),
+    (("grade", "{full}", "--gradescope", "{file}/a"), "cannot write"),
+    (("grade", "{full}", "--user", "no-such-user"), "no user no-such-user")])
 def test_bad_input_of_the_exercises_is_one_line(arguments, complaint, tmp_path, capsys):
     """And exit code 2; nothing is made."""
     full, file, marked = tmp_path / "full", tmp_path / "file", tmp_path / "marked"
@@ -240,10 +244,12 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     old, wrong = "1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k"
     solved = write_solution(handout, tmp_path / "solved", "pass_at_k")
     result = tmp_path / "results.json"
-    assert play("grade", solved, "pass_at_k", "--json", "--gradescope", result) == 0
+    assert play("grade", solved, "pass_at_k", "--json", "--gradescope", result, "--key", "a") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"points": 5, "most": 5, "exercises": [
-        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "mistakes": [],
+    drawn = {"evaluation.py:pass_at_k": {"right": 8, "of": 8}}
+    assert found == {"points": 5, "most": 5, "key": "a", "exercises": [
+        {"name": "pass_at_k", "points": 5, "most": 5, "begun": True, "passed": 5, "drawn": drawn,
+         "mistakes": [],
          "failed": []}]}
     scored = json.loads(result.read_text("utf-8"))
     assert scored["score"] == 5 and [test["score"] for test in scored["tests"]] == [3, 2]
@@ -252,20 +258,75 @@ def test_grades_of_one_exercise(handout, tmp_path, capsys):
     mistaken = write_solution(handout, tmp_path / "wrong", "pass_at_k", "evaluation.py", old, wrong)
     assert play("grade", mistaken, "pass_at_k", "gae", "--gradescope", result) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^pass_at_k +2 of 5$", printed, re.MULTILINE)
+    assert re.search(r"^pass_at_k +0 of 5$", printed, re.MULTILINE)
     assert "-3  it is the share of all subsets of k that have a right sample" in printed
     assert "pass_at_k: The samples are drawn with replacement." in printed
     assert "k > n, k < 1" not in printed
+    assert "in no test: pass_at_k differs on 8 of 8; so at most 0 points" in printed
     assert re.search(r"^gae +0 of 10, not begun$", printed, re.MULTILINE)
-    assert re.search(r"^total +2 of 15$", printed, re.MULTILINE)
-    scored = json.loads(result.read_text("utf-8"))["tests"][0]
-    assert scored["status"] == "failed" and "share of all subsets" in scored["output"]
+    assert re.search(r"^total +0 of 15$", printed, re.MULTILINE)
+    scored = json.loads(result.read_text("utf-8"))
+    assert scored["score"] == 0
+    assert [test.get("score") for test in scored["tests"][:3]] == [0, 2, None]
+    assert scored["tests"][0]["status"] == "failed"
+    assert "share of all subsets" in scored["tests"][0]["output"]
 
-    for content, complaint in (("def pass_at_k(:\n", "line 1 is no Python"), ("", "no function")):
-        (mistaken / "evaluation.py").write_text(content, encoding="utf-8")
-        assert play("grade", mistaken, "pass_at_k") == 0
-        printed = capsys.readouterr().out
-        assert "0 of 5" in printed and complaint in printed
+
+@pytest.mark.slow
+def test_a_student_checks_a_copy_and_cannot_grade_there(tmp_path, capsys):
+    """With the copy's own tests, from inside it or from here; its answers are not in it."""
+    folder = tmp_path / "mine"
+    assert play("new", folder, "pass_at_k") == 0
+    source = (ROOT / "evaluation.py").read_text("utf-8")
+    wrong = source.replace("1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k")
+    (folder / "evaluation.py").write_text(wrong, encoding="utf-8")
+    command = [sys.executable, "-m", "course.exercises"]
+    done = [subprocess.run([*command, *words], cwd=folder, capture_output=True, encoding="utf-8")
+            for words in (["check"], ["check", "pass_at_k"], ["grade", "."])]
+    assert play("check", folder) == 0
+    for printed in (capsys.readouterr().out, done[0].stdout, done[1].stdout):
+        assert re.search(r"^pass_at_k +2 of 5$", printed, re.MULTILINE)
+        assert "-3  it is the share of all subsets of k that have a right sample" in printed
+    assert done[2].returncode == 2 and "a copy without answers" in done[2].stderr
+
+
+def test_a_folder_does_not_choose_what_strangers_are_graded_in(tmp_path, capsys):
+    """`all`, or names, are what is graded; without either its own list, and a line says so."""
+    (tmp_path / "losses.py").write_text("", encoding="utf-8")
+    (tmp_path / exercises.MARK).write_text('{"exercises": ["gae"]}', encoding="utf-8")
+    assert exercises.choose_names(tmp_path, ["all"]) == list(EXERCISES)
+    assert exercises.choose_names(tmp_path, ["clip"]) == ["clip"]
+    assert not capsys.readouterr().err
+    assert exercises.choose_names(tmp_path, []) == ["gae"]
+    assert "says what is graded" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("sh"), reason="this system has no sh")
+def test_the_autograder_writes_results_whatever_happens(tmp_path):
+    """As the container runs it, in a bare folder: for a solution, and where there is none."""
+    (tmp_path / "source").symlink_to(ROOT)
+    (tmp_path / "submission").mkdir()
+    shutil.copyfile(ROOT / "evaluation.py", tmp_path / "submission/evaluation.py")
+    environment = {"PATH": os.environ["PATH"], "AUTOGRADER": str(tmp_path),
+                   "PYTHON": sys.executable, "EXERCISES": "pass_at_k"}
+    command, results = ["sh", PAGES / "run_autograder"], tmp_path / "results/results.json"
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(results.read_text("utf-8"))["score"] == 5
+    shutil.rmtree(tmp_path / "submission")
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    found = json.loads(results.read_text("utf-8"))
+    assert done.returncode == 2 and found["score"] == 0 and "could not grade" in found["output"]
+
+
+def test_the_container_copies_what_is_there():
+    """Each file that the Dockerfile names is in the project."""
+    text = (PAGES / "Dockerfile").read_text("utf-8")
+    for name in ("requirements.txt", "course/exercises/run_autograder"):
+        assert name in text and (ROOT / name).exists()
+    assert os.access(PAGES / "run_autograder", os.X_OK) or sys.platform == "win32"
+    assert "GRADER_USER=nobody" in text and "chmod -R go-rwx /autograder/source" in text
 
 
 def test_results_of_pytest_are_read(tmp_path):
@@ -277,7 +338,7 @@ def test_results_of_pytest_are_read(tmp_path):
 <testcase classname="tests.test_a" name="test_y"/>
 <testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
 </testsuite></testsuites>''', encoding="utf-8")
-    assert exercises.read_cases(path) == {
+    assert grading.read_cases(path) == {
         "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"],
         "test_a.py::test_y": [""],
         "test_a.py::test_z": ["tests/test_a.py::test_z: no"]}
@@ -286,8 +347,8 @@ def test_results_of_pytest_are_read(tmp_path):
 def test_what_is_said_of_a_failure():
     """What does not hold, unless nothing was written that could be wrong."""
     check = EXERCISES["clip"].checks[0]
-    assert exercises.Failure(check, "test_x: assert 0").broken == check.holds
-    missing = exercises.Failure(check, "test_x: NotImplementedError")
+    assert grading.Failure(check, "test_x: assert 0").broken == check.holds
+    missing = grading.Failure(check, "test_x: NotImplementedError")
     assert missing.broken == "a function that it goes through is not written"
 
 
@@ -303,22 +364,19 @@ def choose_exercises(count: int) -> list[str]:
 @each_choice
 def test_a_solved_exercise_has_all_its_points(count, handout, tmp_path):
     """Though nothing else is written: an exercise that is not begun costs no other one anything."""
-    names = choose_exercises(count)
-    solutions = {name: exercises.read_solution(
-        name, write_solution(handout, tmp_path / name, name)) for name in names}
-    grades = exercises.grade_side_by_side(solutions)
-    assert [(grade.name, grade.begun, grade.failures) for grade in grades] == [
-        (name, True, []) for name in names]
+    for name in choose_exercises(count):
+        grade = grading.grade_exercise(name, write_solution(handout, tmp_path / name, name), "key")
+        assert grade.begun and not grade.failures and grade.points == grade.most, grade
 
 
 @each_choice
 def test_an_empty_exercise_has_no_points(count, handout):
     """None of its tests passes on `raise NotImplementedError`."""
-    solutions = {name: {file: exercises.merge_file(file, EXERCISES[name], handout)
-                        for file in exercises.group_functions(EXERCISES[name].write)}
-                 for name in choose_exercises(count)}
-    for grade in exercises.grade_side_by_side(solutions):
-        assert [failure.check for failure in grade.failures] == list(EXERCISES[grade.name].checks)
+    for name in choose_exercises(count):
+        files = handin.read_exercise(handout, name)["files"]
+        with grading.make_bare_folder(EXERCISES[name], files) as bare:
+            failures = grading.run_checks(name, bare)
+        assert [failure.check for failure in failures] == list(EXERCISES[name].checks)
 
 
 WRONG = {  # what students write: file, the project's line, theirs, the test that must notice
@@ -349,15 +407,12 @@ WRONG = {  # what students write: file, the project's line, theirs, the test tha
 @each_choice
 def test_wrong_solutions_lose_points(count, handout, tmp_path):
     """One of each exercise, and the test that is there for it notices."""
-    solutions = {}
     for name in choose_exercises(count):
-        *change, _ = WRONG[name]
+        *change, expected = WRONG[name]
         folder = write_solution(handout, tmp_path / name, name, *change)
-        solutions[name] = exercises.read_solution(name, folder)
-    for grade in exercises.grade_side_by_side(solutions):
+        grade = grading.grade_exercise(name, folder, "key")
         noticed = [failure.check.test.split("::")[1] for failure in grade.failures]
-        assert WRONG[grade.name][-1] in noticed, grade.name
-        assert grade.points < list_points(EXERCISES[grade.name])
+        assert expected in noticed and grade.points < grade.most, grade
 
 
 # --- where they were before

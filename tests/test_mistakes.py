@@ -12,7 +12,7 @@ from course.bughunt.mutants import MUTANTS
 from course.exercises import __main__ as exercises
 from course.exercises.catalog import EXERCISES
 from course.exercises.names import (
-    explain_solution,
+    isolate_functions,
     judge_answers,
     name_mistakes,
     plant_mistake,
@@ -33,6 +33,14 @@ def read_project(function: str) -> str:
 
 def answer(function: str, source: str) -> list:
     return answer_probes(function, load_function(function, source))
+
+
+def explain(exercise: str, source: str) -> list[str]:
+    """What is said of a solution, all of which is in one file."""
+    file, = {function.split(":")[0] for function in EXERCISES[exercise].write}
+    isolated = isolate_functions(exercise, {file: source})
+    return name_mistakes(exercise, {function: answer(function, alone)
+                                    for function, alone in isolated.items()})
 
 
 # --- the store
@@ -88,14 +96,14 @@ def test_what_is_said_of_answers():
 
 
 def test_a_solution_is_explained():
-    """In a process of its own: known, unknown and missing; what it prints there is not heard."""
+    """Known, unknown and missing."""
     source = copies.empty_functions((ROOT / "losses.py").read_text("utf-8"), {"dr_grpo"})
     for ours, theirs in (("std(dim=1, correction=0, keepdim=True)", "std(dim=1, keepdim=True)"),
                          ("center_rewards(batch.rewards) * G / (G - 1)", "help_out(batch) + 1")):
         assert source.count(ours) == 1
         source = source.replace(ours, theirs)
-    source += "\n\nprint('{}')\n\n\ndef help_out(batch):\n    return 0 * batch.rewards\n"
-    assert explain_solution("advantages", {"losses.py": source}) == [
+    source += "\n\ndef help_out(batch):\n    return 0 * batch.rewards\n"
+    assert explain("advantages", source) == [
         "grpo: The std is that of a sample, over G - 1. GRPO's is that of the group, over G.",
         "dr_grpo: it is not written",
         "rloo: rewards [[0.0, 1.0, 1.0, 0.0], [3.0, 1.0, 0.0, 0.0]]: expected [[-0.6667], "
@@ -103,18 +111,11 @@ def test_a_solution_is_explained():
         "[1], [1], [1], [1], [1]]"]
 
 
-@pytest.mark.parametrize("ending", ["import os\nos._exit(0)\n", "raise SystemExit\n"])
-def test_a_solution_that_ends_the_process_is_not_explained(ending):
-    source = (ROOT / "evaluation.py").read_text("utf-8")
-    assert explain_solution("pass_at_k", {"evaluation.py": source + ending}) == []
-
-
 def test_who_calls_another_is_not_blamed():
     """A function is asked beside the project's own: a wrong mean is said once, not of three."""
     wrong = next(mistake for mistake in STORED["advantages"]
                  if mistake.name == "center_in_the_batch")
-    said = explain_solution("advantages", {"losses.py": plant_mistake(wrong)})
-    assert said == [f"center_rewards: {wrong.said}"]
+    assert explain("advantages", plant_mistake(wrong)) == [f"center_rewards: {wrong.said}"]
 
 
 def test_whoever_answers_may_be_asked():

@@ -5,13 +5,8 @@ gives the same, an input is said, what it should give, and what it gave.
 """
 
 import ast
-import json
 import math
-import subprocess
-import sys
-import tempfile
 import textwrap
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from course.copies import ROOT, find_functions, replace_functions
@@ -20,7 +15,6 @@ from course.exercises.probes import answer_probes, load_function
 from plumbing.files import read_text
 
 FOLDER = ROOT / "course/exercises/mistakes"
-LONGEST = 300   # seconds that all probes of an exercise may take: they need 3
 
 
 class Mistake(NamedTuple):
@@ -62,19 +56,6 @@ def isolate_functions(exercise: str, solution: dict[str, str]) -> dict[str, str]
         there = others & find_functions(solution[file]).keys()
         isolated[function] = replace_functions(solution[file], read_text(ROOT / file), there)
     return isolated
-
-
-def run_probes(sources: dict[str, str]) -> dict[str, list]:
-    """What each function gives in its source (probes.py); nothing if their process fails."""
-    with tempfile.TemporaryDirectory() as temporary:
-        found = Path(temporary, "answers.json")
-        try:
-            subprocess.run([sys.executable, "-m", "course.exercises.probes", found], cwd=ROOT,
-                           input=json.dumps(sources), encoding="utf-8", errors="replace",
-                           capture_output=True, timeout=LONGEST)
-        except subprocess.TimeoutExpired:
-            return {}
-        return json.loads(read_text(found)) if found.exists() else {}
 
 
 def agree(a: Any, b: Any) -> bool:
@@ -129,8 +110,3 @@ def name_mistakes(exercise: str, answers: dict[str, list]) -> list[str]:
         verdict = judge_answers(found, expected, known)
         said += [f"{function.split(':')[1]}: {verdict}"] if verdict else []
     return said
-
-
-def explain_solution(exercise: str, solution: dict[str, str]) -> list[str]:
-    """What is wrong with each function of a solution {file: its source}, a sentence each."""
-    return name_mistakes(exercise, run_probes(isolate_functions(exercise, solution)))

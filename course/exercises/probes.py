@@ -1,14 +1,6 @@
-"""What each function of an exercise gives on small inputs: by that a mistake is known.
+"""What each function of an exercise gives on small inputs: by that a mistake is known."""
 
-    python -m course.exercises.probes FILE     # sources from stdin, what they give into FILE
-
-A process of its own, since it runs what students wrote. In comes JSON, {FILE:FUNCTION: a source of
-that file}; out comes {FILE:FUNCTION: [[input, answer], ...]}.
-"""
-
-import json
 import math
-import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -22,7 +14,6 @@ from torch import Tensor
 import losses
 import model
 from data.task import Problem
-from plumbing.files import write
 from rewards import Context
 
 ROOT = Path(__file__).parents[2]
@@ -73,18 +64,6 @@ def load_function(function: str, source: str) -> Callable:
     for part in path.split("."):
         found = getattr(found, part)
     return found
-
-
-def load_safely(function: str, source: str) -> Callable:
-    """A function of a source, which raises what the source itself raises."""
-    try:
-        return load_function(function, source)
-    except Exception as error:
-        failure = error
-
-    def fail(*given, **named):
-        raise failure
-    return fail
 
 
 # --- advantages, signs, gae
@@ -434,10 +413,3 @@ PROBES = {
         probe_arm(max_norm=0.05), probe_arm(max_norm=0.05, rest=(0.4, 5.0, 3.0)),
         probe_arm(loss="grpo_masked")],
 }
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    answers = {function: answer_probes(function, load_safely(function, source))
-               for function, source in json.load(sys.stdin).items()}
-    write(Path(sys.argv[1]), json.dumps(answers))
