@@ -136,7 +136,7 @@ def test_the_grid_is_that_of_the_stored_results():
                    for run in lesson.runs())
     stored = Counter((row["base"], row["loss"], row["flags"], row["seed"])
                      for row in read_results(FOLDER).runs)
-    assert made == stored and sum(made.values()) == 189 and set(made.values()) == {1}
+    assert made == stored and sum(made.values()) == 185 and set(made.values()) == {1}
     assert {run["base"] for run in lesson.runs()} == set(lesson.BASES)
     assert lesson.BASES == {"good-code": {"base": "good-code"},
                             "tenths-code": {"base": "tenths-code", "steps": 2600},
@@ -145,10 +145,10 @@ def test_the_grid_is_that_of_the_stored_results():
 
 
 def test_more_seeds_and_the_quick_grid():
-    """Seeds scale every cell, those of the further bases by 3 for 5; quick needs one base."""
+    """Seeds scale every cell, those of the further bases by 3 or 2 for 5; quick needs one base."""
     counts = Counter(find_cell(run | {"flags": describe_flags(run)}) for run in lesson.runs(5))
-    assert Counter(counts.values()) == {5: 8 + 21 + 4, 3: 2 * (2 + 2)}
-    assert {cell.base for cell in counts if counts[cell] == 3} == set(lesson.AGAIN)
+    assert Counter(counts.values()) == {5: 8 + 21 + 4, 3: 2 * 2, 2: 2 * 2}
+    assert {cell.base for cell in counts if counts[cell] < 5} == set(lesson.AGAIN)
     assert len(lesson.runs(1)) == len(counts)
     variants = {cell.loss: cell.step for cell in counts if ", " in cell.loss}
     assert variants == {"nsr, no clip": 0.0015, "nsr, fresh": 0.0015, "nsr, kept": 0.01,
