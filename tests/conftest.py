@@ -21,6 +21,8 @@ patient = settings(deadline=None, print_blob=True, max_examples=60,
                    suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("random", patient)
 settings.register_profile("repeatable", patient, derandomize=True)
+# Of exercises that are graded, where each call goes to another process.
+settings.register_profile("graded", patient, derandomize=True, max_examples=20)
 settings.load_profile("repeatable" if os.environ.get("CI") else "random")
 
 # A shell's `command &` ignores Ctrl-C, and some tests send one.

@@ -156,7 +156,8 @@ def run_checks(name: str, bare: Path, user: str | None = None) -> list[Failure]:
     with tempfile.TemporaryDirectory() as temporary:
         found = Path(temporary, "results.xml")
         try:
-            done = run_tests(stub_files(name), [f"--junitxml={found}", *tests], results=False,
+            options = [f"--junitxml={found}", "--hypothesis-profile=graded"]
+            done = run_tests(stub_files(name), [*options, *tests], results=False,
                              timeout=LONGEST, environment=environment)
         except subprocess.TimeoutExpired:
             return [Failure(check, f"not done after {LONGEST} seconds")
