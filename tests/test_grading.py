@@ -315,7 +315,7 @@ def test_what_is_equal(found, expected, equal):
 
 @pytest.mark.parametrize("lost, drawn, points", [
     (0, {"a": (8, 8), "b": (8, 8)}, 10), (0, {"a": (8, 8), "b": (0, 8)}, 5),
-    (0, {"a": (7, 8), "b": (8, 8)}, 9), (1, {"a": (8, 8)}, 6), (0, {"a": (0, 8)}, 0), (0, {}, 0)])
+    (0, {"a": (7, 8), "b": (8, 8)}, 9), (1, {"a": (8, 8)}, 7), (0, {"a": (0, 8)}, 0), (0, {}, 0)])
 def test_points_are_at_most_the_share_of_what_is_drawn(lost, drawn, points):
     failures = [grading.Failure(check, "") for check in EXERCISES["advantages"].checks[:lost]]
     assert grading.Grade("advantages", True, failures, drawn).points == points

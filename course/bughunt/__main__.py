@@ -27,7 +27,7 @@ from course.bughunt.hunts import (
     Hunt,
     find_odd,
     read_clean,
-    read_numbers,
+    read_last_numbers,
     read_symptoms,
     train_command,
 )
@@ -136,11 +136,11 @@ def write_clean(hunt: Hunt) -> str:
 
 # --- compare
 
-def compare(folder: Path) -> None:
+def compare_run(folder: Path) -> None:
     """The numbers of the copy's run that are far from all clean ones, the furthest first."""
     _, mutant = read_mark(folder)
     try:
-        numbers = read_numbers(folder / "run")
+        numbers = read_last_numbers(folder / "run")
     except (OSError, ValueError, KeyError, IndexError):
         raise InputError(f"{folder / 'run'} has no finished run: {folder / 'HUNT.md'} says how to "
                          "make it") from None
@@ -240,7 +240,7 @@ def list_hunts() -> None:
 
 # --- command line
 
-def build_parser() -> Parser:
+def build_hunt_parser() -> Parser:
     parser = Parser(prog="python -m course.bughunt", description=__doc__, allow_abbrev=False,
                     formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser,
@@ -262,10 +262,10 @@ def build_parser() -> Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = build_parser()
+    parser = build_hunt_parser()
     args = parser.parse_args(arguments)
     commands = {"new": lambda: plant(args.folder, args.seed, args.tests),
-                "compare": lambda: compare(args.folder),
+                "compare": lambda: compare_run(args.folder),
                 "check": lambda: check_guess(args.folder, args.place, args.kind),
                 "reveal": lambda: reveal(args.folder),
                 "list": list_hunts}

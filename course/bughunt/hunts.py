@@ -80,7 +80,7 @@ def train_command(experiment: str, seed: int = 1, out: str = "run") -> str:
 
 # --- the numbers of a run
 
-def read_numbers(run: Path) -> dict[str, float]:
+def read_last_numbers(run: Path) -> dict[str, float]:
     """{name: value} of a run: means over its batches (metrics.csv), the evaluation before, after.
 
     A number that is not there on every batch, or is None, is left out.

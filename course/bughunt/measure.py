@@ -22,7 +22,7 @@ from course.bughunt.hunts import (
     HERE,
     HUNTS,
     find_odd,
-    read_numbers,
+    read_last_numbers,
     train_command,
 )
 from course.bughunt.mutants import MUTANTS, Mutant, mutate
@@ -66,7 +66,7 @@ def run_seeds(work: Path, experiment: str, seeds: tuple[int, ...],
             shutil.copyfile(work / "base.pt", folder / "base.pt")
             run_lines(folder, [train_command(experiment, seed, str(out / str(seed)))
                                for seed in missing])
-    return [read_numbers(out / str(seed)) for seed in seeds]
+    return [read_last_numbers(out / str(seed)) for seed in seeds]
 
 
 def join_numbers(runs: list[dict[str, float]]) -> dict[str, list[float]]:
