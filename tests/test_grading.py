@@ -45,6 +45,11 @@ def test_tensors_cross_as_they_are(kind, shape):
     assert found.dtype == kind and found.shape == shape and torch.equal(found, tensor)
 
 
+def test_an_expanded_number_crosses():
+    """As the gradient of a sum of one number is."""
+    assert cross([torch.ones((), **f64).expand(1)])[0].tolist() == [1.0]
+
+
 def test_plain_data_crosses_as_it_is():
     """Types included: a tuple is no list, a bool no int; numpy's numbers become Python's."""
     value = {"a": (1, 2.5, True, None), 3: ["x", [], {}], "inf": -float("inf"),

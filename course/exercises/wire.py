@@ -110,7 +110,9 @@ def rebuild_value(tree, leaves: list[Tensor], make_record=None):
 # --- messages as bytes
 
 def pack(message: Message) -> bytes:
-    parts = [leaf.detach().cpu().contiguous() for leaf in message.leaves]
+    # A clone: one number that was expanded is contiguous, but has no stride that can be viewed.
+    parts = [leaf.detach().cpu().clone(memory_format=torch.contiguous_format)
+             for leaf in message.leaves]
     described = [[str(part.dtype).removeprefix("torch."), list(part.shape), bool(wanted)]
                  for part, wanted in zip(parts, message.differentiable)]
     head = json.dumps({"tree": message.tree, "leaves": described}).encode("utf-8")
