@@ -1,7 +1,7 @@
 """What tries to have points for nothing, or takes the grader down: each costs its own points.
 
 Each stands in a process of its own, as a student's solution of pass@k. The honest part of them is
-wrong: 1 - (1 - c / n)^k. Slow: a process imports torch for each.
+wrong: 1 - (1 - c / n)^k. Slow: a process imports torch for each. Full: whole exercises are graded.
 """
 
 import json
@@ -24,7 +24,6 @@ SITE = Path(torch.__file__).parents[1]
 PASS = "evaluation.py:pass_at_k"
 WRONG = "1 - (1 - c / n) ** k"
 ANSWER = "math.comb(n - c, k)"     # what the project's own has in it
-pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -125,6 +124,7 @@ def steal(worker, how: str) -> str:
         return f"failed: {error}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", STEAL)
 def test_the_answer_is_out_of_reach(how, thief):
     found = steal(thief, how)
@@ -137,6 +137,7 @@ LAYERS = {"the hook": ("    held_by = restrict_files(readable)", "    held_by = 
           "Landlock": ("    refuse_events([os.path.realpath(path) for path in readable])", "")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_layer_holds_alone(layer, thefts):
     """A thief in Python finds nothing with the hook alone, none at all with Landlock alone."""
@@ -148,6 +149,7 @@ def test_each_layer_holds_alone(layer, thefts):
     assert stolen <= (set(BELOW_PYTHON) if layer == "the hook" else set()), stolen
 
 
+@pytest.mark.slow
 def test_thieves_are_thieves(thefts):
     """Without both layers nearly all of them have the answer: the tests above test something."""
     with grading.make_bare_folder(EXERCISES["pass_at_k"], {"evaluation.py": thefts}) as bare:
@@ -255,6 +257,7 @@ def judge(worker, function: str) -> tuple[int, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DECEIVE)
 def test_a_deceiver_gets_nothing(how, deceiver):
     """No drawn input counts as right; and who judges goes on and still knows right from wrong."""
@@ -263,6 +266,7 @@ def test_a_deceiver_gets_nothing(how, deceiver):
     assert judge(deceiver, f"evaluation.py:deceive_{number}") == (0, draws.CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DISTURB)
 def test_who_disturbs_gets_nothing(how):
     before, body = DISTURB[how]
@@ -270,6 +274,7 @@ def test_who_disturbs_gets_nothing(how):
         assert judge(worker, PASS) == (0, draws.CASES)
 
 
+@pytest.mark.slow
 def test_answers_that_are_written_down_are_worth_nothing():
     """A table of all that the tests ask: they pass, and no drawn input does."""
     table = {(n, c, k): 1 - math.comb(n - c, k) / math.comb(n, k)
@@ -284,6 +289,7 @@ def test_answers_that_are_written_down_are_worth_nothing():
 
 # --- a loop without end
 
+@pytest.mark.slow
 def test_a_loop_costs_its_own_check(monkeypatch):
     """The call ends by the processor's time; that check asks no more, another one does."""
     body = f"while n == 5:\n    pass\nreturn {WRONG}"
@@ -300,6 +306,7 @@ def test_a_loop_costs_its_own_check(monkeypatch):
         assert door.ask_worker(worker, PASS, 4, 2, 2) == 0.75
 
 
+@pytest.mark.slow
 def test_sleep_is_ended_by_the_clock(monkeypatch):
     monkeypatch.setattr(door, "CALL_SECONDS", 0.5)
     with run_solution(write_function("import time\ntime.sleep(10 ** 6)")) as worker:
@@ -308,6 +315,7 @@ def test_sleep_is_ended_by_the_clock(monkeypatch):
         assert worker.process is None
 
 
+@pytest.mark.slow
 def test_an_honest_call_is_not_late(monkeypatch):
     """The limit is for one call: two seconds in each of eight are within ten."""
     body = ("import time\nend = time.process_time() + 2\n"
@@ -316,6 +324,7 @@ def test_an_honest_call_is_not_late(monkeypatch):
         assert [door.ask_worker(worker, PASS, 4, 2, 2) for _ in range(8)] == [0.75] * 8
 
 
+@pytest.mark.slow
 def test_a_solution_sees_nothing_of_ours():
     """Its environment, its arguments, its folder and its path: neither checkout, report nor key."""
     body = ("import json, os, sys\nreturn json.dumps([dict(os.environ), sys.argv, sys.path,"
@@ -347,6 +356,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", WHOLE)
 def test_a_wrong_grpo_stays_wrong(how, tmp_path):
     """Its honest part is worth what it is without the cheat: grpo alone is wrong.
@@ -364,9 +374,10 @@ def test_a_wrong_grpo_stays_wrong(how, tmp_path):
     if how == "a forged message":
         assert grade.points == 0, grade
     else:
-        assert grade.drawn["losses.py:rloo"] == (8, 8) and 0 < grade.points <= 6, grade
+        assert grade.drawn["losses.py:rloo"] == (8, 8) and 0 < grade.points <= 7, grade
 
 
+@pytest.mark.full
 def test_trivial_solutions_have_no_points(tmp_path):
     """Zeros everywhere had 5 of 10: equal rewards, and a token's number, are zeros too."""
     source = (ROOT / "losses.py").read_text("utf-8")
@@ -380,6 +391,7 @@ def test_trivial_solutions_have_no_points(tmp_path):
     assert grade.passed > 0 and grade.points == 0
 
 
+@pytest.mark.full
 def test_files_beside_the_exercise_are_not_taken(tmp_path):
     """conftest.py, sitecustomize.py, other tests, a torch of one's own: no one looks at them."""
     for name in ("conftest.py", "sitecustomize.py", "usercustomize.py", "torch.py", "pytest.py",
@@ -393,6 +405,7 @@ def test_files_beside_the_exercise_are_not_taken(tmp_path):
     assert grade.points == grade.most == 5, grade
 
 
+@pytest.mark.full
 def test_a_crash_costs_its_exercise_alone(tmp_path):
     """One file ends the process that reads it: the exercise beside it has all its points."""
     source = (ROOT / "evaluation.py").read_text("utf-8")
