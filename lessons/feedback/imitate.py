@@ -17,6 +17,7 @@ from companions.teacher import Teacher
 from data.corpus import CORPORA
 from data.tokenizer import END
 from losses import Batch, Objective, psr, score_function
+from measures import note_cut
 from model import Transformer, decode_rollouts, sample_responses
 from plumbing.commands import run_command
 from plumbing.flags import list_values
@@ -36,6 +37,7 @@ def sample_teacher(teacher: Teacher, batch: Batch, config: TrainConfig, step: in
     said = sample_responses(teacher.model, hinted, 1, END, config.max_new_tokens,
                             config.temperature,
                             generator=torch_rng(SAMPLES, config.seed, step, 1))
+    note_cut([said], config.max_new_tokens)
     return batch._replace(ids=said.ids, mask=said.mask, old_logprobs=said.logprobs,
                           entropy=said.entropy, responses=decode_rollouts(said), scores={})
 
