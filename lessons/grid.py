@@ -40,9 +40,14 @@ def own_seeds(index: int, count: int) -> range:
     return range(first, first + count)
 
 
+def scale_seeds(count: int, seeds: int) -> int:
+    """How many seeds a cell has that has `count` where a lesson is asked for 5; at least one."""
+    return max(1, count * seeds // 5)
+
+
 def repeat_cells(main: list[dict], others: list[dict], seeds: int) -> list[dict]:
     """Runs of cells (flags without a seed): seeds 1, 2, ... of the main ones, 3 for 5 of others."""
-    few = max(1, 3 * seeds // 5)
+    few = scale_seeds(3, seeds)
     return [run for cells, n in ((main, seeds), (others, few)) for cell in cells
             for run in grid(**cell, seed=range(1, n + 1))]
 

@@ -12,7 +12,7 @@ from typing import Iterable
 
 from lessons.chance import chance
 from lessons.doubt import ALL, RECIPE, find_rows
-from lessons.grid import base_grid, grid
+from lessons.grid import base_grid, grid, scale_seeds
 from lessons.report import (
     BLUE,
     GREY,
@@ -67,7 +67,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [cell | {"seed": 1} for cell in pay_bases([LENGTH], ["correct", "ternary"])]
     return [run for count, cells in list_cells().items() for cell in cells
-            for run in grid(**cell, seed=range(1, 1 + max(1, count * seeds // 5)))]
+            for run in grid(**cell, seed=range(1, 1 + scale_seeds(count, seeds)))]
 
 
 def tabulate_honesty(head: str, rows: list[tuple[str, str, list]]) -> str:

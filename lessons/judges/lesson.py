@@ -13,7 +13,7 @@ from textwrap import fill
 import torch
 
 from lessons.chance import chance
-from lessons.grid import base_grid, grid, locate_run, place_base
+from lessons.grid import base_grid, grid, locate_run, place_base, scale_seeds
 from lessons.judges.measure import SIZES, measure_answers_given
 from lessons.report import (
     BLUE,
@@ -79,7 +79,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [{"base": "bad-code", "seed": 1} | reward
                 for reward in ({"reward": "correct"}, pay_by(next(iter(FIRST["reasoning"]))))]
-    few, pair = max(1, 3 * seeds // 5), max(1, 2 * seeds // 5)
+    few, pair = scale_seeds(3, seeds), scale_seeds(2, seeds)
     cells = [({"base": base} | flags, seeds) for base in POLICIES
              for flags in list_rewards().values()]
     cells += [({"base": "bad-code"} | pay_by(judge), seeds if judge == next(iter(judges)) else few)

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.corpus import CORPORA
 from lessons.chance import find_student, show_mean
-from lessons.grid import base_grid, grid
+from lessons.grid import base_grid, grid, scale_seeds
 from lessons.losses.cells import (
     BOTH,
     FAMILY,
@@ -81,7 +81,7 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
         return [*make_easy("good-code", FAMILY, [1]),
                 *make_mixed("good-code", ["psr", "nsr"], [0.0005, STEP], [1])]
     first, base = range(1, seeds + 1), "good-code"
-    few, fewer = (range(1, 1 + max(1, count * seeds // 5)) for count in (3, 2))
+    few, fewer = (range(1, 1 + scale_seeds(count, seeds)) for count in (3, 2))
     return [*make_easy(base, FAMILY, first),
             *make_mixed(base, FAMILY, STEP, first),
             *make_mixed(base, "w_reinforce", STEP, first, psr_weight=LAMBDAS),

@@ -8,7 +8,7 @@ from statistics import mean
 
 import numpy as np
 
-from lessons.grid import base_grid, grid, own_seeds
+from lessons.grid import base_grid, grid, own_seeds, scale_seeds
 from lessons.report import Results, align, describe_flags, show_spread
 from pretrain import PretrainConfig
 
@@ -27,7 +27,7 @@ def runs(seeds: int) -> list[dict]:
 
     The three step sizes of a cell share their seeds.
     """
-    count = max(1, 2 * seeds // 5)
+    count = scale_seeds(2, seeds)
     cells = [(base, reward) for base in BASES for reward in REWARDS]
     listed = [grid(base=base, reward=reward, lr=[lr], steps=max(VOLUMES),
                    seed=own_seeds(FIRST_SEED + i, count))

@@ -10,7 +10,7 @@ import numpy as np
 
 from lessons.bandit import first_arm
 from lessons.chance import chance
-from lessons.grid import base_grid, grid, own_seeds
+from lessons.grid import base_grid, grid, own_seeds, scale_seeds
 from lessons.report import BLUE, GREY, ORANGE, RED, Results, align, describe_flags
 from rlvr import make_config
 
@@ -31,7 +31,7 @@ COLORS = dict(zip(SETTINGS, (GREY, BLUE, ORANGE, RED)))
 
 def runs(seeds: int) -> list[dict]:
     """Seed by seed over all cells, so that what has been done is balanced wherever it stops."""
-    count = max(1, 8 * seeds // 5)
+    count = scale_seeds(8, seeds)
     cells = [(base, flags) for flags in SETTINGS.values() if flags for base in BASES]
     listed = [grid(base=base, reward="random", **flags, seed=own_seeds(FIRST_SEED + i, count))
               for i, (base, flags) in enumerate(cells)]

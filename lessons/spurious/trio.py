@@ -18,7 +18,7 @@ from lessons.bandit import OFF
 from lessons.chance import chance
 from lessons.context import BATCHES, MOVED, measure_context, predict
 from lessons.elicit import elicit_bases
-from lessons.grid import PAPER_SHAPE, grid, name_base, own_seeds
+from lessons.grid import PAPER_SHAPE, grid, name_base, own_seeds, scale_seeds
 from lessons.report import (
     BLUE,
     GREY,
@@ -77,7 +77,7 @@ FIRST_SEED = 10   # of own_seeds: no cell of the lesson's other bases comes so f
 
 def list_cell(index: int, cell: Cell, seeds: int) -> list[list[dict]]:
     """A cell's runs: a list for each base, on seeds that no other base and no other cell has."""
-    count = max(1, cell.seeds * seeds // 5)
+    count = scale_seeds(cell.seeds, seeds)
     return [grid(base=base, reward=cell.reward, **{"steps": BATCHES} | cell.flags,
                  seed=own_seeds(FIRST_SEED + len(BASE_SEEDS) * index + i, count))
             for i, base in enumerate(cell.bases)]
