@@ -19,7 +19,6 @@ import secrets
 import shlex
 import subprocess
 import sys
-import tempfile
 import textwrap
 from argparse import RawDescriptionHelpFormatter
 from concurrent.futures import ThreadPoolExecutor
@@ -28,13 +27,7 @@ from pathlib import Path
 from course.copies import ROOT, empty_functions, make_copy, run_here
 from course.exercises.catalog import EXERCISES, list_points
 from course.exercises.door import become_user
-from course.exercises.grading import (
-    LONGEST,
-    Grade,
-    grade_exercise,
-    list_failures,
-    read_cases,
-)
+from course.exercises.grading import LONGEST, Grade, grade_exercise, judge_checks
 from course.exercises.handin import Unreadable, group_functions, read_plain
 from lessons.jobs import count_jobs
 from plumbing.commands import Parser, run_command, suggest
@@ -91,16 +84,10 @@ def check_folder(folder: Path, names: list[str]) -> None:
     """Run the checks of some exercises in a copy, with its own tests, and print what they say."""
     grades = []
     for name in names or read_marked(folder):
-        exercise = EXERCISES[name]
-        tests = [f"tests/{check.test}" for check in exercise.checks]
-        with tempfile.TemporaryDirectory() as temporary:
-            found = Path(temporary, "results.xml")
-            try:
-                done = run_here(folder, [f"--junitxml={found}", *tests], LONGEST)
-            except subprocess.TimeoutExpired:
-                raise InputError(f"{name}: not done after {LONGEST} seconds") from None
-            cases = read_cases(found) if found.exists() else {}
-        failures = list_failures(exercise, cases, done.stdout + done.stderr)
+        try:
+            failures = judge_checks(name, lambda arguments: run_here(folder, arguments, LONGEST))
+        except subprocess.TimeoutExpired:
+            raise InputError(f"{name}: not done after {LONGEST} seconds") from None
         grades.append(Grade(name, True, failures))
     for grade in grades:
         print(f"{grade.name:<11}{grade.passed:3d} of {grade.most}")

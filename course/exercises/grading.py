@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 from xml.etree import ElementTree
 
 from course.copies import ROOT, empty_functions, list_files, run_tests, write_files
@@ -150,18 +150,25 @@ def find_mistakes(name: str, files: dict[str, str], bare: Path, user: str | None
 
 def run_checks(name: str, bare: Path, user: str | None = None) -> list[Failure]:
     """The checks that fail where the exercise's functions are those of a bare folder."""
+    environment = {FOLDER: str(bare), **({USER: user} if user else {})}
+    try:
+        return judge_checks(name, lambda arguments: run_tests(
+            stub_files(name), ["--hypothesis-profile=graded", *arguments], results=False,
+            timeout=LONGEST, environment=environment))
+    except subprocess.TimeoutExpired:
+        return [Failure(check, f"not done after {LONGEST} seconds")
+                for check in EXERCISES[name].checks]
+
+
+def judge_checks(name: str, run: Callable[[list[str]], subprocess.CompletedProcess]
+                 ) -> list[Failure]:
+    """The checks of an exercise that fail where `run` runs pytest, with the arguments it is given.
+    """
     exercise = EXERCISES[name]
     tests = [f"tests/{check.test}" for check in exercise.checks]
-    environment = {FOLDER: str(bare), **({USER: user} if user else {})}
     with tempfile.TemporaryDirectory() as temporary:
         found = Path(temporary, "results.xml")
-        try:
-            options = [f"--junitxml={found}", "--hypothesis-profile=graded"]
-            done = run_tests(stub_files(name), [*options, *tests], results=False,
-                             timeout=LONGEST, environment=environment)
-        except subprocess.TimeoutExpired:
-            return [Failure(check, f"not done after {LONGEST} seconds")
-                    for check in exercise.checks]
+        done = run([f"--junitxml={found}", *tests])
         cases = read_cases(found) if found.exists() else {}
     return list_failures(exercise, cases, done.stdout + done.stderr)
 
