@@ -30,6 +30,7 @@ from course.bughunt.hunts import (
     read_last_numbers,
     read_symptoms,
     train_command,
+    write_row,
 )
 from course.bughunt.mutants import MUTANTS, Mutant, find_line, mutate
 from course.bughunt.strip import STRIPPED, strip_comment, strip_words
@@ -129,8 +130,7 @@ def write_page(hunt: Hunt) -> str:
 
 
 def write_clean(hunt: Hunt) -> str:
-    return to_csv([{"number": name, **{f"seed {seed}": f"{value:.6g}" for seed, value
-                                       in zip(CLEAN_SEEDS, values)}}
+    return to_csv([write_row({"number": name}, values, CLEAN_SEEDS)
                    for name, values in read_clean(hunt.experiment).items()])
 
 

@@ -115,6 +115,11 @@ def find_odd(numbers: dict[str, float], clean: dict[str, list[float]]) -> list[t
 
 # --- what was measured
 
+def write_row(names: dict[str, str], values: list[float], seeds: tuple[int, ...]) -> dict:
+    """A row of clean.csv or symptoms.csv: a number's names, and its value on each seed."""
+    return names | {f"seed {seed}": f"{value:.6g}" for seed, value in zip(seeds, values)}
+
+
 def read_clean(experiment: str) -> dict[str, list[float]]:
     """{number: its value on each of CLEAN_SEEDS} of an experiment without a bug."""
     rows = csv.DictReader(read_text(HERE / "clean.csv").splitlines())

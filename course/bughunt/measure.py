@@ -24,6 +24,7 @@ from course.bughunt.hunts import (
     find_odd,
     read_last_numbers,
     train_command,
+    write_row,
 )
 from course.bughunt.mutants import MUTANTS, Mutant, mutate
 from course.copies import ROOT, copy_project
@@ -80,10 +81,6 @@ def list_symptoms(runs: list[dict[str, float]], clean: dict[str, list[float]]) -
     odd = set.intersection(*(set(dict(find_odd(run, clean))) for run in runs))
     return [name for name in clean if name in odd
             and len({run[name] > max(clean[name]) for run in runs}) == 1]
-
-
-def write_row(names: dict[str, str], values: list[float], seeds: tuple[int, ...]) -> dict:
-    return names | {f"seed {seed}": f"{value:.6g}" for seed, value in zip(seeds, values)}
 
 
 def measure(work: Path) -> None:

@@ -9,6 +9,8 @@ import io
 import re
 import tokenize
 
+from course.copies import split_lines
+
 # Every bug that is dealt out is in one of these.
 STRIPPED = ("data/answers.py", "evaluation.py", "losses.py", "measures.py", "model.py",
             "rewards.py", "rlvr.py", "run.py")
@@ -21,7 +23,7 @@ def strip_words(source: str) -> str:
 
     What stays: the paper that a docstring names, and comments that are a shape.
     """
-    lines, tree = source.splitlines(keepends=True), ast.parse(source)
+    lines, tree = split_lines(source), ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     inside = {row for node in functions for row in range(node.lineno, node.end_lineno + 1)}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

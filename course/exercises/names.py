@@ -9,7 +9,7 @@ import math
 import textwrap
 from typing import Any, NamedTuple
 
-from course.copies import ROOT, find_functions, replace_functions
+from course.copies import ROOT, find_functions, replace_functions, split_lines
 from course.exercises.catalog import EXERCISES
 from course.exercises.probes import answer_probes, load_function
 from plumbing.files import read_text
@@ -30,7 +30,7 @@ def read_mistakes(exercise: str) -> list[Mistake]:
     text = read_text(path) if path.exists() else ""
     for name, node in find_functions(text).items():
         function = node.decorator_list[0].args[0].value          # @replaces("FILE:FUNCTION")
-        lines = text.splitlines(keepends=True)[node.lineno - 1:node.end_lineno]
+        lines = split_lines(text)[node.lineno - 1:node.end_lineno]
         short = function.split(":")[1].split(".")[-1]
         lines[0] = lines[0].replace(f"def {name}(", f"def {short}(")
         said = " ".join(ast.get_docstring(node).split())
