@@ -184,7 +184,8 @@ def finish_lesson(args, lesson: ModuleType, runs: list[dict], jobs: list[Job], a
     began = time.monotonic()
     if jobs:
         announce_jobs(jobs, at_once)
-        run_jobs(args.name, jobs, at_once, News(runs).tell)
+        tasks = sum(bool(job.needs) for job in jobs)
+        run_jobs(args.name, jobs, args.jobs or count_jobs(tasks), News(runs).tell)
     evidence = lesson.measure(runs) if hasattr(lesson, "measure") and not args.quick else []
     curves = getattr(lesson, "CURVES", ())
     folders = [locate_run(run) for run in runs]
