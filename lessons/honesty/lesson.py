@@ -170,7 +170,8 @@ def show_percents(found: list[dict], column: str) -> str:
 def summary(results: Results) -> Summary:
     """What becomes of easy and hard problems, by reward and by bases that end alike."""
     rows = [["paid by", "bases", "runs", "easy: right", "hard: abstains", "hard: invents"]]
-    for name, group, bases in [(name, *pair) for name in GROUPS for pair in GROUPS[name].items()]:
+    cells = [(name, *pair) for name, groups in GROUPS.items() for pair in groups.items()]
+    for name, group, bases in cells:
         found = find_reward(results, name, bases)
         if found:
             group = "first" if {run["base"] for run in found} == {LENGTH} else group

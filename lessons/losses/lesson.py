@@ -191,8 +191,8 @@ def show_pass(by_base: list[list[dict]], k: int) -> str:
 def summary(results: Results) -> Summary:
     """Where NSR is enough, what it costs at the default step, and pass@k on all bases."""
     cells = group_cells(results.runs)
-    rows = [["kind of base", "operations", "loss", "step size", "bases", "runs", "pass@1", "pass@16",
-             "pass@256"]]
+    rows = [["kind of base", "operations", "loss", "step size", "bases", "runs", "pass@1",
+             "pass@16", "pass@256"]]
     for cell in SHOWN:
         by_base = list(find_alike(cells, cell).values())
         if by_base:
