@@ -126,7 +126,7 @@ def test_summary_of_the_stored_results():
     """Eight rows; where not all runs came to 0.9 a row says how many; seeds are not all five."""
     found = lesson.summary(read_results(FOLDER))
     rows = {(row[0], row[1]): row[2:4] for row in found.rows[1:]}
-    assert len(rows) == 8 and rows["2%", "program or not"] == ["3", "2048 (2 of 3)"]
+    assert len(rows) == 8 and rows["2%", "program or not"] == ["3", "2048 (2 of 3 runs)"]
     assert "3 to 5 seeds" in " ".join(found.sentence.split())
 
 

@@ -348,7 +348,7 @@ def test_summary_shows_before_and_after(rows):
     """
     found = lesson.summary(Results(rows, {}))
     head, *lines = found.rows
-    assert head == ["corpus", "operations", "loss", "step size", "bases", "runs", "pass@1",
+    assert head == ["kind of base", "operations", "loss", "step size", "bases", "runs", "pass@1",
                     "pass@16", "pass@256"]
     assert [line[:6] for line in lines] == [
         *(["good-code", "1 to 5", loss, "0.015", "2", "6"] for loss in ("GRPO", "NSR")),
@@ -365,7 +365,7 @@ def test_summary_shows_before_and_after(rows):
     assert lines[1][6] == "{:.1f} -> {:.1f}".format(*ends)
     points = gained(of_cell, 256)
     half = 4.303 * stdev(points) / 3 ** 0.5
-    assert f"by {mean(points):+.1f} ± {half:.1f} points on tenths-code" in found.sentence
+    assert f"tenths-code  {mean(points):+.1f} ± {half:.1f} under NSR, " in found.sentence
     assert "over 3 seeds" in found.sentence
 
 

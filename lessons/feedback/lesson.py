@@ -363,7 +363,7 @@ def table(results: Results) -> str:
 # What a form learns from, in a reader's words.
 HEARD = {"scalar": "right or wrong", "code reward": "program or not",
          "token": "a hint, on sampled tokens", "forward KL": "a hint, on all tokens",
-         "imitation": "right answers with the hint"}
+         "imitation": "imitation of hinted answers"}
 PAGE_ROWS = [*((0.02, form) for form in HEARD),
              *((0.0, form) for form in ("scalar", "forward KL", "imitation"))]
 PAGE_PRIORS = (0.02, 0.005, 0.0)
@@ -374,24 +374,24 @@ def show_reached(results: Results, found: list[dict]) -> str:
     """The mean rollouts of those runs that came to 0.9, and how many did if not all."""
     counts = count_rollouts(find_accuracies(results, found), 0.9)
     reached = [count for count in counts if count is not None]
-    share = "" if len(reached) == len(counts) else f" ({len(reached)} of {len(counts)})"
+    share = "" if len(reached) == len(counts) else f" ({len(reached)} of {len(counts)} runs)"
     return f"{mean(reached):.0f}{share}" if reached else "never"
 
 
 def summary(results: Results) -> Summary:
     """Rollouts until batches are right in 0.9, and accuracy, by what is learnt from."""
-    rows = [["programs", "learns from", "runs", "rollouts to 0.9", "accuracy"]]
+    rows = [["programs unasked", "learns from", "runs", "rollouts to 0.9", "accuracy"]]
     said = []
     for prior, form in PAGE_ROWS:
         found = select_runs(results.runs, main_cell(prior, form))
         if found:
             reached = show_reached(results, found)
             before = mean(run["before_accuracy"] for run in found)
-            rows.append([f"{100 * prior:g}%" if prior else "none read", HEARD[form],
-                         str(len(found)), reached, f"{before:.2f} -> {show_after(found)}"])
+            rows.append([f"{100 * prior:g}%", HEARD[form], str(len(found)), reached,
+                         f"{before:.2f} -> {show_after(found)}"])
             said += [(HEARD[form], reached, len(found))] if prior else []
-    return Summary("Rollouts until 0.9 of a batch is right; accuracy on new problems, before and "
-                   "after", rows, say_reached(said))
+    return Summary("Mean rollouts until 0.9 of a batch is right; accuracy on new problems, before "
+                   "and after", rows, say_reached(said))
 
 
 def say_reached(said: list[tuple[str, str, int]]) -> str:
@@ -402,17 +402,18 @@ def say_reached(said: list[tuple[str, str, int]]) -> str:
     few, many = min(n for *_, n in said), max(n for *_, n in said)
     size = f"{few}{f' to {many}' if few < many else ''} seeds"
     size = size if many > 1 else "one seed: enough to see it, not to claim it"
-    return fill("Rollouts until 0.9 of a batch is right, where 2% of the answers are programs. "
-                f"{parts[0].upper()}{parts[1:]}. One base, {size}.", 96)
+    return fill("Mean rollouts until 0.9 of a batch is right, where 2% of the answers are "
+                f"programs. {parts[0].upper()}{parts[1:]}. One base, {size}.", 96)
 
 
 # --- the figures
 
 SHORT_HEARD = {"scalar": ("right or wrong", GREY), "code reward": ("program or not", PURPLE),
                "token": ("hint, sampled tokens", ORANGE), "forward KL": ("hint, all tokens", BLUE),
-               "imitation": ("hinted answers", GREEN)}
-LABELS_AT = {"forward KL": (1400, 0.78), "token": (1100, 0.56), "scalar": (1700, 0.03),
-             "code reward": (950, 0.46), "imitation": (700, 1.02)}
+               "imitation": ("imitation", GREEN)}
+# Heights of the labels beside the last panel: those of the lines' ends, a line of text apart.
+LABELS_AT = {"imitation": 1.01, "forward KL": 0.93, "code reward": 0.48, "token": 0.4,
+             "scalar": 0.21}
 
 
 def draw_page_panel(axis, results: Results, prior: float, labelled: bool) -> None:
@@ -422,17 +423,16 @@ def draw_page_panel(axis, results: Results, prior: float, labelled: bool) -> Non
         if lines:
             draw_mean(axis, [ROLLOUTS * i for i in range(len(lines[0]))], lines, color)
             if labelled:
-                x, y = LABELS_AT[form]
-                axis.text(x, y, label, color=color, fontsize=9)
-    share = f"{100 * prior:g}% of answers are programs" if prior else "no program read unasked"
-    axis.set(title=share, ylim=(0, 1.08), xlabel="rollouts used", xticks=[0, 2000, 4000])
+                axis.text(5900, LABELS_AT[form], label, color=color, fontsize=9, va="center")
+    axis.set(title=f"programs unasked: {100 * prior:g}%", ylim=(0, 1.08), xlabel="rollouts used",
+             xticks=[0, 2000, 4000])
 
 
 def figure(results: Results):
     """A panel a prior: the rarer programs are, the more a hint on all tokens saves."""
     priors = [prior for prior in PAGE_PRIORS
               if select_runs(results.runs, main_cell(prior, "scalar"))]
-    canvas, axes = open_canvas(1, len(priors), figsize=(8, 3.3), sharey=True, squeeze=False)
+    canvas, axes = open_canvas(1, len(priors), figsize=(9, 3.3), sharey=True, squeeze=False)
     for axis, prior in zip(axes[0], priors):
         draw_page_panel(axis, results, prior, prior == priors[-1])
     axes[0, 0].set_ylabel("accuracy of a batch (thin: a seed)")

@@ -137,7 +137,12 @@ def table(results: Results) -> str:
 # --- the page
 
 SAID = {"correct": "right or wrong", "ternary": "three outcomes",
-        "dr_grpo": "three, without the std", "random": "coin flip"}
+        "dr_grpo": "three outcomes, no std"}
+# The rows of a way to pay: bases that end alike share one.
+GROUPS = {"correct": {f"all {1 + len(AGAIN)}": [LENGTH, *AGAIN]},
+          "ternary": {"first": [LENGTH], "second": AGAIN[:1], f"{len(AGAIN) - 1} others": AGAIN[1:],
+                      "flat doubt": [FLAT]},
+          "dr_grpo": {"first": [LENGTH], f"{len(AGAIN)} others": AGAIN}}
 LEARNT = 0.5   # of the answers to hard problems abstain: then a run has learnt it
 
 
@@ -163,13 +168,13 @@ def show_percents(found: list[dict], column: str) -> str:
 
 
 def summary(results: Results) -> Summary:
-    """What becomes of easy and hard problems, by reward, on the first base and on the others."""
-    rows = [["reward", "base", "runs", "easy: right", "hard: abstains", "hard: invents"]]
-    groups = {"first": [LENGTH], f"{len(AGAIN)} others": AGAIN}
-    cells = [(name, group, bases) for name in SAID for group, bases in groups.items()]
-    for name, group, bases in [*cells, ("ternary", "flat doubt", [FLAT])]:
+    """What becomes of easy and hard problems, by reward and by bases that end alike."""
+    rows = [["paid by", "bases", "runs", "easy: right", "hard: abstains", "hard: invents"]]
+    cells = [(name, *pair) for name, groups in GROUPS.items() for pair in groups.items()]
+    for name, group, bases in cells:
         found = find_reward(results, name, bases)
         if found:
+            group = "first" if {run["base"] for run in found} == {LENGTH} else group
             rows.append([SAID[name], group, str(len(found)),
                          *(show_percents(found, column) for column in
                            ("accuracy_easy", "abstain_share_hard", "hallucination_hard"))])
@@ -188,9 +193,9 @@ def say_learners(results: Results) -> str:
             said.append(f"{k} of {n}{bounds} paid by {SAID[name]}")
     seeds = len(find_reward(results, "ternary", [LENGTH]))
     few = " One seed: enough to see it, not to claim it." if seeds == 1 else ""
-    what = ", with the exact 95% interval" if any("(" in words for words in said) else ""
+    what = " (in brackets: exact 95% intervals)" if any("(" in words for words in said) else ""
     return fill(f"Bases that learn to abstain from most hard problems{what}: "
-                f"{', '.join(said) or 'none was run'}.{few}", 96)
+                f"{'; '.join(said) or 'none was run'}.{few}", 96)
 
 
 # --- the figures
@@ -216,11 +221,11 @@ def figure(results: Results):
     for axis, (name, found) in zip(axes, both.items()):
         learners, bases = count_learners(found)
         draw_doubt(axis, found, f"paid by {SAID[name]}: {learners} of {bases} "
-                                f"base{'s' * (bases > 1)}")
-    axes[0].set_ylabel("share that says: I do not know")
-    axes[0].text(6.25, 0.5, "too hard", color=GREY, fontsize=9, ha="center")
-    axes[0].text(4, 0.14, "before", color=GREY, fontsize=9, ha="center")
-    axes[0].text(1.2, -0.075, "after: not learnt (a line a run)", color=RED, fontsize=9)
+                                f"base{'s' * (bases > 1)} learn{'s' * (bases == 1)} it")
+        axis.text(6.25, 0.5, "hard", color=GREY, fontsize=9, ha="center")
+    axes[0].set_ylabel('share of "I do not know"')
+    axes[0].text(4, 0.14, "before training", color=GREY, fontsize=9, ha="center")
+    axes[0].text(1.2, -0.075, "after: not learnt", color=RED, fontsize=9)
     if count_learners(both["ternary"])[0]:
         axes[1].text(5.2, 0.8, "after: learnt", color=BLUE, fontsize=9, ha="right")
     k, n = count_learners(both["ternary"])

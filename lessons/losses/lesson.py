@@ -6,7 +6,6 @@ not keep pass@256 on three of four bases; on one 3 seeds do not decide. About 40
 """
 
 from statistics import mean, stdev
-from textwrap import fill
 
 import numpy as np
 
@@ -192,8 +191,8 @@ def show_pass(by_base: list[list[dict]], k: int) -> str:
 def summary(results: Results) -> Summary:
     """Where NSR is enough, what it costs at the default step, and pass@k on all bases."""
     cells = group_cells(results.runs)
-    rows = [["corpus", "operations", "loss", "step size", "bases", "runs", "pass@1", "pass@16",
-             "pass@256"]]
+    rows = [["kind of base", "operations", "loss", "step size", "bases", "runs", "pass@1",
+             "pass@16", "pass@256"]]
     for cell in SHOWN:
         by_base = list(find_alike(cells, cell).values())
         if by_base:
@@ -205,20 +204,21 @@ def summary(results: Results) -> Summary:
 
 
 def describe_coverage(cells: Cells) -> str:
-    """What NSR and PSR change pass@256 by at STEP, on each base, with Student's 95% interval."""
-    seeds, lines = set(), []
-    for loss in ("nsr", "psr"):
-        found = {base: raised(cells[cell], 256) for base in BASES
-                 if (cell := Cell(base, True, loss, STEP)) in cells}
-        seeds |= set(map(len, found.values()))
-        if found:
-            parts = [f"{show_mean(points)} points on {base}" for base, points in found.items()]
-            lines.append(fill(f"{loss.upper()} changes pass@256 by {', by '.join(parts)}", 96))
-    if not lines:
+    """What NSR and PSR change pass@256 by at STEP, a line a base, with Student's 95% interval."""
+    found = {base: {loss: raised(cells[cell], 256) for loss in ("nsr", "psr")
+                    if (cell := Cell(base, True, loss, STEP)) in cells}
+             for base in (FIRST, *AGAIN, TENTHS)}
+    found = {base: of_base for base, of_base in found.items() if of_base}
+    if not found:
         return "There are no runs with problems out of reach."
+    seeds = {len(points) for of_base in found.values() for points in of_base.values()}
     note = (f"95% intervals over {show_range(list(seeds), 0)} seeds"
             if seeds != {1} else "one seed: enough to see it, not to claim it")
-    return ",\n".join(lines) + f"\n(at step {STEP:g}; {note})."
+    lines = [[base, ", ".join(f"{show_mean(points)} under {loss.upper()}"
+                              for loss, points in of_base.items())]
+             for base, of_base in found.items()]
+    return (f"Points by which training at step {STEP:g} changes pass@256 ({note}):\n"
+            + align(lines).replace("\n", ";\n") + ".")
 
 
 def draw_line(axis, cell: Cell, of_cell: list[dict], y: float) -> None:
@@ -305,7 +305,10 @@ def draw_coverage(axis, base: str, cells: Cells) -> None:
             axis.annotate(label, (DRAWN[-1], values[base][-1].mean()), (8, above),
                           color=COLORS[loss], textcoords="offset points", va="center",
                           annotation_clip=False)
-    axis.text(DRAWN[-1], 0.12, "the base", fontsize=9, ha="right")
+    axis.text(DRAWN[-1], 0.12, "before training", fontsize=9, ha="right")
+    if len(alike) > 1:
+        axis.text(0.03, 0.06, "thin: other bases of this kind", fontsize=9, color=GREY,
+                  transform=axis.transAxes)
     axis.set_xscale("log", base=2)
     axis.set_xticks(DRAWN, DRAWN)
     axis.set(xlabel="k samples of each problem", title=f"{base}: "
@@ -332,8 +335,8 @@ def figure(results: Results):
     axes[0, 0].set_ylabel("pass@k gained by RL (points)")
     counts = [count_fallen(cells, loss) for loss in ("nsr", "psr")]
     nsr, psr = (f"{fallen} of {bases}" for fallen, bases in counts)
-    canvas.suptitle(f"With 256 samples the base wins on {nsr} bases under NSR, on {psr} under PSR",
-                    x=0.01, ha="left")
+    canvas.suptitle(f"After NSR 256 samples solve fewer problems than before on {nsr} bases, "
+                    f"after PSR on {psr}", x=0.01, ha="left")
     return canvas
 
 
