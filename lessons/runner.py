@@ -223,10 +223,20 @@ def list_next(name: str, quick: bool) -> list[str]:
 
 
 def drop_curves(lesson: ModuleType, runs: list[dict], results: Results) -> Results:
-    """Without the curves of runs that a lesson does not follow, if it says which it `follows`."""
+    """Without the curves of runs that a lesson does not follow, if it says which it `follows`.
+
+    Of those that it does, all columns, or those that it says it `keeps`.
+    """
     follows = getattr(lesson, "follows", lambda run: True)
-    return results._replace(curves={i: results.curves[i] for i, run in enumerate(runs)
-                                    if follows(run)})
+    keeps = getattr(lesson, "keeps", lambda run: None)
+    curves = {}
+    for i, run in enumerate(runs):
+        if follows(run):
+            names = keeps(run)
+            curves[i] = (results.curves[i] if names is None else
+                         [{name: row[name] for name in ("step", *names)}
+                          for row in results.curves[i]])
+    return results._replace(curves=curves)
 
 
 def add_base_seeds(rows: list[dict], bases: dict[str, dict]) -> list[dict]:

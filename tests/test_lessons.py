@@ -69,6 +69,10 @@ def test_a_lesson_may_keep_the_curves_of_some_runs_alone():
     lesson = SimpleNamespace(follows=lambda run: run["seed"] == 2)
     assert runner.drop_curves(lesson, runs, results).curves == {1: ["b"]}
     assert runner.drop_curves(SimpleNamespace(), runs, results) == results
+    rows = [{"step": 0, "accuracy": 0.5, "reward": 1.0}]
+    lesson = SimpleNamespace(keeps=lambda run: ("accuracy",) if run["seed"] == 1 else None)
+    assert runner.drop_curves(lesson, runs, report.Results([], {0: rows, 1: rows})).curves == {
+        0: [{"step": 0, "accuracy": 0.5}], 1: rows}
 
 
 def test_commands_have_every_flag_and_its_place():
