@@ -751,9 +751,10 @@ def test_summary():
         ["yes", "2", "1 of 2"], ["no", "1", "1 of 1"], ["harmful", "1", "1 of 1"],
         ["unclear", "1", "0 of 1"]]
     assert found.rows[1][3:] == ["0.62 to 0.88", "0.11 to 0.12", "0.22 to 0.23", "0.93"]
-    assert "3 of 5 verdicts" in found.sentence and found.sentence.endswith("one: none.")
+    assert "verdict on 3 of 5 bases" in found.sentence
+    assert found.sentence.endswith("agree on 3 of 3.")
     flipped = dict(CASES, none=(CASES["none"][0], (0.2,) * 5, (-0.2,) * 16))
-    assert lesson.summary(make_results(flipped)).sentence.endswith("one: 1.")
+    assert lesson.summary(make_results(flipped)).sentence.endswith("agree on 2 of 3.")
 
 
 def test_summary_without_the_probe():

@@ -54,7 +54,7 @@ TRAPS = {name: {"reward": name} for name in ("correct", "brier", "brier_alone", 
 BEYOND = {"num_ops": EASY}
 OUTSIDE = {name: REWARDS[name] for name in ("correct", "brier", "brier, segments")}
 ORDINALS = dict(zip((FULL, *AGAIN), ("first", "second", "third")))
-FOUND = "Trained on short problems alone, the Brier score makes a model sure of what it cannot do"
+FOUND = "Trained on short problems alone, the Brier reward makes a model sure of what it cannot do"
 KINDS = ("easy", "hard")
 SHOWN = (70, 80, 90, 99)      # percentages with a column of their own
 
@@ -261,14 +261,15 @@ def draw_errors(axis, cells: dict[str, dict[str, list[dict]]]) -> None:
                       alpha=0.7, markeredgewidth=0)
     axis.set_yticks(range(len(names)), names.values())
     axis.set(xlim=(-0.02, 1), ylim=(len(names) - 0.5, -0.5),
-             xlabel="error of the stated confidence on 6 and 7 operations")
+             xlabel="error of the confidence on 6 and 7 operations\n(0.99: says 99%, always wrong)")
     axis.grid(axis="x", color=GREY, alpha=0.2)
 
 
 def figure(results: Results):
     """ECE on the longest problems: where RL has trained on such, and where it has not."""
     cells = select_outside(results)
-    panels = {"all": "such problems were trained on", "easy": "only shorter ones were trained on"}
+    panels = {"all": "after training on 1 to 7 operations",
+              "easy": "after training on 1 to 5 operations"}
     drawn = {title: {base: of_base for (lengths, base), of_base in cells.items()
                      if lengths == trained} for trained, title in panels.items()}
     drawn = {title: of_base for title, of_base in drawn.items() if of_base}

@@ -232,7 +232,7 @@ def summary(results: Results) -> Summary:
     new = list_new(results)
     if not new:
         return summarize_few(list_cases(results))
-    rows = [["the probe says", "bases", "others agree", "of them lift", "sampled", "greedy",
+    rows = [["the probe says", "bases", "others agree", "others that lift", "sampled", "greedy",
              "opener forced"]]
     for verdict in VERDICTS:
         cases = [case for case in new if case.verdicts[0] == verdict]
@@ -248,13 +248,13 @@ def summary(results: Results) -> Summary:
 
 
 def say_agreement(new: list[Case]) -> str:
-    """How many verdicts are those of other seeds, and how many are the opposite."""
+    """On how many bases other seeds have the same verdict; then without those that are unclear."""
     pairs = [case.verdicts for case in new]
-    agree = sum(ours == theirs for ours, theirs in pairs)
-    wrong = sum(ours != theirs and "unclear" not in (ours, theirs) for ours, theirs in pairs)
-    return fill("{} of {} verdicts are those of other seeds (exact 95% interval {:.0%} to {:.0%}); "
-                "verdicts of yes, no or harmful that met another such one: {}.".format(
-                    agree, len(pairs), *chance(agree, len(pairs)), wrong or "none"), 96)
+    clear = [pair for pair in pairs if "unclear" not in pair]
+    agree, agree_clear = (sum(ours == theirs for ours, theirs in found) for found in (pairs, clear))
+    return fill("Other seeds have the probe's verdict on {} of {} bases (exact 95% interval {:.0%} "
+                "to {:.0%}). Where neither verdict is unclear they agree on {} of {}.".format(
+                    agree, len(pairs), *chance(agree, len(pairs)), agree_clear, len(clear)), 96)
 
 
 def summarize_few(cases: list[Case]) -> Summary:
@@ -320,8 +320,8 @@ def figure(results: Results):
     axis.text(0.98, 0.55, "a dot: a base\nhollow: other seeds\nhave another verdict", fontsize=9,
               color=GREY, ha="center", va="center")
     axis.set_xlabel("what the probe says, from five or nine seeds of its own")
-    canvas.suptitle("Where the probe says yes most other seeds lift, where it says no or harmful "
-                    "hardly any")
+    canvas.suptitle("Where the probe says yes, most other seeds lift; where no or harmful, hardly "
+                    "any")
     return canvas
 
 
