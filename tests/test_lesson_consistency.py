@@ -38,15 +38,14 @@ def test_the_grid_is_that_of_the_stored_runs():
 
 
 def test_cells():
-    """Both bases have every label, the first with all seeds; others three; no run is there twice.
-    """
+    """Half competent bases have every label with all seeds; others three; no run is there twice."""
     runs = lesson.runs()
     assert len({locate_run(run) for run in runs}) == len(runs)
-    for base, seeds in ((lesson.HALF, [1, 2, 3, 4, 5]), (lesson.OTHER, [1, 2, 3])):
+    for base in lesson.HALVES:
         for flags in lesson.LABELS.values():
             cell = [run for run in runs if run == {"base": base} | lesson.RECIPE | flags | {
                 "seed": run["seed"]}]
-            assert [run["seed"] for run in cell] == seeds
+            assert [run["seed"] for run in cell] == [1, 2, 3, 4, 5]
     for base in lesson.YOUNG:
         for lr in lesson.STEPS:
             flags = lesson.phase_cell(base, lr)
@@ -121,12 +120,27 @@ def test_summary_shows_before_and_after():
     results = make_ends()
     found = lesson.summary(results)
     assert [row[:3] for row in found.rows[1:]] == [
-        ["first", paid, "2"] for paid in lesson.PAID.values()]
+        [paid, "first", "2"] for paid in lesson.PAID.values()]
     assert all(row[3:] == ["0.30 -> 0.55"] * 4 for row in found.rows[1:])
     assert "first base: votes now -15.0 ± 63.5" in found.sentence   # 12.706 * 7.07 / sqrt(2)
     one = [row for row in results.runs if row["seed"] == 1]
     found = lesson.summary(Results(one, {}))
     assert "one seed" in found.sentence and "±" not in found.sentence
+
+
+def test_summary_of_two_bases():
+    """Votes have a row a base; the other labels one of all runs, before and after; a line a base.
+    """
+    results = make_ends()
+    second = [row | {"base": "good-code-steps550-seed1", "before_accuracy": 0.5,
+                     "after_accuracy": 0.65, "gain_total": 0.4} for row in results.runs]
+    found = lesson.summary(Results(results.runs + second, {}))
+    now, frozen, right, coin = lesson.PAID.values()
+    assert [row[:4] for row in found.rows[1:]] == [
+        *([paid, base, "2", accuracy] for paid in (now, frozen)
+          for base, accuracy in (("first", "0.30 -> 0.55"), ("second", "0.50 -> 0.65"))),
+        *([paid, "all 2", "4", "0.40 -> 0.60"] for paid in (right, coin))]
+    assert "second base: votes now +40.0 ± 0.0" in found.sentence
 
 
 def test_summary_counts_seeds_that_end_far_apart():

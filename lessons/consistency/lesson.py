@@ -1,8 +1,8 @@
 """Does rewarding a model's agreement with itself last?
 
 Not for long where the step is large for the base: accuracy rises from 0.42 to 0.56, then falls to
-0.46 while agreement stays (5 seeds, and 3 on a second base). All of the rise is more code; inside
-code no label makes it more right, and frozen votes only wear it less. About 30 minutes on 2 cores.
+0.46 while agreement stays; so on two of three bases (5 seeds each). All of the rise is more code;
+no label makes it more right, and frozen votes only wear it less. About 40 minutes on 2 cores.
 """
 
 from statistics import mean
@@ -30,8 +30,9 @@ from lessons.report import (
 from lessons.summary import Summary
 
 BASES = (base_grid(base=["good-code"], steps=[300, 450, 550, 600]) | base_grid(base=["good-code"])
-         | base_grid(base=["good-code"], steps=[550], seed=[1]))
-HALF, OTHER = "good-code-steps550", "good-code-steps550-seed1"   # half competent, two seeds
+         | base_grid(base=["good-code"], steps=[550], seed=[1, 2]))
+HALF = "good-code-steps550"
+HALVES = {HALF: "first", f"{HALF}-seed1": "second", f"{HALF}-seed2": "third"}  # half competent
 YOUNG = ("good-code-steps300", "good-code-steps450", HALF, "good-code-steps600", "good-code")
 CURVES = ("agreement", "vote_accuracy")   # kept in curves.csv, beside what every lesson keeps
 
@@ -54,10 +55,9 @@ COLUMNS = {"agreement": "agreement", "accuracy": "accuracy", "label right": "vot
 
 
 def list_cells() -> tuple[list[dict], list[dict]]:
-    """The flags of every cell but its seeds: of the figure; and of all others."""
-    main = [{"base": HALF} | RECIPE | flags for flags in LABELS.values()]
-    others = [{"base": OTHER} | RECIPE | flags for flags in LABELS.values()]
-    others += [{"base": HALF} | RECIPE | flags for flags in VARIANTS.values()]
+    """The flags of every cell but its seeds: of all labels on all half competent bases; others."""
+    main = [{"base": base} | RECIPE | flags for base in HALVES for flags in LABELS.values()]
+    others = [{"base": HALF} | RECIPE | flags for flags in VARIANTS.values()]
     others += [phase_cell(base, lr) for base in YOUNG for lr in STEPS]
     return main, [cell for i, cell in enumerate(others) if cell not in main + others[:i]]
 
@@ -118,7 +118,7 @@ def tabulate_labels(results: Results, base: str, cells: dict[str, dict]) -> str:
 def tabulate_code(results: Results) -> str:
     """What a gain is made of: more code, or more right answers inside code. `(base)`: before RL."""
     lines = [["base", "reward", "code share", "right in code", "gain by switching", "within modes"]]
-    for base in (HALF, OTHER):
+    for base in HALVES:
         cells = {name: select_runs(results.runs, {"base": base} | RECIPE | flags)
                  for name, flags in LABELS.items()}
         found = [cell for cell in cells.values() if cell]
@@ -156,7 +156,7 @@ def tabulate_votes(results: Results) -> str:
     """Without training: what n votes of a base give; with: the best and last that training gave."""
     lines = [["base", "1 sample", "16 votes", "64 votes", "consensus: best", "last",
               "its 16 votes"]]
-    for base in YOUNG + (OTHER,):
+    for base in dict.fromkeys((*YOUNG, *HALVES)):
         voted = {row["votes"]: row["accuracy"] for row in results.evidence if row["base"] == base}
         cell = select_runs(results.runs, {"base": base} | RECIPE | LABELS["consensus"])
         if voted and cell:
@@ -168,11 +168,11 @@ def tabulate_votes(results: Results) -> str:
 
 
 def table(results: Results) -> str:
-    """Rewards on both bases; how much is code; what might help; the condition; plain votes."""
+    """Labels on all half competent bases; how much is code; variants; the condition; votes."""
     parts = {f"Labels on {base}: training prompts by batch, and the gain in points":
-             tabulate_labels(results, base, LABELS) for base in (HALF, OTHER)
+             tabulate_labels(results, base, LABELS) for base in HALVES
              if any(run["base"] == base for run in results.runs)}
-    if any(run["base"] == OTHER for run in results.runs):
+    if any(run["base"] != HALF for run in results.runs):
         parts |= {
             "What the gains are made of: share of code, accuracy inside it, and points of the gain":
                 tabulate_code(results),
@@ -186,28 +186,32 @@ def table(results: Results) -> str:
 
 
 def show_ends(cell: list[dict], name: str) -> str:
-    """'0.42 -> 0.58': before and after; of seeds that end far apart how many are above a line."""
-    after = [run[f"after_{name}"] for run in cell]
+    """'0.42 -> 0.58': means before and after; of runs that end far apart how many are above a line.
+    """
+    before, after = ([run[f"{when}_{name}"] for run in cell] for when in ("before", "after"))
     shown = show_seeds(after, 2, "", 1) if is_split(after, 1) else f"{mean(after):.2f}"
-    return f"{cell[0][f'before_{name}']:.2f} -> {shown}"
+    return f"{mean(before):.2f} -> {shown}"
 
 
 def select_labels(results: Results) -> dict[tuple[str, str], list[dict]]:
     """{(base, label): runs} of the main experiment, without those that have not been run."""
     cells = {(base, name): select_runs(results.runs, {"base": base} | RECIPE | flags)
-             for base in (HALF, OTHER) for name, flags in LABELS.items()}
+             for base in HALVES for name, flags in LABELS.items()}
     return {key: cell for key, cell in cells.items() if cell}
 
 
 def summary(results: Results) -> Summary:
-    """Every label on both half competent bases: what it does to agreement, and to the truth."""
+    """What each label does to agreement, and to the truth: votes on each base, others on all."""
     columns = {"accuracy": "accuracy", "agreement": "agreement", "programs": "code_share",
                "programs right": "accuracy_code"}
-    rows = [["base", "paid for", "seeds", *columns]]
-    cells = select_labels(results)
-    for (base, name), cell in cells.items():
-        rows.append(["first" if base == HALF else "second", PAID[name], str(len(cell)),
-                     *(show_ends(cell, column) for column in columns.values())])
+    rows, cells = [["paid for", "base", "runs", *columns]], select_labels(results)
+    for name, paid in PAID.items():
+        found = {HALVES[base]: cell for (base, label), cell in cells.items() if label == name}
+        if len(found) > 1 and name not in ("consensus", "frozen"):
+            found = {f"all {len(found)}": [run for cell in found.values() for run in cell]}
+        for where, cell in found.items():
+            rows.append([paid, where, str(len(cell)),
+                         *(show_ends(cell, column) for column in columns.values())])
     title = "Shares on 400 problems that no training has used, before and after RL"
     return Summary(title, rows, describe_gains(cells))
 
@@ -216,10 +220,10 @@ def describe_gains(cells: dict[tuple[str, str], list[dict]]) -> str:
     """The gain of accuracy under each label, with Student's 95% interval, a line a base."""
     lines = []
     short = {"consensus": "votes now", "frozen": "frozen votes", "correct": "right answer"}
-    for base, where in ((HALF, "first base"), (OTHER, "second base")):
+    for base, where in HALVES.items():
         parts = [f"{text} {show_mean(gains(cells[base, name]))}"
                  for name, text in short.items() if (base, name) in cells]
-        lines += [f"{where}: {', '.join(parts)}"] if parts else []
+        lines += [f"{where} base: {', '.join(parts)}"] if parts else []
     sizes = sorted({len(cell) for cell in cells.values()}, reverse=True)
     note = ("one seed: enough to see it, not to claim it" if sizes == [1]
             else f"95% intervals over {' and '.join(map(str, sizes))} seeds")
