@@ -199,8 +199,8 @@ def check_numbers(number: int, words: list[str]) -> None:
     print(align(lines))
     outside = sum(line[-1] == "OUTSIDE" for line in lines)
     print("These are the numbers that we find." if not outside else
-          f"{outside} of {len(given)} are not what we find. Look again at the rows that you used or "
-          "at a command's flags,\nand at your formula.")
+          f"{outside} of {len(given)} are not what we find. Look again at the rows that you took, "
+          "or at a command's\nflags, and at your formula.")
     lacking = [f"{name}=NUMBER" for name in names if name not in given]
     suggest(f"python -m course.problems check {number} {' '.join(lacking)}" if lacking
             else "write the explanation: where does each number come from?")
