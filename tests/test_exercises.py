@@ -337,19 +337,46 @@ def test_results_of_pytest_are_read(tmp_path):
 <testcase classname="tests.test_a" name="test_x[2]"><failure message="assert 1&#10;so"/></testcase>
 <testcase classname="tests.test_a" name="test_y"/>
 <testcase classname="tests.test_a" name="test_z"><skipped message="no"/></testcase>
+<testcase classname="tests.test_a" name="test_n"><failure message="NotImplementedError">
+    def test_n():
+&gt;       update(1)
+rlvr.py:9: in update
+    def select(self, rows):
+        """What it does."""
+&gt;       raise NotImplementedError
+E       NotImplementedError
+
+model.py:64: NotImplementedError</failure></testcase>
+<testcase classname="tests.test_a" name="test_d"><failure message="NotImplementedError">
+    def read_answer(answer):
+course/exercises/door.py:9: NotImplementedError</failure></testcase>
 </testsuite></testsuites>''', encoding="utf-8")
     assert grading.read_cases(path) == {
         "test_a.py::test_x": ["", "tests/test_a.py::test_x[2]: assert 1"],
         "test_a.py::test_y": [""],
-        "test_a.py::test_z": ["tests/test_a.py::test_z: no"]}
+        "test_a.py::test_z": ["tests/test_a.py::test_z: no"],
+        "test_a.py::test_n": ["tests/test_a.py::test_n: NotImplementedError in model.py:select"],
+        "test_a.py::test_d": ["tests/test_a.py::test_d: NotImplementedError"]}
 
 
 def test_what_is_said_of_a_failure():
     """What does not hold, unless nothing was written that could be wrong."""
     check = EXERCISES["clip"].checks[0]
     assert grading.Failure(check, "test_x: assert 0").broken == check.holds
-    missing = grading.Failure(check, "test_x: NotImplementedError")
-    assert missing.broken == "a function that it goes through is not written"
+    missing = [grading.Failure(check, f"test_x: NotImplementedError{where}").broken
+               for where in ("", " in losses.py:grpo")]
+    assert missing == ["a function is not written, and this test goes through it",
+                       "losses.py:grpo is not written, and this test goes through it"]
+
+
+def test_what_comes_after_a_check():
+    """Handing in is the next step only of what passes; else the first test that does not."""
+    right = grading.Grade("gae", True, [])
+    wrong = grading.Grade("clip", True, [grading.Failure(EXERCISES["clip"].checks[1], "assert 0")])
+    assert exercises.say_after_check([right])[0].startswith("hand in")
+    after = exercises.say_after_check([right, wrong])
+    assert after[0].startswith(f"python -m pytest tests/{EXERCISES['clip'].checks[1].test} ")
+    assert after[1] == "course/exercises/clip.md has hints"
 
 
 # Slow: three of them, others each time, also in CI. Full: all.

@@ -1,4 +1,4 @@
-"""Pages that teach: README.md and each lesson's README.md say what was measured, in plain prose.
+"""Pages that teach: README.md, each lesson's README.md and the course speak in plain prose.
 
 What a page must be is measured where it can be: how many numbers and how many connecting words its
 prose has, that its tables are short and titled, that its terms are defined where they are first
@@ -25,6 +25,9 @@ SECTIONS = ["The question", "Guess first", "The setup, on one example", "Run it"
 TEACHING = {name: ROOT / "lessons" / name / "README.md" for name in TAUGHT}
 if "## Limits" in (ROOT / "README.md").read_text("utf-8"):
     TEACHING["README"] = ROOT / "README.md"
+COURSE = {path.relative_to(ROOT / "course").as_posix(): path for path in [
+    ROOT / "course/README.md", *sorted(ROOT.glob("course/*/README.md")),
+    *sorted(ROOT.glob("course/lectures/[1-9].md"))]}
 CONNECT = (r"because|since|therefore|so that|for example|for instance|that is|in other words|"
            r"which means|this means|suppose|imagine|recall|consider|note that|intuitively|"
            r"in short|we|you|your|our|us")
@@ -62,14 +65,23 @@ def test_lessons_teach_in_the_same_order(name):
     assert "(RESULTS.md)" in read_page(name)
 
 
-@pytest.mark.parametrize("name", TEACHING)
-def test_prose_connects_and_counts_little(name):
+def count_words(text: str) -> int:
+    return len(re.findall(r"[A-Za-z][A-Za-z'’-]*", strip_markup(text)))
+
+
+@pytest.mark.parametrize("path", [*TEACHING.values(), *COURSE.values()],
+                         ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_prose_connects_and_counts_little(path):
     """Telegrams have many numbers and no `because`: at most 4.5 in 100 words, at least 1 in 100."""
-    prose = strip_markup(read_page(name))
-    words = len(re.findall(r"[A-Za-z][A-Za-z'’-]*", prose))
+    text = path.read_text("utf-8")
+    prose, words = strip_markup(text), count_words(text)
     assert 100 * len(re.findall(NUMBER, prose)) / words <= 4.5
     assert 100 * len(re.findall(rf"\b({CONNECT})\b", prose, re.IGNORECASE)) / words >= 1.0
-    assert words <= 1600
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_pages_are_read_in_one_sitting(name):
+    assert count_words(read_page(name)) <= 1600
 
 
 @pytest.mark.parametrize("name", TEACHING)

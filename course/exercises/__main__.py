@@ -82,17 +82,31 @@ def read_marked(folder: Path) -> list[str]:
 
 def check_folder(folder: Path, names: list[str]) -> None:
     """Run the checks of some exercises in a copy, with its own tests, and print what they say."""
-    grades = []
-    for name in names or read_marked(folder):
-        try:
-            failures = judge_checks(name, lambda arguments: run_here(folder, arguments, LONGEST))
-        except subprocess.TimeoutExpired:
-            raise InputError(f"{name}: not done after {LONGEST} seconds") from None
-        grades.append(Grade(name, True, failures))
+    def run_copy(arguments: list[str]) -> subprocess.CompletedProcess:
+        return run_here(folder, arguments, LONGEST)
+
+    names, grades = names or read_marked(folder), []
+    with progress_bar(total=len(names), desc="checking") as bar:
+        for name in names:
+            try:
+                failures = judge_checks(name, run_copy)
+            except subprocess.TimeoutExpired:
+                raise InputError(f"{name}: not done after {LONGEST} seconds") from None
+            grades.append(Grade(name, True, failures))
+            bar.update()
     for grade in grades:
         print(f"{grade.name:<11}{grade.passed:3d} of {grade.most}")
         print_failures(grade)
-    suggest("hand in the folder: grading also draws inputs that are in no test")
+    suggest(*say_after_check(grades))
+
+
+def say_after_check(grades: list[Grade]) -> list[str]:
+    """What a student does next: look at the first failure, or hand in."""
+    lacking = next((grade for grade in grades if grade.failures), None)
+    if lacking is None:
+        return ["hand in the files that you changed: grading also draws inputs that are in no test"]
+    return [f"python -m pytest tests/{lacking.failures[0].check.test}    # in the copy: the first",
+            f"course/exercises/{lacking.name}.md has hints"]
 
 
 # --- grade

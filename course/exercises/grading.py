@@ -5,6 +5,7 @@ that the student's functions get right (draws.py): so an answer that is written 
 is worth nothing.
 """
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -36,8 +37,9 @@ class Failure(NamedTuple):
 
     @property
     def broken(self) -> str:
-        missing = "NotImplementedError" in self.message
-        return "a function that it goes through is not written" if missing else self.check.holds
+        found = re.search(r"NotImplementedError(?: in (\S+))?", self.message)
+        return (f"{found[1] or 'a function'} is not written, and this test goes through it"
+                if found else self.check.holds)
 
 
 class Grade(NamedTuple):
@@ -189,6 +191,20 @@ def read_cases(path: Path) -> dict[str, list[str]]:
         messages = [bad.get("message") or bad.tag for bad in case
                     if bad.tag in ("failure", "error", "skipped")]
         message = messages[0].split("\n")[0] if messages else ""
+        if message == "NotImplementedError":
+            message += name_unwritten("".join(bad.text or "" for bad in case))
         label = f"tests/{module}.py::{name}: {message}" if message else ""
         cases.setdefault(f"{module}.py::{name.split('[')[0]}", []).append(label)
     return cases
+
+
+def name_unwritten(traceback: str) -> str:
+    """' in FILE:FUNCTION', the last one of pytest's traceback; '' if that is none of a student's.
+
+    Behind the door a traceback ends in the stub, and says nothing of where the error was raised.
+    """
+    files = re.findall(r"^(\S+\.py):\d+: NotImplementedError$", traceback, re.MULTILINE)
+    functions = re.findall(r"^ +def (\w+)\(", traceback, re.MULTILINE)
+    if not files or not functions or re.match("course|tests", files[-1]):
+        return ""
+    return f" in {Path(files[-1]).as_posix()}:{functions[-1]}"

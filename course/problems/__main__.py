@@ -1,9 +1,9 @@
 """Twelve problems: predict what a run will do, run it, explain it.
 
     python -m course.problems                            # which there are
-    python -m course.problems check 6 RUNFOLDER ...      # your runs beside what seeds do
+    python -m course.problems check 6 RUNFOLDER ...      # your runs beside runs with other seeds
     python -m course.problems check 11 spread=4 seeds=9  # numbers that you worked out
-    python -m course.problems expected 6                 # what seeds do; look after predicting
+    python -m course.problems expected 6                 # what other seeds gave; predict first
 
 The page is course/problems/README.md. `check` compares numbers and a curve of each run with stored
 runs of the same setting, and says which runs of the problem are missing. Explanations it leaves to
@@ -73,8 +73,9 @@ def list_problems() -> None:
 
 
 def show_problem(number: int) -> None:
-    print(f"Problem {number}, {PROBLEMS[number].title}: a new seed lies between these in 95 of 100 "
-          f"cases\n\n{write_expected(number)}")
+    bounds = ("what counts as right" if PROBLEMS[number].numbers else
+              "bounds between which a run\nwith a new seed lies in 95 of 100 cases")
+    print(f"Problem {number}, {PROBLEMS[number].title}: {bounds}\n\n{write_expected(number)}")
     suggest(f"python -m course.problems check {number} {list_given(number)}")
 
 
@@ -114,7 +115,7 @@ def compare_numbers(problem: Assignment, runs: list[StudentRun]) -> tuple[str, i
 
 
 def compare_curve(run: StudentRun, column: str) -> str:
-    """A run's curve at a few points, beside what seeds do there; how often it is within."""
+    """A run's curve at a few points, beside what other seeds gave; how often it is within."""
     expected = expect_curve(run.cell, column)
     inside = sum(point.holds(own[column]) for own, point in zip(run.curve, expected))
     lines = [["rollout batch", "yours", "mean", "from", "to"]]
@@ -163,7 +164,7 @@ def check_runs(number: int, folders: list[str]) -> None:
     """A student's runs beside the stored ones."""
     problem = PROBLEMS[number]
     runs = [read_student_run(Path(folder), number) for folder in folders]
-    print(f"Problem {number}, {problem.title}: your runs, and what stored seeds do\n")
+    print(f"Problem {number}, {problem.title}: your runs, and stored runs with other seeds\n")
     table, inside, of = compare_numbers(problem, runs)
     print(table, *(compare_curve(run, problem.curve) for run in runs), sep="\n\n")
     print("\n" + "\n".join([*compare_twins(runs), say_found(inside, of)]))
@@ -198,7 +199,8 @@ def check_numbers(number: int, words: list[str]) -> None:
     print(align(lines))
     outside = sum(line[-1] == "OUTSIDE" for line in lines)
     print("These are the numbers that we find." if not outside else
-          f"{outside} of {len(given)} are not what we find: which rows, flags, formula?")
+          f"{outside} of {len(given)} are not what we find. Look again at the rows that you took, "
+          "or at a command's\nflags, and at your formula.")
     lacking = [f"{name}=NUMBER" for name in names if name not in given]
     suggest(f"python -m course.problems check {number} {' '.join(lacking)}" if lacking
             else "write the explanation: where does each number come from?")
@@ -214,8 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m course.problems", description=__doc__, allow_abbrev=False,
                     formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="check|expected")
-    check = commands.add_parser("check", help="compare your runs with what seeds do")
-    expected = commands.add_parser("expected", help="what seeds do")
+    check = commands.add_parser("check", help="compare your runs with other seeds")
+    expected = commands.add_parser("expected", help="what other seeds gave")
     for command in (check, expected):
         command.add_argument("number", type=number(int, least=1, most=len(PROBLEMS)),
                              metavar="NUMBER")

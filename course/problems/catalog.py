@@ -1,4 +1,4 @@
-"""The problems: which runs each asks for, which numbers are read off them, and what seeds do.
+"""The problems: their runs, the numbers that are read off these, and what other seeds gave.
 
 A cell is a setting of `train`. What is expected of it are the stored runs of the same setting:
 those of a lesson, in lessons/NAME/runs.csv and curves.csv, with the command of each.
@@ -48,7 +48,7 @@ class Assignment(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What seeds do: a new one lies between low and high in 95 of 100 cases."""
+    """What stored seeds gave: a new one lies between low and high in 95 of 100 cases."""
 
     mean: float
     low: float
