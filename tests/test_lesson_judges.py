@@ -1,5 +1,6 @@
 """Lesson judges: what is measured of a judge by hand; its grid, table and figure from made rows."""
 
+import json
 import types
 
 import numpy as np
@@ -12,7 +13,7 @@ from data import corpus, task
 from data.answers import parse_box
 from lessons import report
 from lessons.grid import locate_run
-from lessons.judges import lesson, measure
+from lessons.judges import lesson, measure, policies
 from lessons.report import Results, read_results
 from tests.helpers import ROOT
 from tests.test_lesson_consistency import check_stored_grid, make_row, split_lines
@@ -99,7 +100,10 @@ def test_the_grid():
                                         for name in judges}
     assert all(len(lesson.FIRST[kind]) == 3 for kind in list(lesson.FIRST)[:3])
     commands = lesson.evidence_commands(runs)
-    assert len(commands) == len({run["judge"] for run in runs if "judge" in run})
+    others = {(run["judge"], run["base"]) for run in runs
+              if "judge" in run and run["base"] in policies.BASES}
+    assert len(commands) == len({run["judge"] for run in runs if "judge" in run}) + len(others)
+    assert len(others) == 6 and len({path for _, path, _ in commands}) == len(commands)
     assert len(lesson.runs(quick=True)) == 2
 
 
@@ -166,6 +170,49 @@ def test_a_judge_that_reasons_and_shares_the_bug_parts_the_rules():
     assert lesson.count_judges([payer], lesson.says_kind) == (0, 1)
 
 
+def make_others() -> Results:
+    """A judge that reasons and an oracle on a policy of another seed; shares of its answers."""
+    judge = next(iter(lesson.FIRST["reasoning"]))
+    policy = next(iter(policies.BASES))
+    evidence = [{"judge": judge, "what": "gap", "policy": policy, "edge": 0.4, "text right": 0.9,
+                 "text wrong": 0.0, "code right": 0.1, "code wrong": 0.9}]
+    rows = [make_row({"base": policy} | flags, seed, before_accuracy=0.4, after_accuracy=end)
+            for flags, ends in ((lesson.pay_by(judge), (0.95, 0.5)), (lesson.ORACLE, (0.99,)),
+                                ({"reward": "random"}, (0.2,)))
+            for seed, end in enumerate(ends, 1)]
+    return Results(rows, {}, evidence)
+
+
+def test_edges_on_other_policies():
+    """Each policy's own shares make the edge; a coin has none; pairs are counted, not runs."""
+    results, payers = make_others(), lesson.name_other_payers()
+    head, *lines = split_lines(policies.tabulate(results, payers, lesson.LIFTED))
+    edge = 0.53 * (0.9 - 0.1) + 0.43 * (0.0 - 0.9)
+    assert lines == [
+        ["bad-code-seed1", "coin", "0.40 -> 0.20", "0 of 1"],
+        ["bad-code-seed1", "reasoning", "+0.400", "lift", "0.40 -> 0.72 ± 0.32", "1 of 2",
+         "1 of 2"],
+        ["bad-code-seed1", "coin for the right", f"{edge:+.3f}", "lift", "0.40 -> 0.99", "1 of 1",
+         "1 of 1"]]
+    cells = policies.list_cells(results, payers)
+    assert policies.count_pairs(cells, lesson.LIFTED) == (0, 1)
+    assert policies.count_pairs(cells, 0.4) == (1, 1)
+
+
+def test_measure_on_a_named_policy(tmp_path, monkeypatch):
+    """Only the gap, on that one's answers; a base that is no judge is refused."""
+    asked = []
+    monkeypatch.setattr(measure, "measure_gap", lambda *models: asked.append(models) or {"gap": 1})
+    monkeypatch.setattr(measure, "load_checkpoint", lambda path, _: (
+        path.stem, {"corpus": "bad-code" if "bad" in path.stem else "judge-direct"}))
+    monkeypatch.setattr(measure, "locate_base", lambda name: tmp_path / f"{name}.pt")
+    out = tmp_path / "gap.json"
+    assert measure.main(["umpire", "--policy", "bad-code-seed1", "--out", str(out)]) == 0
+    assert json.loads(out.read_text("utf-8")) == {"kind": "judge-direct", "gap": {"gap": 1}}
+    assert asked == [("umpire", "judge-direct", "bad-code-seed1")]
+    assert measure.main(["bad-code", "--policy", "bad-code-seed1", "--out", str(out)]) == 2
+
+
 def test_rewards_by_hand():
     """First and last of what is paid; a batch without wrong answers says nothing of them."""
     lines = split_lines(lesson.tabulate_rewards(make_results()))
@@ -196,7 +243,7 @@ def test_summary_of_the_stored_results():
             and "--verdict soft" not in run["flags"]]
     assert sum(int(row[2]) for row in found.rows[1:] if row[1]) == len(paid)
     said = " ".join(found.sentence.split())
-    assert "10 of 10 judges" in said and "no others, held on 9 of 10 and 7 of 8" in said
+    assert "10 of 10 judges" in said and "no others, held on 9 of 10 and 7 of 10" in said
 
 
 def test_figure_of_the_stored_results():

@@ -1,8 +1,8 @@
 """Do judges gain from reasoning first, and what is a judge worth as a reward?
 
 At equal training tokens a judge that reasons is right in 0.97, one that does not in 0.51. As a
-reward what counts is its edge on what the policy does: its sign foretold every run of 7 of 8 new
-judges, and so does the rule that those that reason lift. About 75 minutes on 2 cores.
+reward what counts is its edge on what the policy does: its sign foretold every run of 9 of 10 new
+judges, the rule that those that reason lift of 7 of 10. About 95 minutes on 2 cores.
 """
 
 import json
@@ -14,6 +14,7 @@ import torch
 
 from lessons.chance import chance
 from lessons.grid import base_grid, grid, locate_run, place_base, scale_seeds
+from lessons.judges import policies
 from lessons.judges.measure import SIZES, measure_answers_given
 from lessons.report import (
     BLUE,
@@ -45,14 +46,16 @@ FIRST = {"direct": base_grid(**SAME, seed=[0, 1, 2]),
          "shares the bug": base_grid(**REASONS, seed=[0], judge_program=["bad"])}
 # Judges that no run had seen when the rule below was written down.
 NEW = {"direct": base_grid(**SAME, seed=[3, 4]),
-       "young reasoning": base_grid(base="judge-reasoning", steps=[300, 400, 500], seed=[3, 4])}
+       "young reasoning": base_grid(base="judge-reasoning", steps=[300, 400, 500], seed=[3, 4]),
+       "shares the bug": base_grid(**REASONS, seed=[1, 2], judge_program=["bad"])}
 POLICIES = base_grid(base=["good-code", "bad-code", "no-code"])
-BASES = POLICIES | {name: flags for kinds in (FIRST, NEW) for judges in kinds.values()
-                    for name, flags in judges.items()}
+BASES = POLICIES | policies.BASES | {name: flags for kinds in (FIRST, NEW)
+                                     for judges in kinds.values() for name, flags in judges.items()}
 EVIDENCE_SECONDS = 50   # to measure a judge, about
 CURVES = ("reward_right", "reward_wrong", "reward_gap", "reward_code", "reward_text")
 
 TPR, FPRS = 0.53, (0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
+ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}   # a coin that favours the right
 LIFTED = 0.9     # accuracy on bad-code from which on a run counts as lifted; the base has 0.45
 WAYS = ("majority", "mean", "tuned")
 KINDS = ("right", "near miss", "text guess", "habit's bug", "random", "not a number")
@@ -75,6 +78,14 @@ def list_oracles() -> list[dict]:
     return grid(reward=["noisy_oracle", "fixed_oracle"], tpr=TPR, fpr=list(FPRS))
 
 
+def name_other_payers() -> dict[str, dict]:
+    """{name: flags} of what pays the policies of other pretraining seeds; of judges the first."""
+    judges = {kind: pay_by(next(iter(FIRST[kind])))
+              for kind in ("direct", "reasoning", "shares the bug")}
+    return {"right or wrong": {"reward": "correct"}, "coin": {"reward": "random"}, **judges,
+            "coin for the right": ORACLE}
+
+
 def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
     if quick:
         return [{"base": "bad-code", "seed": 1} | reward
@@ -91,7 +102,13 @@ def runs(seeds: int = 5, quick: bool = False) -> list[dict]:
               for kind in ("direct", "reasoning")]
     known = [flags for flags, _ in cells]
     cells = [cell for i, cell in enumerate(cells) if cell[0] not in known[:i]]
-    return [flags | {"seed": seed} for flags, n in cells for seed in range(1, n + 1)]
+    return ([flags | {"seed": seed} for flags, n in cells for seed in range(1, n + 1)]
+            + policies.runs(name_other_payers(), seeds))
+
+
+def follows(run: dict) -> bool:
+    """Whether the curve of a run is stored: not on policies of other pretraining seeds."""
+    return run["base"] not in policies.BASES
 
 
 def list_judges(runs: list[dict]) -> list[str]:
@@ -103,6 +120,11 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
 
     Of new ones no votes: they are there for what their edge says.
     """
+    return measure_commands(runs) + policies.evidence_commands(runs)
+
+
+def measure_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
+    """What is measured of each judge itself, and on the first policy."""
     places = {judge: Path("runs", judge, "judge.json") for judge in list_judges(runs)}
     first = {judge for judges in FIRST.values() for judge in judges}
     return [(f"python -m lessons.judges.measure {judge} --out {path.as_posix()}"
@@ -113,12 +135,12 @@ def evidence_commands(runs: list[dict]) -> list[tuple[str, Path, str]]:
 def measure(runs: list[dict]) -> list[dict]:
     """Rows of every judge: its belief and its gap; and of its votes."""
     rows = []
-    for _, path, judge in evidence_commands(runs):
+    for _, path, judge in measure_commands(runs):
         found = json.loads(read_text(path))
         rows.append({"judge": judge, "what": "belief", **found["belief"], **found["gap"]})
         rows += [{"judge": judge, "what": f"votes{noise}", **row}
                  for noise, votes in found["voting"].items() for row in votes]
-    return rows + measure_hacking(runs)
+    return rows + policies.measure(runs) + measure_hacking(runs)
 
 
 def measure_hacking(runs: list[dict]) -> list[dict]:
@@ -260,11 +282,9 @@ def tabulate_hacking(results: Results) -> str:
 # --- what the gap says
 
 def measure_edge(results: Results, tpr: float, fpr: float) -> float:
-    """The edge of an oracle: what it pays text, which is right, above what it pays code."""
+    """The edge of an oracle on the first policy."""
     row = next(row for row in results.evidence if row["what"] == "belief")
-    text, code = (tpr * row[f"{mode} right"] + fpr * row[f"{mode} wrong"]
-                  for mode in ("text", "code"))
-    return text - code
+    return policies.compute_edge(row, tpr, fpr)
 
 
 def list_payers(results: Results, kinds: dict[str, dict]) -> list[dict]:
@@ -367,7 +387,9 @@ def table(results: Results) -> str:
             "What the edge of each oracle says of bad-code, and what became of it":
                 tabulate_payers(list_oracle_payers(results), "oracle"),
             "What the edge of judges that no run had seen says of bad-code, and what became of it":
-                tabulate_payers(list_payers(results, NEW), "new judge")}
+                tabulate_payers(list_payers(results, NEW), "new judge"),
+            "What the edge says of policies of two more pretraining seeds, and what became of them":
+                policies.tabulate(results, name_other_payers(), LIFTED)}
     return add_bounds(title_tables(parts))
 
 
@@ -378,8 +400,7 @@ PAYERS = {"judge that answers at once": ANSWERS_AT_ONCE,
           "at once, 3 x the tokens": list(FIRST["direct, 3 x tokens"]),
           "judge that reasons first": list(FIRST["reasoning"]),
           "reasons first, pretrained less": list(NEW["young reasoning"]),
-          "reasons, with the policy's bug": list(FIRST["shares the bug"])}
-ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}
+          "reasons, with the policy's bug": [*FIRST["shares the bug"], *NEW["shares the bug"]]}
 
 
 def show_payer(results: Results, name: str, cells: list[dict], beliefs: list[dict]) -> list[str]:
@@ -422,9 +443,12 @@ def say_edges(results: Results) -> str:
              for payers, word in ((known, "judges"), (new, "new ones"))
              for held, n in [count_judges(payers)]]
     plain = ["{} of {}".format(*count_judges(payers, says_kind)) for payers in (known, new)]
+    pairs = policies.count_pairs(policies.list_cells(results, name_other_payers()), LIFTED)
     return fill("The sign of the edge, measured before RL, was right on every run of "
                 f"{' and of '.join(parts)}; exact 95% intervals. The rule that judges that reason "
-                f"lift, and no others, held on {' and '.join(plain)}.", 96)
+                f"lift, and no others, held on {' and '.join(plain)}."
+                + (" On two more policies the sign was right on {} of {} pairs of a judge and a "
+                   "policy.".format(*pairs) if pairs[1] else ""), 96)
 
 
 # --- the figures
@@ -437,8 +461,8 @@ def list_groups(results: Results) -> list[tuple[str, str, list[dict]]]:
             ("reason first", BLUE, [payer for payer in known if payer["kind"] == "reasoning"]),
             ("reason, pretrained less", "#56B4E9",
              [payer for payer in new if payer["kind"] == "young reasoning"]),
-            ("reasons with the\npolicy's bug", RED,
-             [payer for payer in known if payer["kind"] == "shares the bug"]),
+            ("reason with the\npolicy's bug", RED,
+             [payer for payer in known + new if payer["kind"] == "shares the bug"]),
             ("no judge: coins that\nfavour right answers", GREY, list_oracle_payers(results))]
 
 

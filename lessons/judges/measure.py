@@ -216,24 +216,37 @@ def measure_answers_given(policy: Path, judge: Transformer, kind: str) -> dict:
             "accepted": float(accepted.mean()), "even": float(np.mean(even))}
 
 
-def measure_judge(path: Path, votes: bool) -> dict:
-    """Everything about one judge; its votes if they are asked for. InputError if it is none."""
+def load_judge(path: Path) -> tuple[Transformer, str]:
+    """(judge, its kind). InputError if it is none."""
     judge, checkpoint = load_checkpoint(path, torch.device("cpu"))
     kind = checkpoint["corpus"]
     if not CORPORA[kind].judges:
         raise InputError(f"{path} is a base, {kind}, and no judge")
+    return judge, kind
+
+
+def measure_gap_on(path: Path, policy: Path) -> dict:
+    """The gap and edge of one judge on a policy's answers. InputError if it is no judge."""
+    judge, kind = load_judge(path)
+    model, _ = load_checkpoint(policy, torch.device("cpu"))
+    return {"kind": kind, "gap": measure_gap(judge, kind, model)}
+
+
+def measure_judge(path: Path, votes: bool) -> dict:
+    """Everything about one judge; its votes if they are asked for. InputError if it is none."""
+    judge, kind = load_judge(path)
     voting = {"": measure_voting(judge, kind, 1.0)} if votes else {}
     if votes and kind == "judge-reasoning":
         voting[f", T = {NOISY:g}"] = measure_voting(judge, kind, NOISY)
-    policy, _ = load_checkpoint(locate_base("bad-code"), torch.device("cpu"))
-    return {"kind": kind, "belief": measure_belief(judge, kind),
-            "gap": measure_gap(judge, kind, policy), "voting": voting}
+    return measure_gap_on(path, locate_base("bad-code")) | {
+        "belief": measure_belief(judge, kind), "voting": voting}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lessons.judges.measure", description=head_of(__doc__))
     parser.add_argument("judge", help="a name in runs/bases, or a checkpoint")
     parser.add_argument("--votes", action="store_true", help="also of 1 to 32 verdicts")
+    parser.add_argument("--policy", help="only the gap, on this one's answers, not on bad-code's")
     parser.add_argument("--out", required=True, help="the JSON file to write")
     args = parser.parse_args(arguments)
 
@@ -241,7 +254,10 @@ def main(arguments: list[str] | None = None) -> int:
         out = Path(args.out)
         check_writable(out.parent, out.name)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write(out, to_json(measure_judge(locate_base(args.judge), args.votes)))
+        judge = locate_base(args.judge)
+        found = (measure_gap_on(judge, locate_base(args.policy)) if args.policy
+                 else measure_judge(judge, args.votes))
+        write(out, to_json(found))
         list_written(out)
         suggest("python -m lessons judges --stored    # to set it beside")
     return run_command(parser.prog, measure_to_file)
