@@ -34,6 +34,7 @@ class Quantity(NamedTuple):
     least: float = 0.0                          # what it can be: a share, unless said otherwise
     most: float = 1.0
     slack: float = SLACK                        # what a base made on another processor may change
+    of: str = ""                                # of a gain: what it is of, which ends where it ends
 
 
 class Assignment(NamedTuple):
@@ -82,9 +83,13 @@ def gain_of(name: str) -> Callable:
 PROGRAMS = Quantity("programs in the last batch", last_of("code_share"))
 CLIPPED = Quantity("tokens clipped, in percent", lambda row, curve:
                    100 * mean_of("clip_high", "clip_low")(row, curve), 2, 0, 100, 0)
-SAMPLED = Quantity("sampled accuracy, points gained", gain_of("accuracy"), 1, -100, 100, 1.0)
-GREEDY = Quantity("greedy accuracy, points gained", gain_of("greedy_accuracy"), 1, -100, 100, 1.0)
-PASSED = Quantity("pass@8, points gained", gain_of("pass_at_k_8"), 1, -100, 100, 1.0)
+def count_gain(title: str, name: str) -> Quantity:
+    return Quantity(f"{title}, points gained", gain_of(name), 1, -100, 100, 1.0, name)
+
+
+SAMPLED = count_gain("sampled accuracy", "accuracy")
+GREEDY = count_gain("greedy accuracy", "greedy_accuracy")
+PASSED = count_gain("pass@8", "pass_at_k_8")
 PAID = Quantity("paid in the last batch", last_of("reward"))
 GOOD = {"base": "good-code"}
 BAD = {"base": "bad-code"}
@@ -152,19 +157,31 @@ def expect(values: list[float], least: float = 0.0, most: float = 1.0, slack: fl
            ) -> Expected:
     """Student's 95% interval for one more value, t s sqrt(1 + 1/n) around the mean of n.
 
-    At least `slack` wide to each side, and it ends where the number ends, at `least` and `most`.
+    At least `slack` wide to each side, and as wide as the values are: where they are of two kinds,
+    most near one end and a few at the other, Student's alone leaves out some of its own. It ends
+    where the number ends, at `least` and `most`.
 
     >>> [round(number, 2) for number in expect([1.0, 2.0, 3.0], least=0, most=50)[:3]]
     [2.0, 0, 6.97]
     """
     n, center = len(values), mean(values)
     half = max(slack, find_student(n) * stdev(values) * math.sqrt(1 + 1 / n))
-    return Expected(center, max(least, center - half), min(most, center + half), values)
+    low, high = min(center - half, *values), max(center + half, *values)
+    return Expected(center, max(least, low), min(most, high), values)
 
 
 def expect_number(cell: Cell, quantity: Quantity) -> Expected:
-    values = [quantity.read(row, curve) for row, curve in find_runs_of(cell)]
-    return expect(values, *quantity[3:])
+    return expect_of(find_runs_of(cell), quantity)
+
+
+def expect_of(runs: list[tuple[dict, list[dict]]], quantity: Quantity) -> Expected:
+    """What runs of one setting let expect of one more."""
+    values = [quantity.read(row, curve) for row, curve in runs]
+    least, most = quantity.least, quantity.most
+    if quantity.of:   # a gain in points: accuracy ends at 0 and 1
+        before = 100 * mean(row[f"before_{quantity.of}"] for row, _ in runs)
+        least, most = -before - quantity.slack, 100 - before + quantity.slack
+    return expect(values, least, most, quantity.slack)
 
 
 def expect_curve(cell: Cell, column: str) -> list[Expected]:
