@@ -296,6 +296,20 @@ def test_trivial_answers_get_nothing_of_what_is_drawn(function):
     assert draws.count_agreements(function, "key", zeros) == (0, draws.CASES)
 
 
+@pytest.mark.parametrize("name", ["masked", "unweighted"])
+def test_what_a_dropped_token_adds_to_the_loss_is_free(name):
+    """Its gradient is zero, and no page says more. Catches a grade that asks for the zero of ours.
+    """
+    def call_shifted(shift, function, *arguments, **keywords):
+        loss, dropped = draws.real_call(function, *arguments, **keywords)
+        return loss + shift(dropped), dropped
+
+    free = functools.partial(call_shifted, lambda dropped: 3.0 * dropped)
+    assert draws.count_agreements(f"losses.py:{name}", "key", free) == (draws.CASES, draws.CASES)
+    wrong = functools.partial(call_shifted, lambda dropped: 3.0 * ~dropped)
+    assert draws.count_agreements(f"losses.py:{name}", "key", wrong) == (0, draws.CASES)
+
+
 def test_every_function_is_drawn_for():
     assert set(draws.CASES_OF) == set(EVERY)
 

@@ -20,11 +20,11 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 from course.bughunt.hunts import (
-    BASE_COMMAND,
     CLEAN_SEEDS,
     HUNTS,
     KINDS,
     Hunt,
+    base_command,
     find_odd,
     read_clean,
     read_last_numbers,
@@ -51,8 +51,8 @@ be. Run this here, one after the other (about a minute of one core):
     {base}
     {train}
 
-`clean.csv` has what four runs of the second command without the bug show, each with another seed:
-means over the batches, and the evaluation before and after. In the folder of the project,
+`clean.csv` has what four runs of both commands without the bug show, each with other seeds: means
+over the batches, and the evaluation before and after. In the folder of the project,
 `python -m course.bughunt compare` with the path of this folder puts your run beside them.
 
 Hand in the odd number, the line (FILE:LINE), what it should be, and why. The kinds of reasons:
@@ -126,7 +126,7 @@ def plant(folder: Path, seed: int, tests: bool) -> None:
 
 def write_page(hunt: Hunt) -> str:
     kinds = "\n".join(f"- `{name}`: {said}" for name, said in KINDS.items())
-    return PAGE.format(base=BASE_COMMAND, train=train_command(hunt.experiment), kinds=kinds)
+    return PAGE.format(base=base_command(), train=train_command(hunt.experiment), kinds=kinds)
 
 
 def write_clean(hunt: Hunt) -> str:
@@ -199,7 +199,7 @@ def explain(folder: Path, mutant: Mutant) -> str:
     return (f"{mutant.file}:{locate_bug(folder, mutant)}\n    here: {mutant.new}\n"
             f"   right: {mutant.old}\n{textwrap.fill(mutant.said, 100)}\n"
             f"Kind: {hunt.kind}, {KINDS[hunt.kind]}.\n"
-            f"Measured: {hunt.shows} is {shown} on three seeds, and {row['least']:.4g} to "
+            f"Measured: {hunt.shows} is {shown} on three bases, and {row['least']:.4g} to "
             f"{row['most']:.4g} in clean runs.\n"
             f"It breaks lesson {mutant.lesson}; {mutant.killer} fails on it.")
 

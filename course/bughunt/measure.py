@@ -3,7 +3,8 @@
     python -m course.bughunt.measure        # about five minutes of one core
 
 Each bug is planted in a copy of the project, and the command that a student gets is run there, on
-several seeds. What is in --work is not run again. Do it anew after a change of what is measured.
+several seeds, each with a base that another seed made. What is in --work is not run again. Do it
+anew after a change of what is measured.
 """
 
 import os
@@ -15,12 +16,12 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 from course.bughunt.hunts import (
-    BASE_COMMAND,
     BUG_SEEDS,
     CLEAN_SEEDS,
     EXPERIMENTS,
     HERE,
     HUNTS,
+    base_command,
     find_odd,
     read_last_numbers,
     train_command,
@@ -47,10 +48,13 @@ def run_lines(folder: Path, lines: list[str]) -> None:
         raise WorkError(f"{lines[0]} ended with {done.returncode}: {done.stderr[-300:]}")
 
 
-def make_base(work: Path) -> None:
-    if not (work / "base.pt").exists():
+def make_bases(work: Path) -> None:
+    """One for each seed, of the project without a bug."""
+    bases = {seed: work.absolute() / f"base{seed}.pt" for seed in (*CLEAN_SEEDS, *BUG_SEEDS)}
+    lines = [base_command(seed, str(base)) for seed, base in bases.items() if not base.exists()]
+    if lines:
         work.mkdir(parents=True, exist_ok=True)
-        run_lines(ROOT, [BASE_COMMAND.replace("base.pt", str(work.absolute() / "base.pt"))])
+        run_lines(ROOT, lines)
 
 
 def run_seeds(work: Path, experiment: str, seeds: tuple[int, ...],
@@ -64,9 +68,10 @@ def run_seeds(work: Path, experiment: str, seeds: tuple[int, ...],
             copy_project(folder, results=False, tests=False)
             if mutant:
                 write(folder / mutant.file, mutate(read_text(ROOT / mutant.file), mutant))
-            shutil.copyfile(work / "base.pt", folder / "base.pt")
-            run_lines(folder, [train_command(experiment, seed, str(out / str(seed)))
-                               for seed in missing])
+            for seed in missing:
+                shutil.copyfile(work / f"base{seed}.pt", folder / f"base{seed}.pt")
+            run_lines(folder, [train_command(experiment, seed, str(out / str(seed))).replace(
+                "base.pt", f"base{seed}.pt") for seed in missing])
     return [read_last_numbers(out / str(seed)) for seed in seeds]
 
 
@@ -84,7 +89,7 @@ def list_symptoms(runs: list[dict[str, float]], clean: dict[str, list[float]]) -
 
 
 def measure(work: Path) -> None:
-    make_base(work)
+    make_bases(work)
     clean = {name: join_numbers(run_seeds(work, name, CLEAN_SEEDS)) for name in EXPERIMENTS}
     write(HERE / "clean.csv", to_csv([
         write_row({"experiment": experiment, "number": name}, values, CLEAN_SEEDS)

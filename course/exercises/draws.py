@@ -175,7 +175,10 @@ def case_of_policy_loss(name: str) -> Callable:
                              torch.zeros(R, dtype=torch.long),
                              eps_low=float(rng.uniform(0.1, 0.3)),
                              eps_high=float(rng.uniform(0.1, 0.5)))
-        return [*draw_gradient(rng, loss, logprobs), dropped]
+        value, gradient = draw_gradient(rng, loss, logprobs)
+        if name != "clipped":   # what a token without a gradient adds to the loss is nowhere said
+            value = value.masked_fill(dropped, 0.0)
+        return [value, gradient, dropped]
     return case_policy_loss
 
 

@@ -68,7 +68,7 @@ def list_problems() -> None:
     print(align(lines))
     total = sum(sum(problem.points) for problem in PROBLEMS.values())
     print(f"{len(PROBLEMS)} problems in {len(PARTS)} parts, {total} points; minutes are of one "
-          "core, bases included")
+          "core,\nand a base takes two to three more, once")
     suggest("python -m course.problems check NUMBER RUNFOLDER ...    # when your runs are done")
 
 

@@ -34,12 +34,14 @@ class Quantity(NamedTuple):
     least: float = 0.0                          # what it can be: a share, unless said otherwise
     most: float = 1.0
     slack: float = SLACK                        # what a base made on another processor may change
+    of: str = ""                                # of a gain: what it is of, which ends where it ends
+    ratios: bool = False                        # do seeds differ by factors, more than by amounts?
 
 
 class Assignment(NamedTuple):
     title: str
     part: str
-    minutes: int                           # of one core, the base included
+    minutes: int                           # of one core, without the bases
     points: tuple[int, int, int]           # for prediction, runs, explanation
     cells: tuple[Cell, ...] = ()
     quantities: tuple[Quantity, ...] = ()
@@ -81,55 +83,59 @@ def gain_of(name: str) -> Callable:
 
 PROGRAMS = Quantity("programs in the last batch", last_of("code_share"))
 CLIPPED = Quantity("tokens clipped, in percent", lambda row, curve:
-                   100 * mean_of("clip_high", "clip_low")(row, curve), 2, 0, 100, 0)
-SAMPLED = Quantity("sampled accuracy, points gained", gain_of("accuracy"), 1, -100, 100, 1.0)
-GREEDY = Quantity("greedy accuracy, points gained", gain_of("greedy_accuracy"), 1, -100, 100, 1.0)
-PASSED = Quantity("pass@8, points gained", gain_of("pass_at_k_8"), 1, -100, 100, 1.0)
+                   100 * mean_of("clip_high", "clip_low")(row, curve), 2, 0, 100, 0, ratios=True)
+def count_gain(title: str, name: str) -> Quantity:
+    return Quantity(f"{title}, points gained", gain_of(name), 1, -100, 100, 1.0, name)
+
+
+SAMPLED = count_gain("sampled accuracy", "accuracy")
+GREEDY = count_gain("greedy accuracy", "greedy_accuracy")
+PASSED = count_gain("pass@8", "pass_at_k_8")
 PAID = Quantity("paid in the last batch", last_of("reward"))
 GOOD = {"base": "good-code"}
 BAD = {"base": "bad-code"}
 COIN = Cell("coin", GOOD, "clips")
 
 PROBLEMS = {
-    1: Assignment("A colder sample", "Sampling", 2, (3, 1, 4), numbers=("programs", "accuracy")),
-    2: Assignment("Groups that say nothing", "Sampling", 2, (3, 1, 4), (
+    1: Assignment("A colder sample", "Sampling", 1, (3, 1, 4), numbers=("programs", "accuracy")),
+    2: Assignment("Groups that say nothing", "Sampling", 1, (3, 1, 4), (
         Cell("p = 0.1", GOOD | {"p": 0.1}, "clips"),
         Cell("p = 0.001", GOOD | {"p": 0.001}, "clips"),
         Cell("correct", GOOD | {"reward": "correct"}, "spurious")),
         (Quantity("groups without signal, first batch", first_of("no_signal")),
          Quantity("groups without signal, all batches", mean_of("no_signal"))), "no_signal"),
-    3: Assignment("Fresh answers for every update", "Sampling", 3, (3, 1, 4), (
+    3: Assignment("Fresh answers for every update", "Sampling", 2, (3, 1, 4), (
         Cell("fresh", GOOD | {"steps": 640, "prompts": 2, "updates": 1, "lr": 0.004}, "clips"),
         COIN), (CLIPPED, PROGRAMS), "code_share"),
-    4: Assignment("One wall at a time", "Clips and drift", 2, (3, 1, 5), (
+    4: Assignment("One wall at a time", "Clips and drift", 1, (3, 1, 5), (
         Cell("upper wall only", GOOD | {"eps_low": 1e9}, "clips"),
         Cell("lower wall only", GOOD | {"eps_high": 1e9}, "clips")),
         (PROGRAMS, SAMPLED), "code_share"),
-    5: Assignment("Seldom paid, often paid", "Clips and drift", 4, (3, 1, 5), (
+    5: Assignment("Seldom paid, often paid", "Clips and drift", 3, (3, 1, 5), (
         Cell("p = 0.1", GOOD | {"p": 0.1}, "clips"),
         Cell("p = 0.9", GOOD | {"p": 0.9}, "clips"),
         Cell("p = 0.9, no PPO clip", GOOD | {"p": 0.9, "eps_low": 1e9, "eps_high": 1e9},
              "clips")), (PROGRAMS, SAMPLED), "code_share"),
-    6: Assignment("Closer walls", "Clips and drift", 3, (3, 1, 5), (
+    6: Assignment("Closer walls", "Clips and drift", 2, (3, 1, 5), (
         COIN, Cell("eps 0.2", GOOD | {"eps_low": 0.2, "eps_high": 0.2}, "clips"),
         Cell("eps 0.1", GOOD | {"eps_low": 0.1, "eps_high": 0.1}, "clips")),
         (CLIPPED, PROGRAMS), "code_share"),
-    7: Assignment("Your own clip in the loop", "Clips and drift", 3, (3, 2, 4), (
+    7: Assignment("Your own clip in the loop", "Clips and drift", 2, (3, 2, 4), (
         COIN, Cell("masked", GOOD | {"loss": "grpo_masked"}, "clips")),
         (CLIPPED, PROGRAMS), "code_share"),
-    8: Assignment("Paid for a box", "Rewards", 3, (3, 1, 4), (
+    8: Assignment("Paid for a box", "Rewards", 1, (3, 1, 4), (
         Cell("good-code", GOOD | {"reward": "format"}, "spurious"),
         Cell("bad-code", BAD | {"reward": "format"}, "spurious")), (SAMPLED, PAID), "reward"),
-    9: Assignment("The same coin on two other bases", "Rewards", 5, (3, 1, 4), (
+    9: Assignment("The same coin on two other bases", "Rewards", 3, (3, 1, 4), (
         Cell("bad-code", BAD, "spurious"), Cell("no-code", {"base": "no-code"}, "spurious")),
         (SAMPLED, GREEDY), "accuracy"),
-    10: Assignment("Paid for wrong answers only", "Rewards", 3, (3, 1, 4), (
+    10: Assignment("Paid for wrong answers only", "Rewards", 2, (3, 1, 4), (
         Cell("good-code", GOOD | {"reward": "incorrect"}, "spurious"),
         Cell("bad-code", BAD | {"reward": "incorrect"}, "spurious")),
-        (SAMPLED, PAID), "code_share"),
+        (SAMPLED, PROGRAMS), "code_share"),
     11: Assignment("How many seeds?", "Evaluation", 0, (2, 2, 4),
                    numbers=("spread", "seeds", "power")),
-    12: Assignment("Three yardsticks for one run", "Evaluation", 4, (3, 1, 4), (
+    12: Assignment("Three yardsticks for one run", "Evaluation", 2, (3, 1, 4), (
         Cell("good-code", GOOD, "spurious"), Cell("bad-code", BAD, "spurious")),
         (SAMPLED, GREEDY, PASSED), "accuracy"),
 }
@@ -148,23 +154,47 @@ def find_runs_of(cell: Cell) -> list[tuple[dict, list[dict]]]:
     return list(zip(runs, curves_of(results, runs)))
 
 
-def expect(values: list[float], least: float = 0.0, most: float = 1.0, slack: float = SLACK
-           ) -> Expected:
+def bound_student(values: list[float], slack: float) -> tuple[float, float]:
     """Student's 95% interval for one more value, t s sqrt(1 + 1/n) around the mean of n.
 
-    At least `slack` wide to each side, and it ends where the number ends, at `least` and `most`.
+    At least `slack` wide to each side.
+    """
+    n, center = len(values), mean(values)
+    half = max(slack, find_student(n) * stdev(values) * math.sqrt(1 + 1 / n))
+    return center - half, center + half
+
+
+def expect(values: list[float], least: float = 0.0, most: float = 1.0, slack: float = SLACK,
+           ratios: bool = False) -> Expected:
+    """Student's interval, of the logarithms if values differ by `ratios` and none is 0.
+
+    It is as wide as the values are: where they are of two kinds, most near one end and a few at the
+    other, Student's alone leaves out some of its own. It ends where the number ends, at `least` and
+    `most`.
 
     >>> [round(number, 2) for number in expect([1.0, 2.0, 3.0], least=0, most=50)[:3]]
     [2.0, 0, 6.97]
     """
-    n, center = len(values), mean(values)
-    half = max(slack, find_student(n) * stdev(values) * math.sqrt(1 + 1 / n))
-    return Expected(center, max(least, center - half), min(most, center + half), values)
+    if ratios and min(values) > 0:
+        low, high = map(math.exp, bound_student(list(map(math.log, values)), 0.0))
+    else:
+        low, high = bound_student(values, slack)
+    return Expected(mean(values), max(least, min(low, *values)), min(most, max(high, *values)),
+                    values)
 
 
 def expect_number(cell: Cell, quantity: Quantity) -> Expected:
-    values = [quantity.read(row, curve) for row, curve in find_runs_of(cell)]
-    return expect(values, *quantity[3:])
+    return expect_of(find_runs_of(cell), quantity)
+
+
+def expect_of(runs: list[tuple[dict, list[dict]]], quantity: Quantity) -> Expected:
+    """What runs of one setting let expect of one more."""
+    values = [quantity.read(row, curve) for row, curve in runs]
+    least, most = quantity.least, quantity.most
+    if quantity.of:   # a gain in points: accuracy ends at 0 and 1
+        before = 100 * mean(row[f"before_{quantity.of}"] for row, _ in runs)
+        least, most = -before - quantity.slack, 100 - before + quantity.slack
+    return expect(values, least, most, quantity.slack, quantity.ratios)
 
 
 def expect_curve(cell: Cell, column: str) -> list[Expected]:
