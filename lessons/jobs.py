@@ -39,10 +39,11 @@ class Job(NamedTuple):
 def count_jobs(tasks: int = 0) -> int:
     """One a core that we may use and half a GiB; at most four where a GPU is shared.
 
-    Of fewer than two tasks a core, all: side by side they end sooner than in two rounds.
+    Of up to two tasks a core, all: side by side they end sooner than in two rounds, since some are
+    shorter than others.
     """
     cores = count_cores()
-    wanted = tasks if cores < tasks < 2 * cores else cores
+    wanted = tasks if cores < tasks <= 2 * cores else cores
     jobs = max(1, int(min(wanted, read_memory() / JOB_BYTES)))
     return min(4, jobs) if torch.cuda.is_available() else jobs
 
