@@ -95,8 +95,8 @@ def test_jobs_fit_into_cores_and_memory(cores, memory, gpu, count, monkeypatch):
 
 
 @pytest.mark.parametrize("cores, tasks, memory, count", [
-    (2, 3, math.inf, 3), (2, 4, math.inf, 4), (2, 5, math.inf, 2), (2, 2, math.inf, 2), (2, 1, math.inf, 2),
-    (8, 15, math.inf, 15), (8, 15, 4 * GIB, 8), (1, 3, math.inf, 1)])
+    (2, 3, math.inf, 3), (2, 4, math.inf, 4), (2, 5, math.inf, 2), (2, 2, math.inf, 2),
+    (2, 1, math.inf, 2), (8, 15, math.inf, 15), (8, 15, 4 * GIB, 8), (1, 3, math.inf, 1)])
 def test_few_tasks_share_the_cores(cores, tasks, memory, count, monkeypatch):
     """What would be a second round that leaves cores idle is run beside the first."""
     monkeypatch.setattr(jobs, "count_cores", lambda: cores)
