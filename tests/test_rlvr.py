@@ -1298,7 +1298,7 @@ def test_pass_at_k_is_for_powers_of_two(samples, ks, monkeypatch):
 def test_summary_by_hand(base, tmp_path, capsys):
     """It says of the run what the flags and metrics.csv say; and the line that is printed."""
     assert train(base, tmp_path / "run", "--reward", "format", "--loss", "dr_grpo", "--seed", "3",
-                 "--lr", "0.05", "--eps", "0.01") == 0
+                 "--lr", "0.005", "--eps", "0.01") == 0
     summary, rows = read_json(tmp_path / "run/summary.json"), read_rows(tmp_path / "run")
     said = {key: summary[key] for key in ("base", "reward", "loss", "seed", "steps")}
     assert said == {"base": base, "reward": "format", "loss": "dr_grpo", "seed": 3, "steps": 4}
