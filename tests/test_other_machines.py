@@ -85,10 +85,17 @@ def write_program(folder: Path, name: str, program: str) -> Path:
     return folder / name
 
 
+def hear_hang_ups() -> None:
+    """As in a terminal of its own, although these tests themselves may run under nohup."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(*words, cwd: Path, **more) -> subprocess.Popen:
     """Python, its output kept; `more`: environment variables, and what Popen takes."""
     names = {name: more.pop(name) for name in list(more) if name.isupper()}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", **more}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8",
+               "preexec_fn": hear_hang_ups if os.name == "posix" else None, **more}
     return subprocess.Popen(list(map(str, words)), cwd=cwd, **options,
                             env={**os.environ, "OMP_NUM_THREADS": "1", **names})
 
