@@ -186,7 +186,7 @@ def make_others() -> Results:
 def test_edges_on_other_policies():
     """Each policy's own shares make the edge; a coin has none; pairs are counted, not runs."""
     results, payers = make_others(), lesson.name_other_payers()
-    head, *lines = split_lines(policies.tabulate(results, payers, lesson.LIFTED))
+    head, *lines = split_lines(policies.tabulate(results, payers))
     edge = 0.53 * (0.9 - 0.1) + 0.43 * (0.0 - 0.9)
     assert lines == [
         ["bad-code-seed1", "coin", "0.40 -> 0.20", "0 of 1"],

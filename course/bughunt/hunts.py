@@ -22,7 +22,7 @@ ODD, LEAST_RANGE, LEAST_RANGE_OF_EVALUATION = 2, 0.002, 0.05
 
 # A small base and small runs: all is made in a minute, and a bug that shows, shows there.
 BASE = "--base good-code --layers 2 --width 48 --heads 3 --batch 64 --steps 400"
-SMALL = "--base base.pt --threads 1 --eval-problems 40 --eval-samples 4 --prompts 16 --group 8"
+SMALL = "--threads 1 --eval-problems 40 --eval-samples 4 --prompts 16 --group 8"
 EXPERIMENTS = {
     "on-policy": "--reward correct --steps 3 --updates 1 --temperature 0.7",
     # Close walls and some batches more, so that a clip's numbers differ little from base to base.
@@ -80,8 +80,9 @@ def base_command(seed: int = 1, out: str = "base.pt") -> str:
     return f"python rlvr.py pretrain {BASE} --seed {seed} --threads 1 --out {out}"
 
 
-def train_command(experiment: str, seed: int = 1, out: str = "run") -> str:
-    return f"python rlvr.py train {SMALL} {EXPERIMENTS[experiment]} --seed {seed} --out {out}"
+def train_command(experiment: str, seed: int = 1, out: str = "run", base: str = "base.pt") -> str:
+    return (f"python rlvr.py train --base {base} {SMALL} {EXPERIMENTS[experiment]} "
+            f"--seed {seed} --out {out}")
 
 
 # --- the numbers of a run

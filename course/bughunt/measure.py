@@ -8,7 +8,6 @@ anew after a change of what is measured.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,9 +47,13 @@ def run_lines(folder: Path, lines: list[str]) -> None:
         raise WorkError(f"{lines[0]} ended with {done.returncode}: {done.stderr[-300:]}")
 
 
+def place_base_of(work: Path, seed: int) -> Path:
+    return work.absolute() / f"base{seed}.pt"
+
+
 def make_bases(work: Path) -> None:
     """One for each seed, of the project without a bug."""
-    bases = {seed: work.absolute() / f"base{seed}.pt" for seed in (*CLEAN_SEEDS, *BUG_SEEDS)}
+    bases = {seed: place_base_of(work, seed) for seed in (*CLEAN_SEEDS, *BUG_SEEDS)}
     lines = [base_command(seed, str(base)) for seed, base in bases.items() if not base.exists()]
     if lines:
         work.mkdir(parents=True, exist_ok=True)
@@ -68,10 +71,8 @@ def run_seeds(work: Path, experiment: str, seeds: tuple[int, ...],
             copy_project(folder, results=False, tests=False)
             if mutant:
                 write(folder / mutant.file, mutate(read_text(ROOT / mutant.file), mutant))
-            for seed in missing:
-                shutil.copyfile(work / f"base{seed}.pt", folder / f"base{seed}.pt")
-            run_lines(folder, [train_command(experiment, seed, str(out / str(seed))).replace(
-                "base.pt", f"base{seed}.pt") for seed in missing])
+            run_lines(folder, [train_command(experiment, seed, str(out / str(seed)),
+                                             str(place_base_of(work, seed))) for seed in missing])
     return [read_last_numbers(out / str(seed)) for seed in seeds]
 
 

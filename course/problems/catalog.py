@@ -81,13 +81,13 @@ def gain_of(name: str) -> Callable:
     return lambda row, curve: 100 * (row[f"after_{name}"] - row[f"before_{name}"])
 
 
-PROGRAMS = Quantity("programs in the last batch", last_of("code_share"))
-CLIPPED = Quantity("tokens clipped, in percent", lambda row, curve:
-                   100 * mean_of("clip_high", "clip_low")(row, curve), 2, 0, 100, 0, ratios=True)
 def count_gain(title: str, name: str) -> Quantity:
     return Quantity(f"{title}, points gained", gain_of(name), 1, -100, 100, 1.0, name)
 
 
+PROGRAMS = Quantity("programs in the last batch", last_of("code_share"))
+CLIPPED = Quantity("tokens clipped, in percent", lambda row, curve:
+                   100 * mean_of("clip_high", "clip_low")(row, curve), 2, 0, 100, 0, ratios=True)
 SAMPLED = count_gain("sampled accuracy", "accuracy")
 GREEDY = count_gain("greedy accuracy", "greedy_accuracy")
 PASSED = count_gain("pass@8", "pass_at_k_8")

@@ -16,6 +16,7 @@ from lessons.chance import chance
 from lessons.grid import base_grid, grid, locate_run, place_base, scale_seeds
 from lessons.judges import policies
 from lessons.judges.measure import SIZES, measure_answers_given
+from lessons.judges.rule import LIFTED, count_held, count_judges, says_edge, says_kind
 from lessons.report import (
     BLUE,
     GREY,
@@ -56,7 +57,6 @@ CURVES = ("reward_right", "reward_wrong", "reward_gap", "reward_code", "reward_t
 
 TPR, FPRS = 0.53, (0.48, 0.43, 0.38)   # of oracles: a direct judge's TPR
 ORACLE = {"reward": "noisy_oracle", "tpr": TPR, "fpr": FPRS[1]}   # a coin that favours the right
-LIFTED = 0.9     # accuracy on bad-code from which on a run counts as lifted; the base has 0.45
 WAYS = ("majority", "mean", "tuned")
 KINDS = ("right", "near miss", "text guess", "habit's bug", "random", "not a number")
 COLORS = {"direct": ORANGE, "direct, 3 x tokens": RED, "reasoning": BLUE, "shares the bug": GREY}
@@ -320,32 +320,6 @@ def list_oracle_payers(results: Results) -> list[dict]:
     return payers
 
 
-def says_edge(payer: dict) -> bool:
-    """Whether a judge lifts, by the rule of this lesson."""
-    return payer["edge"] > 0
-
-
-def says_kind(payer: dict) -> bool:
-    """By a rule that measures nothing: a judge that reasons lifts, one that does not does not."""
-    return not payer["name"].startswith("direct")
-
-
-def count_held(payers: list[dict], says=says_edge) -> tuple[int, int]:
-    """Of how many runs a rule says whether they are lifted; (held, all)."""
-    held = [(accuracy >= LIFTED) == says(payer)
-            for payer in payers for accuracy in payer["after"]]
-    return sum(held), len(held)
-
-
-def count_judges(payers: list[dict], says=says_edge) -> tuple[int, int]:
-    """Of how many judges a rule says it of every run; (held, all).
-
-    The runs of a judge share its errors, so that an interval has to count judges.
-    """
-    counts = [count_held([payer], says) for payer in payers]
-    return sum(held == n for held, n in counts), len(counts)
-
-
 def tabulate_payers(payers: list[dict], title: str) -> str:
     """A row a judge or oracle: its gap and edge, whether that promises a lift, what came of it."""
     lines = [[title, "gap", "edge", "says", "accuracy after", "lifted", "held"]]
@@ -389,7 +363,7 @@ def table(results: Results) -> str:
             "What the edge of judges that no run had seen says of bad-code, and what became of it":
                 tabulate_payers(list_payers(results, NEW), "new judge"),
             "What the edge says of policies of two more pretraining seeds, and what became of them":
-                policies.tabulate(results, name_other_payers(), LIFTED)}
+                policies.tabulate(results, name_other_payers())}
     return add_bounds(title_tables(parts))
 
 
@@ -443,7 +417,7 @@ def say_edges(results: Results) -> str:
              for payers, word in ((known, "judges"), (new, "new ones"))
              for held, n in [count_judges(payers)]]
     plain = ["{} of {}".format(*count_judges(payers, says_kind)) for payers in (known, new)]
-    pairs = policies.count_pairs(policies.list_cells(results, name_other_payers()), LIFTED)
+    pairs = policies.count_pairs(policies.list_cells(results, name_other_payers()))
     return fill("The sign of the edge, measured before RL, was right on every run of "
                 f"{' and of '.join(parts)}; exact 95% intervals. The rule that judges that reason "
                 f"lift, and no others, held on {' and '.join(plain)}."

@@ -225,9 +225,8 @@ def load_judge(path: Path) -> tuple[Transformer, str]:
     return judge, kind
 
 
-def measure_gap_on(path: Path, policy: Path) -> dict:
-    """The gap and edge of one judge on a policy's answers. InputError if it is no judge."""
-    judge, kind = load_judge(path)
+def measure_gap_on(judge: Transformer, kind: str, policy: Path) -> dict:
+    """The gap and edge of a judge on the answers of a policy's checkpoint."""
     model, _ = load_checkpoint(policy, torch.device("cpu"))
     return {"kind": kind, "gap": measure_gap(judge, kind, model)}
 
@@ -238,7 +237,7 @@ def measure_judge(path: Path, votes: bool) -> dict:
     voting = {"": measure_voting(judge, kind, 1.0)} if votes else {}
     if votes and kind == "judge-reasoning":
         voting[f", T = {NOISY:g}"] = measure_voting(judge, kind, NOISY)
-    return measure_gap_on(path, locate_base("bad-code")) | {
+    return measure_gap_on(judge, kind, locate_base("bad-code")) | {
         "belief": measure_belief(judge, kind), "voting": voting}
 
 
@@ -255,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_writable(out.parent, out.name)
         out.parent.mkdir(parents=True, exist_ok=True)
         judge = locate_base(args.judge)
-        found = (measure_gap_on(judge, locate_base(args.policy)) if args.policy
+        found = (measure_gap_on(*load_judge(judge), locate_base(args.policy)) if args.policy
                  else measure_judge(judge, args.votes))
         write(out, to_json(found))
         list_written(out)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from lessons.grid import base_grid, grid, scale_seeds
+from lessons.judges.rule import LIFTED, count_held, count_judges, says_edge
 from lessons.report import Results, align, select_runs, show_seeds
 from plumbing.files import read_text
 
@@ -39,10 +40,6 @@ def measure(runs: list[dict]) -> list[dict]:
             for _, path, judge in evidence_commands(runs)]
 
 
-def find_rows(results: Results, policy: str) -> list[dict]:
-    return [row for row in results.evidence if row["what"] == "gap" and row["policy"] == policy]
-
-
 def compute_edge(row: dict, tpr: float, fpr: float) -> float:
     """The edge of an oracle: what it pays text, which is right, above what it pays code."""
     text, code = (tpr * row[f"{mode} right"] + fpr * row[f"{mode} wrong"]
@@ -52,7 +49,7 @@ def compute_edge(row: dict, tpr: float, fpr: float) -> float:
 
 def find_edge(results: Results, policy: str, flags: dict) -> float | None:
     """What a payer pays a policy's words above its programs; None of one that is no judge."""
-    for row in find_rows(results, policy):
+    for row in [row for row in results.evidence if row.get("policy") == policy]:
         if "tpr" in flags:
             return compute_edge(row, flags["tpr"], flags["fpr"])
         if row["judge"] == flags.get("judge"):
@@ -74,26 +71,21 @@ def list_cells(results: Results, payers: dict[str, dict]) -> list[dict]:
     return cells
 
 
-def count_held(cell: dict, lifted: float) -> int:
-    """Of how many runs the sign of the edge says whether they end at `lifted` or above."""
-    return sum((accuracy >= lifted) == (cell["edge"] > 0) for accuracy in cell["after"])
-
-
-def count_pairs(cells: list[dict], lifted: float) -> tuple[int, int]:
+def count_pairs(cells: list[dict], lifted: float = LIFTED) -> tuple[int, int]:
     """Of how many pairs of a judge and a policy the sign says it of every run; (held, all)."""
     judged = [cell for cell in cells if cell["judge"] and cell["edge"] is not None]
-    return sum(count_held(cell, lifted) == len(cell["after"]) for cell in judged), len(judged)
+    return count_judges(judged, lifted=lifted)
 
 
-def tabulate(results: Results, payers: dict[str, dict], lifted: float) -> str:
+def tabulate(results: Results, payers: dict[str, dict]) -> str:
     """A row a policy and payer: what the edge promises, and what came of it."""
     lines = [["policy", "paid by", "edge", "says", "accuracy", "lifted", "held"]]
     for cell in list_cells(results, payers):
         n, known = len(cell["after"]), cell["edge"] is not None
         lines.append([cell["policy"], cell["name"],
-                      *([f"{cell['edge']:+.3f}", "lift" if cell["edge"] > 0 else "no lift"]
+                      *([f"{cell['edge']:+.3f}", "lift" if says_edge(cell) else "no lift"]
                         if known else ["", ""]),
                       f"{cell['before']:.2f} -> {show_seeds(cell['after'], 2, '', 1)}",
-                      f"{sum(accuracy >= lifted for accuracy in cell['after'])} of {n}",
-                      f"{count_held(cell, lifted)} of {n}" if known else ""])
+                      f"{sum(accuracy >= LIFTED for accuracy in cell['after'])} of {n}",
+                      "{} of {}".format(*count_held([cell])) if known else ""])
     return align(lines)
