@@ -469,8 +469,11 @@ def test_the_tables_of_the_heat_map():
     assert len(rows) == 12 and rows[0]["steps"] == "400" and rows[-1]["steps"] == "1700"
     assert rows[0]["new problems"] == "+2.0 ± 0.0" and rows[0]["step size"] == "0.015, 0.01"
     assert parse(by_lr.split("\n", 1)[1])[0]["lr 0.01"] == spread([16, 2], 1, "+")
-    trained, new = parse(effects.split("\n", 1)[1])
+    trained, new, *older = parse(effects.split("\n", 1)[1])
     assert trained["volume"] == "100%" and new["pretraining"] == "100%" and new["volume"] == ""
+    assert [row["cells"] for row in older] == [f"{row['cells']}, not 400 steps"
+                                               for row in (trained, new)]
+    assert older[0]["volume"] == "100%" and older[1]["pretraining"] == "100%"
     fewer = Results(results.runs[6:], {i - 6: curve for i, curve in results.curves.items()
                                        if i >= 6})
     assert len(heat.tabulate(fewer)) == 2

@@ -110,8 +110,15 @@ def split_squares(values: np.ndarray) -> list[float]:
     return [*shares, 1 - sum(shares)]
 
 
+def split_effects(means: np.ndarray) -> dict[str, list[float]]:
+    """Of means (bases, rewards, columns): shares of pretraining, reward, volume, and the rest."""
+    pretraining, reward, rest = split_squares(means[:, :, -1])
+    return {"training prompts": split_squares(means[:, :, :-1]),
+            "new problems": [pretraining, reward, float("nan"), rest]}
+
+
 def list_effects(results: Results) -> dict[str, list[float]]:
-    """{'training prompts': shares of pretraining, reward, volume, rest, 'new problems': ...}.
+    """{'training prompts': shares, 'new problems': ...}, and both without the youngest base.
 
     Nothing while a cell is missing.
     """
@@ -120,9 +127,10 @@ def list_effects(results: Results) -> dict[str, list[float]]:
         return {}
     means = np.array([[[mean(gain for gain, _ in column) for column in best[base, reward]]
                        for reward in REWARDS] for base in BASES])    # (bases, rewards, columns)
-    pretraining, reward, rest = split_squares(means[:, :, -1])
-    return {"training prompts": split_squares(means[:, :, :-1]),
-            "new problems": [pretraining, reward, float("nan"), rest]}
+    youngest = find_steps(next(iter(BASES)))
+    older = {f"{name}, not {youngest} steps": shares
+             for name, shares in split_effects(means[1:]).items()}
+    return split_effects(means) | older
 
 
 def tabulate_effects(results: Results) -> str:
