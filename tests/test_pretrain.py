@@ -134,7 +134,7 @@ def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
     model = tiny().float()
     (muon, adamw), _ = pretraining.make_pretraining_optimizers(
         model, PretrainConfig(lr_muon=0.3, lr_adamw=0.4, warmup=0, decay=1.0))
-    assert type(muon) is torch.optim.Muon and type(adamw) is torch.optim.AdamW
+    assert type(muon) is pretraining.Muon and type(adamw) is torch.optim.AdamW
     names = {id(p): name for name, p in model.named_parameters()}
     owned = [{names[id(p)] for group in optimizer.param_groups for p in group["params"]}
              for optimizer in (muon, adamw)]
@@ -144,6 +144,40 @@ def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
     assert (of_muon["lr"], of_muon["weight_decay"]) == (0.3, 0.01)
     assert (of_adamw["lr"], of_adamw["weight_decay"]) == (0.4, 0.01)
     assert of_adamw["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (7, 4), (4, 7), (1, 6)])
+def test_orthogonalize_moves_singular_values_alone(shape):
+    """Each as the polynomial says, in float64; the vectors stay. None is needed for a zero."""
+    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    s = s / s.norm()
+    for steps in (1, 2, 3):
+        s = 3.4445 * s - 4.775 * s ** 3 + 2.0315 * s ** 5
+        close(pretraining.orthogonalize(matrix, steps), u @ s.diag() @ vt)
+    assert not pretraining.orthogonalize(torch.zeros(shape), 3).any()
+
+
+def test_muon_is_that_of_torch_up_to_its_rounding():
+    """Three steps, with momentum and decay. Torch's rounds to bfloat16, three digits."""
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in ((6, 3), (3, 6), (4, 4))]
+    grads = [[torch.randn_like(p) for p in start] for _ in range(3)]
+
+    def move(kind):
+        parameters = [torch.nn.Parameter(p.clone()) for p in start]
+        optimizer = kind(parameters, lr=0.1, weight_decay=0.5, ns_steps=3)
+        for of_step in grads:
+            for parameter, gradient in zip(parameters, of_step):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+        return flat(parameters) - flat(start), optimizer.state_dict()
+
+    (ours, state), (theirs, expected) = move(pretraining.Muon), move(torch.optim.Muon)
+    assert (ours - theirs).abs().max() < 0.01 * theirs.abs().max()
+    assert state["param_groups"] == expected["param_groups"]
+    for i, kept in state["state"].items():
+        close(kept["momentum_buffer"], expected["state"][i]["momentum_buffer"])
 
 
 def rates(steps, warmup, decay):
