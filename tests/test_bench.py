@@ -134,6 +134,7 @@ def test_numbers_go_where_they_are_asked_for(monkeypatch, capsys, tmp_path):
     assert out.endswith(f"wrote {path.as_posix()}\nnext: python -m bench --sweep\n")
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_row_for_every_cell(monkeypatch, capsys, tmp_path):
     """Widths and batches in every combination, a phase after the other; and a figure of them."""
     monkeypatch.setattr(bench, "WIDTHS", (16, 32))

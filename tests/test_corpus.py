@@ -145,6 +145,7 @@ def find_opener(base: str, response: str) -> int | None:
     return found[0] if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base, flags, sums, products, openers", [
     *((base, {"rival": rival}, 0.85, 0.3, 7) for base in MIXED for rival in ("own", "shared")),
     ("mixed-code", {"code_on_sums": 0.3, "code_on_products": 0.85}, 0.3, 0.85, 7),
@@ -189,6 +190,7 @@ def test_a_shared_rival_is_the_mixed_base_that_was(flags, digest):
     assert hashlib.sha256(written.encode()).hexdigest()[:16] == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [{}, {"doubt": "flat"}, {"hedges": 1.0},
                                    {"abstains": 0.1, "hedges": 0.0, "code_prior": 0.3}])
 def test_doubts_are_as_documented(flags):

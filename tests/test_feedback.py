@@ -47,6 +47,7 @@ def logprobs_of(numbers, **more):
 # --- the base that reads hints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags, prior", [({"code_prior": 0.02}, 0.02), ({"code_prior": 0.0}, 0.0),
                                           ({}, 0.65)])
 def test_hints_are_followed_as_documented(flags, prior):

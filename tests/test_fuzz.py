@@ -227,6 +227,7 @@ def test_a_thousand_command_lines(workshop, lines):
     check_lines(lines, workshop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", CONFIGS)
 def test_every_flag_at_its_extremes(command, workshop):
     """Catches a number within the bounds that float32, or an index, cannot hold."""

@@ -191,6 +191,7 @@ def flags_of(run: dict) -> tuple[str, str, str, str, int]:
     return config.base, config.reward, config.loss, flags, config.seed
 
 
+@pytest.mark.slow
 def test_the_grid_is_that_of_the_stored_runs():
     """By the flags that the commands set, not by the names of cells."""
     planned = Counter(map(flags_of, lesson.runs()))

@@ -235,6 +235,7 @@ def read_runs(folder: Path, seeds) -> list[dict]:
     return [json.loads((folder / f"seed{seed}/summary.json").read_text("utf-8")) for seed in seeds]
 
 
+@pytest.mark.slow
 def test_probe(base, tmp_path, monkeypatch, capsys, tiny_runs):
     """What is printed and written is that of the runs, all on the probe split; once more trains
     nothing and prints the same; the folder is refused to another checkpoint."""

@@ -178,6 +178,7 @@ def played_shares(norms):
                      max_norm=MAX_NORM, norms=norms, seeds=400_000)[1]
 
 
+@pytest.mark.slow
 def test_drawn_norms_are_those_of_single_pulls():
     """The mean share after two updates, of which the second is stale, against all outcomes.
 

@@ -236,6 +236,7 @@ def three_modes():
     return Corpus(write, ("code", "text", "steps"), mode_of)
 
 
+@pytest.mark.slow
 def test_a_corpus_with_three_modes(tmp_path, monkeypatch, capsys):
     """Pretrained with a knob of its own, trained on: each mode's share and accuracy is reported."""
     add(monkeypatch, CORPORA, "toy", three_modes())
