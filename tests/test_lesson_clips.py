@@ -555,17 +555,17 @@ def test_the_summary_by_hand():
         ["clips that are on", "p", "step", "seeds", "drift in the runs", "predicted by the bandit"],
         ["both, eps 0.4", "0.5", "0.015", "3", shown[0], "+0.100"],
         ["both, eps 0.2", "0.5", "0.015", "2", shown[1], "-0.300"]]
-    assert re.search(r"in 0 of 2 rows, neither in 0 of 0; .* ± \d\.\d{3}\.$", found.sentence)
+    assert re.search(r"in 0 of 2 rows, with neither in 0 of 0; .* ± \d\.\d{3}\.$", found.sentence)
     without = lesson.summary(make_results(evidence=False)).rows
     assert without == [row[:5] for row in found.rows]
 
 
 def test_what_the_summary_concludes():
-    """Told from 0: beyond the interval, on either side; a cell of one seed has no interval."""
+    """The sign is known beyond the interval, on either side; a cell of one seed has no interval."""
     drifts = {"eps 0.2": (0.2, 0.1), "default, p 0.5": (-0.2, 0.1),
               "norm's alone, p 0.1": (0.1, 0.3), "neither, p 0.9": (0.05, 0.1)}
-    assert lesson.conclude(drifts) == ("A clip has a drift told from 0 in 2 of 3 rows, neither in "
-                                       "0 of 1; the widest interval is ± 0.300.")
+    assert lesson.conclude(drifts) == ("With a clip the interval leaves out 0 in 2 of 3 rows, with "
+                                       "neither in 0 of 1; the widest is ± 0.300.")
     assert "path" in lesson.conclude({"eps 0.2": (0.2, 0.0)})
 
 
@@ -586,7 +586,7 @@ def test_the_page_shows_what_the_quick_grid_prints():
         flags_of(run)[3:] for run in lesson.runs(quick=True)}
     assert len(found.rows) == 5 and {row[3] for row in found.rows[1:]} == {"3"}
     assert f"```text\n{show_summary(found)}\n```" in page
-    assert "no drift is told from 0" in lesson.summary(read_quick(1)).sentence
+    assert "of no drift is the sign known" in lesson.summary(read_quick(1)).sentence
 
 
 def test_the_walls_are_those_of_the_bandit():

@@ -390,15 +390,15 @@ def summary(results: Results) -> Summary:
 
 
 def conclude(drifts: dict[str, tuple[float, float]]) -> str:
-    """How many of some cells' drifts are told from 0: with a clip, and with neither."""
+    """In how many cells the sign of the drift is known: with a clip, and with neither."""
     widest = max((half for _, half in drifts.values()), default=0.0)
     if not widest:
-        return "One seed a row shows a path each, not a mean: no drift is told from 0."
+        return "One seed a row shows a path each, not a mean: of no drift is the sign known."
     told = [["neither" in name, 0 < half < abs(drift)] for name, (drift, half) in drifts.items()]
     counts = [f"{sum(far for off, far in told if off == clip)} of "
               f"{sum(off == clip for off, _ in told)}" for clip in (False, True)]
-    return (f"A clip has a drift told from 0 in {counts[0]} rows, neither in {counts[1]}; "
-            f"the widest interval is ± {widest:.3f}.")
+    return (f"With a clip the interval leaves out 0 in {counts[0]} rows, with neither in "
+            f"{counts[1]}; the widest is ± {widest:.3f}.")
 
 
 def figure(results: Results):
