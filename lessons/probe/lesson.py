@@ -1,4 +1,4 @@
-"""Is it latent in MY model?
+"""Is the skill latent in my own model?
 
 On 13 bases that the rule had not seen the probe's seeds of a coin flip give 9 clear verdicts; 16
 other seeds say the same on 8, and are `unclear` on 1. About 75 minutes on 2 cores.
