@@ -11,11 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import evaluation
+import losses
+import model
 from course import copies
 from course.exercises import __main__ as exercises
 from course.exercises import grading, handin
 from course.exercises.catalog import EXERCISES, list_points
+from data import task
+from tests import adapters
 from tests.helpers import call
 
 ROOT = copies.ROOT
@@ -87,6 +93,43 @@ def test_pages_of_the_exercises(name):
     hints = page.split("## Hints\n")[1].split("## Further")[0]
     outside = re.sub(r"<details>.*?</details>", "", hints, flags=re.DOTALL)
     assert "<summary>" in hints and not outside.strip()
+
+
+def read_example(name: str) -> dict[str, list[float]]:
+    """The numbers of each line of a page's worked example, by the word that it begins with.
+
+    A line of words alone, and what is said at a line's end, are left out.
+    """
+    block = (PAGES / f"{name}.md").read_text("utf-8").split("## Write")[0].split("```text\n")[-1]
+    lines = re.findall(r"(?m)^(\S.*?)  +([+-]?\d[\d.+\- ]*)", block.split("```")[0])
+    return {label: list(map(float, numbers.split())) for label, numbers in lines}
+
+
+def test_worked_examples_are_right():
+    """What a page computes for the student is what the project's functions give."""
+    def close(found, expected):
+        assert torch.as_tensor(found).flatten().tolist() == pytest.approx(expected, abs=5e-4)
+
+    shown = read_example("advantages")
+    for loss in ("grpo", "dr_grpo", "rloo"):
+        close(adapters.advantages(loss, torch.tensor([shown["rewards"]])), shown[loss])
+    shown = read_example("clip")
+    logprobs = torch.tensor(shown["w"]).repeat_interleave(2).log().requires_grad_()
+    for loss in ("clipped", "masked", "unweighted"):
+        found, _ = getattr(losses, loss)(logprobs, torch.zeros(6), torch.tensor(shown["A"]), None)
+        close(torch.autograd.grad(found.sum(), logprobs)[0], shown[loss])
+    shown = read_example("gae")
+    for lam, label in ((1.0, "A with λ = 1"), (0.5, "A with λ = 0.5"), (0.0, "A with λ = 0")):
+        close(adapters.gae(torch.ones(1), torch.tensor([shown["V"]]), torch.ones(1, 3).bool(), 1.0,
+                           lam), shown[label])
+    shown, problem = read_example("confidence"), task.parse_problem("37 *4 +5 -2")
+    said = ["\\boxed{51} 90%", "\\boxed{51}", "\\boxed{33} 90%", "\\boxed{33}", "?"]
+    for reward in ("brier_alone", "brier", "log_score", "ternary"):
+        close(adapters.reward(reward, problem, said), shown[reward])
+    shown = read_example("sampling")
+    kept = model.sampling_logprobs(torch.tensor(shown["p"]).log(), top_p=0.7)
+    close(kept.exp(), shown["after it"])
+    close(evaluation.pass_at_k(4, 2, 2), [5 / 6])
 
 
 def test_the_index_of_the_exercises(capsys):

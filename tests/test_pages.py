@@ -6,7 +6,9 @@ used, and that its numbers and lines of code are those of the stored results and
 """
 
 import importlib
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +27,11 @@ SECTIONS = ["The question", "Guess first", "The setup, on one example", "Run it"
 TEACHING = {name: ROOT / "lessons" / name / "README.md" for name in TAUGHT}
 if "## Limits" in (ROOT / "README.md").read_text("utf-8"):
     TEACHING["README"] = ROOT / "README.md"
+EXERCISES = {path.stem: path for path in sorted(ROOT.glob("course/exercises/[a-z]*.md"))}
 COURSE = {path.relative_to(ROOT / "course").as_posix(): path for path in [
     ROOT / "course/README.md", *sorted(ROOT.glob("course/*/README.md")),
-    *sorted(ROOT.glob("course/lectures/[1-9].md"))]}
+    *sorted(ROOT.glob("course/lectures/[1-9].md")), *EXERCISES.values(),
+    ROOT / "course/tour.ipynb"]}
 CONNECT = (r"because|since|therefore|so that|for example|for instance|that is|in other words|"
            r"which means|this means|suppose|imagine|recall|consider|note that|intuitively|"
            r"in short|we|you|your|our|us")
@@ -36,13 +40,22 @@ NUMBER = r"(?<![A-Za-z_\d.])[+\-−±~]?\d[\d,]*(?:\.\d+)?%?(?![A-Za-z_\d])"
 
 
 def read_page(name: str) -> str:
-    return TEACHING[name].read_text("utf-8")
+    return (TEACHING | EXERCISES)[name].read_text("utf-8")
+
+
+def read_markdown(path: Path) -> str:
+    """A page; of a notebook the cells that are text."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"]
+                       if cell["cell_type"] == "markdown")
 
 
 def strip_markup(text: str) -> str:
-    """Prose alone: without code, formulas, tables, headings, links' targets, arXiv ids."""
+    """Prose alone: without code, formulas, tables, headings, tags, links' targets, arXiv ids."""
     text = re.sub(r"(?ms)^(`{3,4}|~~~).*?^\1\s*$", "\n", text)
-    text = re.sub(r"(?s)<!--.*?-->", "", text)
+    text = re.sub(r"(?s)<!--.*?-->|</?[a-z]+>", "", text)
     text = re.sub(r"(?m)^(#|\||    ).*$", "", text)
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
     text = re.sub(r"\[([^\]]*)\](\([^)]*\)|\[[^\]]*\])?", r"\1", text)
@@ -73,7 +86,7 @@ def count_words(text: str) -> int:
                          ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_prose_connects_and_counts_little(path):
     """Telegrams have many numbers and no `because`: at most 4.5 in 100 words, at least 1 in 100."""
-    text = path.read_text("utf-8")
+    text = read_markdown(path)
     prose, words = strip_markup(text), count_words(text)
     assert 100 * len(re.findall(NUMBER, prose)) / words <= 4.5
     assert 100 * len(re.findall(rf"\b({CONNECT})\b", prose, re.IGNORECASE)) / words >= 1.0
@@ -129,7 +142,7 @@ def test_the_glossary_is_short():
     assert 10 <= len(list_terms()) <= 15
 
 
-@pytest.mark.parametrize("name", TEACHING)
+@pytest.mark.parametrize("name", [*TEACHING, *EXERCISES])
 def test_terms_are_defined_where_they_are_first_used(name):
     """The first use of a term is bold, in the sentence that defines it, or a link to glossary.md.
 
