@@ -87,7 +87,7 @@ def plan_jobs(lesson: ModuleType, runs: list[dict], at_once: int = 1) -> list[Jo
         slower[name] = (flags.get("width", 64) / 64) ** 1.5
         command = f"{write_pretrain_command(name, flags, program)} --threads {threads}"
         jobs.append(Job(f"pretrain {name}", command, path, (), path.with_suffix(".log"),
-                        0.075 * flags.get("steps", 1700) * slower[name]))
+                        0.055 * flags.get("steps", 1700) * slower[name]))
     for run in runs:
         folder, needs = locate_run(run), tuple(map(place_base, list_bases([run])))
         rollouts = run.get("steps", 20) * run.get("prompts", 64) * run.get("group", 16)
