@@ -401,6 +401,20 @@ def test_links_on_pages_lead_somewhere():
         assert {name for name in named if re.fullmatch(r"\d{4}\.\d{5}|\S+\.py", name)} <= defined
 
 
+def list_anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them: of pass@k it is passk."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^(```|~~~).*?^\1$", "", text), re.MULTILINE)
+    headings = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_into_pages_lead_to_a_heading():
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", page.read_text("utf-8")):
+            found = page.parent / target if target else page
+            assert anchor in list_anchors(found.read_text("utf-8")), (page, target, anchor)
+
+
 def test_the_functions_that_the_reference_names_are_there():
     """Each row leads to a file and what is in it: a newcomer finds it in one hop."""
     page = (ROOT / "reference.md").read_text("utf-8")

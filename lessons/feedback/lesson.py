@@ -1,4 +1,4 @@
-"""What does a scalar throw away that a hint could say?
+"""What does a reward throw away that a hint could say?
 
 What to do instead. With code in 2% of a base's answers a hint over the full vocabulary is right in
 0.9 after 512 rollouts, the scalar after 2,048 (5 seeds, one base); where code is never sampled such
