@@ -136,7 +136,8 @@ def test_a_window_needs_a_gain_and_intact_arithmetic():
     lost = [{**best["good-code"][1][0], "after_accuracy_code": None}]
     assert adamw.rate_cell("good-code", lost)[1] == 0           # no program is left
     reached = "gains over 10 points and keeps over 0.9 of the programs right"
-    assert f"some step size {reached} on good-code-width128, mixed-code." in lesson.conclude(results)
+    found = lesson.conclude(results)
+    assert f"some step size {reached} on good-code-width128, mixed-code." in found
     broken = results._replace(runs=[{**run, "after_accuracy_code": 0.5} for run in results.runs])
     assert f"With AdamW no step size {reached}." in lesson.conclude(broken)
 
