@@ -125,7 +125,7 @@ def make_adamw() -> Results:
 
 
 def test_a_window_needs_a_gain_and_intact_arithmetic():
-    """A gain at T = 1 on mixed-code, a greedy one elsewhere; one condition of the two alone."""
+    """A greedy gain on mixed-code, one at T = 1 elsewhere; one condition of the two alone."""
     results = make_adamw()
     assert adamw.list_windows(results) == ["good-code-width128", "mixed-code"]
     best = adamw.pick_best(results)
@@ -135,6 +135,11 @@ def test_a_window_needs_a_gain_and_intact_arithmetic():
     assert adamw.rate_cell("mixed-code", best["mixed-code"][1])[0] == pytest.approx(15)
     lost = [{**best["good-code"][1][0], "after_accuracy_code": None}]
     assert adamw.rate_cell("good-code", lost)[1] == 0           # no program is left
+    reached = "gains over 10 points and keeps over 0.9 of the programs right"
+    found = lesson.conclude(results)
+    assert f"some step size {reached} on good-code-width128, mixed-code." in found
+    broken = results._replace(runs=[{**run, "after_accuracy_code": 0.5} for run in results.runs])
+    assert f"With AdamW no step size {reached}." in lesson.conclude(broken)
 
 
 def test_the_tables_of_adamw():

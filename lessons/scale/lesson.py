@@ -128,8 +128,10 @@ def conclude(results: Results) -> str:
     text = f"With SGD a coin gains {points} points at width {widths} (seeds each: {seeds})."
     if adamw.sort_cells(results.runs):
         windows = adamw.list_windows(results)
-        text += "\nWith AdamW it gains and leaves the arithmetic intact on " + (
-            f"{', '.join(windows)}." if windows else "none of these bases.") + show_nearest(results)
+        reached = (f"gains over {adamw.GAIN} points and keeps over {adamw.INTACT} of the programs "
+                   "right")
+        text += (f"\nWith AdamW some step size {reached} on {', '.join(windows)}." if windows else
+                 f"\nWith AdamW no step size {reached}.") + show_nearest(results)
     return text
 
 
