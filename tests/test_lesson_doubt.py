@@ -298,6 +298,20 @@ def test_one_abstainer_among_sixteen():
     assert advantages_of(["?"] + ["right"] * 15, 0.0)[0] == pytest.approx(-15 ** 0.5)
 
 
+def test_doubt_has_grown_before_easy_problems_are_solved():
+    """On the first base, in the fourth to sixth batch: with the std in every run, without in none.
+    """
+    results = report.read_results(ROOT / "lessons/honesty")
+    early = {name: [curve[1] for curve in report.curves_of(results, honesty.find_reward(
+        results, name, [honesty.LENGTH]))] for name in ("ternary", "dr_grpo")}
+    assert all(row["step"] == 5 for rows in early.values() for row in rows)
+    doubts = {name: sorted(round(100 * row["abstain_share_hard"]) for row in rows)
+              for name, rows in early.items()}
+    assert {name: (found[0], found[-1], len(found)) for name, found in doubts.items()} == {
+        "ternary": (13, 68, 5), "dr_grpo": (1, 7, 5)}
+    assert all(row["accuracy_easy"] > 0.9 for rows in early.values() for row in rows)
+
+
 def test_the_std_magnifies_what_hardly_differs():
     """All right, half at 90% and half at 99%: rewards .0099 apart, advantages 1 and -1."""
     paid = rewards.build_reward("brier").score

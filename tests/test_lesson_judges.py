@@ -170,6 +170,24 @@ def test_a_judge_that_reasons_and_shares_the_bug_parts_the_rules():
     assert lesson.count_judges([payer], lesson.says_kind) == (0, 1)
 
 
+def test_a_line_of_accuracy_drawn_afterwards_parts_the_judges_too():
+    """What the page grants: between 0.53 and 0.55 it says of every judge what the edge says.
+
+    And that accuracy depends on the claims: without those of the bug its judges are above the line.
+    """
+    rows = [row for row in read_results(FOLDER).evidence if row["what"] == "belief"]
+    assert len(rows) == 20
+    missed = {row["judge"] for row in rows for line in (0.53, 0.55)
+              if (row["accuracy"] > line) != (row["edge"] > 0)}
+    assert missed == {"judge-reasoning-steps300-seed4"}   # one of its two runs is lifted
+    buggy = [row for row in rows if "programbad" in row["judge"]]
+    wrong = ("near miss", "text guess", "random")
+    for row in buggy:
+        others = sum(row[f"accepts {kind}"] for kind in wrong) / len(wrong)
+        assert 0.55 < (row["accepts right"] + 1 - others) / 2 < 0.56
+    assert len(buggy) == 3
+
+
 def make_others() -> Results:
     """A judge that reasons and an oracle on a policy of another seed; shares of its answers."""
     judge = next(iter(lesson.FIRST["reasoning"]))
