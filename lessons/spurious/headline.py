@@ -136,8 +136,8 @@ def draw_panel(axis, kind: str, cell: list[dict], curves: list[list[dict]]) -> N
 
 def name_lines(axis, high: float) -> None:
     """Where there is room: what is blue, grey and, from `high` on, black in all panels."""
-    black = "ring, dots: greedy accuracy before\nand after, unseen problems"
-    blue = "accuracy in training, sampled:\na line a seed; thick: their mean"
+    black = "ring, dots: greedy accuracy before\nand after, unseen; a dot a run"
+    blue = "accuracy in training, sampled:\na line a run; thick: their mean"
     for y, text, color in ((high, black, "black"), (0.525, "what the coin pays", GREY),
                            (0.285, blue, BLUE)):
         axis.text(0.04, y, text, color=color, fontsize=9, transform=axis.transAxes)
@@ -155,7 +155,7 @@ def draw_headline(results: Results):
     # On mixed-none the upper half of the panel is empty.
     name_lines(axes[0, len(shown) // 2], 0.84 if "mixed-none" in shown else 0.1)
     axes[0, 0].set_ylabel("accuracy; mean reward")
-    axes[0, len(shown) // 2].set_xlabel("rollout batches of training on a coin")
+    axes[0, len(shown) // 2].set_xlabel("batches of training on a coin")
     canvas.suptitle(FINDING if enough else "What a coin does to accuracy, in few runs",
                     x=0.01, ha="left", fontsize=11, fontweight="bold")
     return canvas
