@@ -190,7 +190,6 @@ def test_a_shared_rival_is_the_mixed_base_that_was(flags, digest):
     assert hashlib.sha256(written.encode()).hexdigest()[:16] == digest
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", [{}, {"doubt": "flat"}, {"hedges": 1.0},
                                    {"abstains": 0.1, "hedges": 0.0, "code_prior": 0.3}])
 def test_doubts_are_as_documented(flags):

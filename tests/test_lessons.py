@@ -207,7 +207,7 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     jobs = runner.plan_jobs(lesson, runs)
     assert [job.needs for job in jobs] == [(), *[(Path("runs/bases/good-code.pt"),)] * 2]
     assert all(job.command.endswith("--threads 1") for job in jobs)
-    assert jobs[0].seconds == pytest.approx(127.5) and jobs[2].seconds == 4 * jobs[1].seconds
+    assert jobs[0].seconds == pytest.approx(93.5) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
     monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
     assert runner.plan_jobs(lesson, runs)[0].seconds == pytest.approx(12.75)
