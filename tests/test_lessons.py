@@ -210,7 +210,7 @@ def test_plan_is_what_is_missing(tmp_path, monkeypatch):
     assert jobs[0].seconds == pytest.approx(93.5) and jobs[2].seconds == 4 * jobs[1].seconds
     assert jobs[1].log == Path("runs/good-code/code/seed1/log.txt")
     monkeypatch.setattr(lesson, "BASES", {"good-code": {"base": "good-code", "steps": 170}})
-    assert runner.plan_jobs(lesson, runs)[0].seconds == pytest.approx(12.75)
+    assert runner.plan_jobs(lesson, runs)[0].seconds == pytest.approx(9.35)
     alone, *others = runner.plan_jobs(lesson, runs, at_once=3)
     assert alone.command.endswith("--threads 3")
     assert all(job.command.endswith("--threads 1") for job in others)
