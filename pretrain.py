@@ -95,12 +95,13 @@ def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
 
     Each step is an odd polynomial of degree 5 (kellerjordan.github.io/posts/muon).
     """
+    tall = len(matrix) > matrix.size(1)
     x = matrix / matrix.norm().clamp(min=1e-7)
-    x = x.T if len(matrix) > matrix.size(1) else x   # so that the products below are small
+    x = x.T if tall else x                                # so that the products below are small
     for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x + (2.0315 * gram @ gram - 4.775 * gram) @ x
-    return x.T if len(matrix) > matrix.size(1) else x
+    return x.T if tall else x
 
 
 class Muon(torch.optim.Muon):

@@ -148,7 +148,7 @@ def test_muon_has_the_matrices_in_blocks_and_adamw_the_rest():
 
 @pytest.mark.parametrize("shape", [(5, 5), (7, 4), (4, 7), (1, 6)])
 def test_orthogonalize_moves_singular_values_alone(shape):
-    """Each as the polynomial says, in float64; the vectors stay. None is needed for a zero."""
+    """Each as the polynomial says, in float64; the vectors stay. Zeros stay zeros."""
     matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
     s = s / s.norm()
