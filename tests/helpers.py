@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import Callable, get_args, get_origin
 
 import pytest
 import torch
@@ -170,12 +170,35 @@ def train(base, out, *more) -> int:
 def make_once(made: Path, *arguments) -> Path:
     """`python rlvr.py ...`, unless what it makes is there; waits where another worker makes it."""
     command = [sys.executable, ROOT / "rlvr.py", *map(str, arguments), "--threads", "1"]
+    claim = made.parent.with_name(f"{made.parent.name}-{made.name}.claim")
+    claim.parent.mkdir(parents=True, exist_ok=True)
     while not made.exists():
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              encoding="utf-8")
-        assert done.returncode == 0 or "another process" in done.stderr, done.stderr
-        time.sleep(0.5 if done.returncode else 0)
+        try:
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(0.1)
+            continue
+        try:
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                  encoding="utf-8")
+        finally:
+            claim.unlink()
+        assert done.returncode == 0, done.stderr
     return made
+
+
+def on_each(things: list, name: Callable):
+    """Makes a check of one thing a single test of all: a thousand tests cost more than they do."""
+    def wrap(check):
+        def test():
+            for thing in things:
+                try:
+                    check(thing)
+                except AssertionError as fault:
+                    raise AssertionError(f"{name(thing)}: {fault}") from fault
+        test.__doc__ = check.__doc__
+        return test
+    return wrap
 
 
 def load_run(out: Path) -> dict:

@@ -23,7 +23,7 @@ from course.bughunt.measure import list_symptoms
 from course.bughunt.mutants import MUTANTS, find_line, mutate
 from lessons import runner
 from plumbing.files import to_csv, to_json, write
-from tests.helpers import call
+from tests.helpers import call, on_each
 
 ROOT = copies.ROOT
 DEALT = list(bughunt.DEALT.values())
@@ -59,7 +59,7 @@ def read_functions(file: str) -> dict:
     return copies.find_functions((ROOT / file).read_text("utf-8"))
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@on_each(MUTANTS, lambda mutant: mutant.name)
 def test_a_mutant_is_one_line(mutant):
     """Of a file of the product, still Python, another program; its lesson and its test are there.
 
@@ -94,7 +94,7 @@ def read_known_names(file: str) -> set[str]:
     return {*vars(module), *vars(builtins)} | find_globals(ours)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@on_each(MUTANTS, lambda mutant: mutant.name)
 def test_a_mutant_names_what_is_there(mutant):
     """It trains on. Catches a bug that ends in a NameError, which is none to hunt."""
     mutated = mutate((ROOT / mutant.file).read_text("utf-8"), mutant)

@@ -840,6 +840,7 @@ def test_device_and_threads_are_used(base, tmp_path, monkeypatch):
     assert read_json(tmp_path / "run/config.json")["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_as_a_program(base, tmp_path):
     """The real thing: python rlvr.py from another folder; the exit code reaches the shell.
 

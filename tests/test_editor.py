@@ -23,6 +23,7 @@ USES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file, line, name, declared, beginning", USES, ids=lambda text: text[:20])
 def test_a_flag_leads_to_its_declaration(file, line, name, declared, beginning):
     """Catches a config made at run time, of which an editor knows nothing."""

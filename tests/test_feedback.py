@@ -363,9 +363,11 @@ def test_an_ema_teacher_follows_at_its_rate():
 
 
 @pytest.mark.parametrize("flags", [
-    "--loss directive --teacher ema --ema-rate 0.3", "--loss distill --teacher current",
+    "--loss directive --teacher ema --ema-rate 0.3",
     "--loss grpo_distill --distill reverse --hint random --hint-for failed --reward format",
-    "--loss grpo_directive --directive-batches 3 --teacher ema --reward format"])
+    *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
+        "--loss distill --teacher current",
+        "--loss grpo_directive --directive-batches 3 --teacher ema --reward format"))])
 def test_a_run_with_a_teacher_resumes(flags, base, tmp_path):
     """Bit for bit; the ema teacher is among what is saved."""
     flags = flags.split()

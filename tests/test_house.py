@@ -16,7 +16,7 @@ import rlvr
 import run
 from data.corpus import CORPORA
 from lessons import report, runner
-from tests.helpers import STORED, config, pool, tiny
+from tests.helpers import STORED, config, on_each, pool, tiny
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("bench", "companions", "course", "data", "lessons", "plumbing")
@@ -35,6 +35,15 @@ LIMITS = {"README.md": 280, "reference.md": 290, "glossary.md": 85,
           "plumbing/flags.py": 220, "plumbing/limits.py": 80, "plumbing/machine.py": 120,
           "plumbing/messages.py": 30, "plumbing/progress.py": 80, "plumbing/streams.py": 40,
           "plumbing/system.py": 180}
+
+@functools.cache
+def parse_file(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
 
 PEERS = {"trl", "transformers", "datasets", "tokenizers"}
 
@@ -67,22 +76,22 @@ def test_the_front_page_is_small():
     assert len((ROOT / "README.md").read_bytes()) <= 16 * 1024
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@on_each(CODE, name_of)
 def test_functions_fit_on_a_screen(path):
     """40 rows, the docstring included."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parse_file(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 40, node.name
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@on_each(PAGES, name_of)
 def test_pages_are_100_wide(path):
     """Prose, tables and output alike."""
     for line in path.read_text("utf-8").splitlines():
         assert len(line) <= 100, line
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@on_each(CODE, name_of)
 def test_what_is_said_on_stderr_may_be_lost(path):
     """`say` ends no work where nobody hears it; print to a stderr that is full or gone does."""
     if path.name != "system.py":
@@ -103,6 +112,7 @@ def is_module(name: str) -> bool:
     return place.is_dir() or place.with_suffix(".py").exists()
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """The project's own modules that a file imports, anywhere in it but for an editor's eyes."""
     names, tree = set(), ast.parse(path.read_text("utf-8"))
@@ -131,7 +141,7 @@ def may_import(module: str, name: str) -> bool:
     return floor_of(name) < floor_of(module)
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@on_each(CODE, name_of)
 def test_imports_point_one_way(path):
     """Nothing imports upwards: not from a floor above, nor from the tests, nor another lesson."""
     if path.name == "__init__.py":
@@ -162,7 +172,7 @@ def test_only_files_of_ours_have_floors():
     assert [name for name in FLOORS if not is_module(name)] == []
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@on_each(CODE, name_of)
 def test_only_what_is_required_is_imported(path):
     """torch, tiktoken, numpy, tqdm, the standard library; inside functions matplotlib, and PIL,
     which matplotlib needs.
@@ -172,7 +182,7 @@ def test_only_what_is_required_is_imported(path):
     theirs = path.parent.name == "bench" or path.name == "modes.py"
     inside = {"matplotlib", "PIL", *(PEERS if theirs else ())}
     ours = {floor.split(".")[0] for floor in FLOORS}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parse_file(path)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -217,12 +227,7 @@ UNIX_NAMES = {"setsid", "getsid", "setpgid", "getpgid", "killpg", "fork", "forkp
               "setitimer", "pthread_kill", "sigwait"}
 
 
-@functools.cache
-def parse_file(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
-@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+@on_each([*CODE, *TESTS], name_of)
 def test_nothing_is_of_one_system_alone(path):
     """No import that ends the program on Windows, no such name outside plumbing/system.py."""
     tree = parse_file(path)
@@ -237,7 +242,7 @@ def test_nothing_is_of_one_system_alone(path):
             assert allowed or ast.unparse(node.value) not in ("os", "signal"), ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+@on_each([*CODE, *TESTS], name_of)
 def test_texts_say_their_encoding(path):
     """Wherever one is read, written, or taken from a process: Windows has another of its own."""
     for node in ast.walk(parse_file(path)):
@@ -284,7 +289,7 @@ def find_verdicts(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/*.py")), ids=lambda path: path.name)
+@on_each(TESTS, name_of)
 def test_no_test_asserts_seconds(path):
     """Of wall or CPU: other work on the machine is no bug."""
     assert not find_verdicts(path.read_text("utf-8"))

@@ -145,7 +145,7 @@ def test_any_output_of_a_judge_is_a_number(rows):
     assert (verdicts.probability[verdicts.accepted] > 0).all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=12))
 def test_any_answer_can_be_judged(answer):
     """A policy may put anything into its box: a model of random weights judges it."""
@@ -261,8 +261,9 @@ def test_what_is_no_judge_is_refused(base, checkpoints, tmp_path, capsys):
     assert "is a judge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, kind", [("judge", "judge-direct"),
-                                        ("reasoning_judge", "judge-reasoning")])
+@pytest.mark.parametrize("name, kind", [
+    ("reasoning_judge", "judge-reasoning"),
+    pytest.param("judge", "judge-direct", marks=pytest.mark.slow)])
 def test_a_run_on_a_judge_resumes(name, kind, base, checkpoints, tmp_path):
     """Bit for bit, where the judge has gone; config.json says which file it was, and its rates."""
     copied = shutil.copy(checkpoints[kind], tmp_path / "j.pt")

@@ -132,6 +132,7 @@ def small(monkeypatch):
     monkeypatch.setattr(bandit, "BANDITS", {"two": (0.6, 0.4), "three": (0.2, 0.3, 0.5)})
 
 
+@pytest.mark.slow
 def test_the_bandits_command(small, tmp_path, monkeypatch, capsys):
     """Table and figure, in whatever directory; --p changes the coin, --out the file."""
     pytest.importorskip("matplotlib")
@@ -623,6 +624,7 @@ def test_the_walls_are_told_what_was_measured():
     assert walls.KAPPA == round(habit["kappa"])
 
 
+@pytest.mark.slow
 def test_the_command_of_the_walls(monkeypatch, tmp_path, capsys):
     """Prints the record's table, and draws; the figure has the drift of its table."""
     pytest.importorskip("matplotlib")

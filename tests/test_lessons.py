@@ -114,6 +114,7 @@ def touch(path: Path) -> str:
     return f"open({str(path)!r}, 'w').close()"
 
 
+@pytest.mark.slow
 def test_jobs_run_side_by_side_after_what_they_need(tmp_path):
     """Two at a time, no more; a run starts only when its base is there.
 
