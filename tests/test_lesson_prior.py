@@ -96,12 +96,21 @@ def test_fewer_seeds_and_the_quick_grid():
 
 
 def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
-    """Arms that are not the shares; eps, batches, samples or updates swapped or not RL's own."""
+    """Arms that are not the shares; eps, batches, samples or updates swapped or not RL's own.
+
+    Odds that are a mean share, count a half as code, or are of the bandit with other settings.
+    """
     asked = []
 
-    def first_arm(arms, eps, batches=100, samples=512, updates=8):
+    def first_arm(arms, eps, batches=100, samples=512, updates=8, seeds=None):
         asked.append((arms, eps, batches, samples, updates))
+        if seeds:
+            assert seeds == 2000 and asked[-1][1:] == rl
+            return np.array([[0.9] * 4, [0.5, 0.6, 0.1, arms[0]]])
         return np.array([[9.0, 9.0], [arms[0], len(arms)]]) / 100
+
+    c = rlvr.make_config()
+    rl = (c.flags["eps_high"], c.steps, c.prompts * c.group, c.updates)
 
     monkeypatch.setattr(lesson, "first_arm", first_arm)
     bases = ["good-code-prior0.3-seed1", "good-code-prior0.3", "good-code-steps100",
@@ -109,10 +118,10 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
     rows = lesson.measure([{"base": base} for base in bases])
     assert [row["base"] for row in rows] == [bases[0], bases[3]]       # once a share and kind
     seven, one = (0.3, *[pytest.approx(0.1)] * 7), (0.8, pytest.approx(0.2))
-    c = rlvr.make_config()
-    rl = (c.flags["eps_high"], c.steps, c.prompts * c.group, c.updates)
     assert rl == (0.4, 20, 1024, 32)
-    assert asked == [(seven, 0.2, 100, 512, 8), (seven, *rl), (one, 0.2, 100, 512, 8), (one, *rl)]
+    assert asked == [(arms, *settings) for arms in (seven, one)
+                     for settings in ((0.2, 100, 512, 8), rl, rl)]
+    assert [row["p_code"] for row in rows] == [0.25, 0.5]              # 0.3 and 0.8 in arms[0]
     assert rows[0]["bandit"] == rows[0]["as RL"] == pytest.approx((0.3 + 8) / 200)
     assert rows[1]["bandit"] == pytest.approx((0.8 + 2) / 200)
 

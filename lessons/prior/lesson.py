@@ -69,10 +69,23 @@ def keeps(run: dict) -> tuple[str, ...] | None:
     return ("accuracy",) if run.get("steps") == max(heat.VOLUMES) else None
 
 
+def list_arms(openers: int, prior: float) -> tuple[float, ...]:
+    """An arm for code, one for each opener of the text."""
+    return prior, *[(1 - prior) / openers] * openers
+
+
 def predict_share(openers: int, prior: float, *settings: float) -> float:
-    """The bandit's mean final share of code: an arm for code, one for each opener of the text."""
-    arms = (prior, *[(1 - prior) / openers] * openers)
-    return first_arm(arms, *settings)[-1].mean().item()
+    """The bandit's mean final share of code."""
+    return first_arm(list_arms(openers, prior), *settings)[-1].mean().item()
+
+
+def predict_odds(openers: int, prior: float) -> float:
+    """How many of the bandit's seeds end with more code than text, with the settings of the runs.
+
+    The page sets it beside the runs that do; phase.py asks the same at other settings.
+    """
+    shares = first_arm(list_arms(openers, prior), *BANDITS["as RL"], seeds=phase.BANDIT_SEEDS)[-1]
+    return (shares > 0.5).mean().item()
 
 
 def describe_base(base: str) -> tuple[int, float]:
@@ -87,8 +100,8 @@ def measure(runs: list[dict]) -> list[dict]:
         if run["base"] in HABITS:
             asked.setdefault(describe_base(run["base"]), run["base"])
     return [{"base": base, **{name: predict_share(*key, *settings)
-                              for name, settings in BANDITS.items()}}
-            for key, base in asked.items()] + phase.measure(runs)
+                              for name, settings in BANDITS.items()},
+             "p_code": predict_odds(*key)} for key, base in asked.items()] + phase.measure(runs)
 
 
 def group_cells(rows: list[dict]) -> Cells:
@@ -229,7 +242,7 @@ def show_accuracy(cell: list[dict], programs: bool) -> str:
 def summary(results: Results) -> Summary:
     """How a run ends, by the kind and number of rivals and the share of programs."""
     cells = group_cells(results.runs)
-    predicted = predict_all(cells, group_cells(results.evidence))["bandit"]
+    odds = {key: rows[0]["p_code"] for key, rows in group_cells(results.evidence).items()}
     head = ["rivals", "programs", "bases", "runs in programs", "bandit",
             "accuracy", "if in programs", "if in words"]
     rows = []
@@ -237,7 +250,7 @@ def summary(results: Results) -> Summary:
         cell = cells[openers, prior]
         k, n = phase.count_code(cell)
         rows.append([str(openers), f"{prior:.0%}", str(len({run["base"] for run in cell})),
-                     f"{k} of {n}", f"{predicted[openers, prior]:.0%}" if predicted else "",
+                     f"{k} of {n}", f"{odds[openers, prior]:.0%}" if odds else "",
                      f"{mean(run['before_accuracy'] for run in cell):.2f}",
                      show_accuracy(cell, True), show_accuracy(cell, False)])
     return Summary("A coin, 20 batches: how runs end, by the share of programs in pretraining",
