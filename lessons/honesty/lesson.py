@@ -140,8 +140,8 @@ SAID = {"correct": "right or wrong", "ternary": "three outcomes",
         "dr_grpo": "three outcomes, no std"}
 # The rows of a way to pay: bases that end alike share one.
 GROUPS = {"correct": {f"all {1 + len(AGAIN)}": [LENGTH, *AGAIN]},
-          "ternary": {"first": [LENGTH], "second": AGAIN[:1], f"{len(AGAIN) - 1} others": AGAIN[1:],
-                      "flat doubt": [FLAT]},
+          "ternary": {"first": [LENGTH], "second": AGAIN[:1],
+                      f"{len(AGAIN) - 1} others": AGAIN[1:]},
           "dr_grpo": {"first": [LENGTH], f"{len(AGAIN)} others": AGAIN}}
 LEARNT = 0.5   # of the answers to hard problems abstain: then a run has learnt it
 
