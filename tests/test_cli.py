@@ -576,12 +576,12 @@ def read_time(path: Path) -> int:
 
 @pytest.mark.slow
 def test_any_moment_is_fine_for_a_kill(base, tmp_path):
-    """kill -9 at 20 random moments of a run, each time the same command again.
+    """kill -9 at ten random moments of a run, each time the same command again.
 
     Weights, state, tables and summary are, to the last bit, those of a run that nobody killed.
     """
     flags = [*TINY_RUN, "--loss", "ppo", "--kl-coef", "0.1", "--reward", "format", "--optimizer",
-             "adamw", "--lr", "0.001", "--steps", "400"]
+             "adamw", "--lr", "0.001", "--steps", "200"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def start(out: Path) -> subprocess.Popen:
@@ -598,7 +598,7 @@ def test_any_moment_is_fine_for_a_kill(base, tmp_path):
         return time.monotonic() - begun
 
     rng, done, opening = random.Random(), set(), 0.0
-    for life in range(20):
+    for life in range(10):
         (parts / ".lock").unlink(missing_ok=True)
         before = read_time(parts / "model.pt")
         process = start(parts)
@@ -612,7 +612,7 @@ def test_any_moment_is_fine_for_a_kill(base, tmp_path):
         process.kill()
         process.wait()
         done.add(torch.load(parts / "model.pt", weights_only=True)["train"]["step"])
-    assert len(done) > 5, done
+    assert len(done) > 3, done
     for out in (whole, parts):
         assert start(out).wait() == 0
     for name in ("metrics.csv", "samples.txt", "base.pt"):
