@@ -94,7 +94,7 @@ def test_prose_connects_and_counts_little(path):
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_pages_are_read_in_one_sitting(name):
-    assert count_words(read_page(name)) <= 1600
+    assert count_words(read_page(name)) <= (1600 if name == "README" else 1500)
 
 
 @pytest.mark.parametrize("name", TEACHING)
