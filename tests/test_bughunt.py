@@ -360,7 +360,7 @@ def test_the_callers_options_do_not_choose_the_tests(monkeypatch):
 
 
 # Slow: a sample, others each time, also in CI. Full: all.
-@pytest.mark.parametrize("count", [pytest.param(12, marks=pytest.mark.slow),
+@pytest.mark.parametrize("count", [pytest.param(8, marks=pytest.mark.slow),
                                    pytest.param(len(MUTANTS), marks=pytest.mark.full)])
 def test_mutants_are_killed_by_a_fast_test(count):
     """Catches a test that no longer sees the bug it is there for. A survivor is a missing test."""

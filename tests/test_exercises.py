@@ -424,7 +424,7 @@ def test_what_comes_after_a_check():
 
 # Slow: three of them, others each time, also in CI. Full: all.
 each_choice = pytest.mark.parametrize("count", [
-    pytest.param(3, marks=pytest.mark.slow), pytest.param(len(EXERCISES), marks=pytest.mark.full)])
+    pytest.param(2, marks=pytest.mark.slow), pytest.param(len(EXERCISES), marks=pytest.mark.full)])
 
 
 def choose_exercises(count: int) -> list[str]:
