@@ -1,8 +1,9 @@
 """Why does a coin flip help?
 
-PPO's clip gives the habit about (7/6) eps^2 in log-odds a batch; the clip of the gradient's norm
-pushes towards code at p = 0.1, away at 0.9; with neither no drift is seen. A bandit has the sign of
-12 of 12, and 10 within the runs' intervals. About 70 minutes on 2 cores.
+PPO's clip gives the habit about (7/6) eps^2 in log-odds a batch, where rivals reach both walls; the
+clip of the gradient's norm pushes towards code at p = 0.1, away at 0.9; with neither no drift is
+seen. A bandit has the sign of 12 of 12, and 10 within the runs' intervals. About 70 minutes on 2
+cores.
 """
 
 from pathlib import Path

@@ -1,10 +1,11 @@
 """What does a reward throw away that a hint could say?
 
 What to do instead. With code in 2% of a base's answers a hint over the full vocabulary is right in
-0.9 after 512 rollouts, the scalar after 2,048 (5 seeds, one base); where code is never sampled such
-a divergence finds it on all seeds and on all of 3 bases. Imitation of right answers that the base
-gave with the hint is as quick (3 seeds), without a teacher that scores tokens; and a forced first
-token gives 0.95 at 2% without training. About 70 minutes on 2 cores.
+0.9 after 512 rollouts, the scalar after 2,048 (5 seeds, one base); where code was never read
+unasked such a divergence finds it on all seeds and on all of 3 bases, but on two of these only 0.71
+of the answers end right. Imitation of right answers that the base gave with the hint is as quick (3
+seeds), without a teacher that scores tokens; and a forced first token gives 0.95 at 2% without
+training. About 70 minutes on 2 cores.
 """
 
 from pathlib import Path

@@ -2,8 +2,9 @@
 
 The share of code sets the odds, and chance decides a run: against one rival 1 of 5 runs end in code
 at 40%, 7 of 15 at 50%, 12 of 15 at 60%, 5 of 5 at 70%. With four times the rollouts or three times
-the batches that is no steeper: a crossover, no phase transition. What a base gains at its best step
-size depends on its pretraining more than on the reward. About 140 minutes on 2 cores.
+the batches that is not significantly steeper, which rules out only a sudden switch. What a base
+gains at its best step size depends on its pretraining more than on the reward, but mostly because
+the youngest base gains hardly anything on new problems. About 140 minutes on 2 cores.
 """
 
 from math import sqrt

@@ -1,9 +1,9 @@
 """Do spurious rewards work?
 
 Decoded greedily a coin flip lifts 31 of 36 seeds on bases whose habit is accurate, from 0.77 to
-0.92 in the mean, lowers 29 of 36 where it is wrong, and moves none by more than 4 points where
-there is none. Sampled it gains 23.5 ± 3.8 points (20 seeds), the correct reward 30.5. About 120
-minutes on 2 cores.
+0.92 in the mean, lowers 29 of 36 where it is wrong, and moves none by more than 3.7 points where
+there is none (bases of this kind made anew fall by up to 6.2). Sampled it gains 23.5 ± 3.8 points
+(20 seeds), the correct reward 30.5. About 120 minutes on 2 cores.
 """
 
 from statistics import mean, median
