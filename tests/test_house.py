@@ -265,6 +265,15 @@ def test_git_writes_the_same_bytes_everywhere():
     assert "\n* text=auto eol=lf\n" in attributes and "\n*.png binary\n" in attributes
 
 
+def test_no_link_is_in_the_repository():
+    """Catches a .venv that is a link elsewhere: `.venv/` in .gitignore lets it through."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, check=True, capture_output=True,
+                            encoding="utf-8").stdout
+    assert not [line for line in listed.splitlines() if line.startswith("120000")]
+
+
 CLOCKS = {"time", "monotonic", "perf_counter", "process_time", "thread_time", "getrusage", "times"}
 
 
