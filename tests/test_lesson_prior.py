@@ -112,7 +112,8 @@ def test_the_bandit_has_an_arm_for_code_and_one_for_each_opener(monkeypatch):
     c = rlvr.make_config()
     rl = (c.flags["eps_high"], c.steps, c.prompts * c.group, c.updates)
 
-    monkeypatch.setattr(lesson, "first_arm", first_arm)
+    for module in (lesson, phase):
+        monkeypatch.setattr(module, "first_arm", first_arm)
     bases = ["good-code-prior0.3-seed1", "good-code-prior0.3", "good-code-steps100",
              "good-code-prior0.8-openers1"]
     rows = lesson.measure([{"base": base} for base in bases])

@@ -81,12 +81,8 @@ def predict_share(openers: int, prior: float, *settings: float) -> float:
 
 
 def predict_odds(openers: int, prior: float) -> float:
-    """How many of the bandit's seeds end with more code than text, with the settings of the runs.
-
-    The page sets it beside the runs that do; phase.py asks the same at other settings.
-    """
-    shares = first_arm(list_arms(openers, prior), *BANDITS["as RL"], seeds=phase.BANDIT_SEEDS)[-1]
-    return (shares > 0.5).mean().item()
+    """How many of the bandit's seeds end with more code than text, beside the runs that do."""
+    return (phase.predict_shares(list_arms(openers, prior), {}) > 0.5).mean().item()
 
 
 def describe_base(base: str) -> tuple[int, float]:

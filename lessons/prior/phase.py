@@ -38,11 +38,11 @@ def runs(seeds: int) -> list[dict]:
     return [run for of_seed in zip(*listed) for run in of_seed]
 
 
-def predict_shares(prior: float, flags: dict) -> np.ndarray:
-    """The bandit's final share of code in each of its seeds, with RL's eps and updates."""
+def predict_shares(arms: tuple[float, ...], flags: dict) -> np.ndarray:
+    """The bandit's final share of its first arm, code, in each seed, with RL's eps and updates."""
     config = make_config(**flags)
-    return first_arm((prior, 1 - prior), config.flags["eps_high"], config.steps,
-                     config.prompts * config.group, config.updates, seeds=BANDIT_SEEDS)[-1]
+    return first_arm(arms, config.flags["eps_high"], config.steps, config.prompts * config.group,
+                     config.updates, seeds=BANDIT_SEEDS)[-1]
 
 
 def is_undecided(share: float) -> bool:
@@ -54,7 +54,8 @@ def measure(runs: list[dict]) -> list[dict]:
     rows = []
     for name, flags in SETTINGS.items() if any("prompts" in run for run in runs) else []:
         for base, base_flags in BASES.items():
-            shares = predict_shares(base_flags["code_prior"], flags)
+            prior = base_flags["code_prior"]
+            shares = predict_shares((prior, 1 - prior), flags)
             rows.append({"base": base, "setting": name, "p_code": (shares > 0.5).mean().item(),
                          "undecided": np.mean(list(map(is_undecided, shares))).item()})
     return rows
